@@ -1,0 +1,563 @@
+//! A domain name: its borrowed wire form, an owned one, and the key that names are ordered by.
+//!
+//! **How it fits.** Every name that comes from outside passes [`Name::split`] or
+//! [`Name::from_wire`] once; from then on its bytes are known to be labels of 1-63 octets ended
+//! by the root's zero, 255 octets at the most, without compression. [`Key`] is what `tree` sorts by.
+//!
+//! **Invariants.**
+//! - *well-formed*: a [`Name`] and a [`NameBuf`] hold exactly one uncompressed name.
+//! - *canonical*: byte order of keys is RFC 4034 section 6.1 order of names; an ancestor's key is
+//!   a prefix of its descendants' keys, so a subtree is contiguous and follows its top.
+//!
+//! **Sections.** RFC 1035 section 3.1, RFC 4034 section 6.1, RFC 4343 (case).
+//!
+//! It knows nothing of messages: compression pointers are read in `query` and `xfr`, and written
+//! in `wire`.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// The longest name, in octets of wire form (RFC 1035 section 2.3.4).
+pub const NAME_MAX: usize = 255;
+
+/// A name in uncompressed wire form, borrowed.
+#[derive(Clone, Copy)]
+pub struct Name<'a>(&'a [u8]);
+
+impl<'a> Name<'a> {
+    /// The root.
+    pub const ROOT: Name<'static> = Name(&[0]);
+
+    /// The name that `bytes` are, all of them.
+    pub fn from_wire(bytes: &'a [u8]) -> Option<Self> {
+        match Self::split(bytes)? {
+            (name, []) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// The name that `bytes` begin with, and what follows it. Compression is not understood.
+    pub fn split(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let mut at = 0;
+        loop {
+            let len = usize::from(*bytes.get(at)?);
+            if len > 63 || at + len >= NAME_MAX {
+                return None;
+            }
+            at += 1 + len;
+            if len == 0 {
+                return Some((Name(&bytes[..at]), &bytes[at..]));
+            }
+        }
+    }
+
+    /// The wire form, with the root's zero at its end.
+    pub fn as_wire(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// How many octets the wire form has.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(self) -> usize {
+        self.0.len()
+    }
+
+    /// Is this the root?
+    pub fn is_root(self) -> bool {
+        self.0.len() == 1
+    }
+
+    /// Is the leftmost label an asterisk (RFC 4592 section 2.1.1)?
+    pub fn is_wildcard(self) -> bool {
+        self.0.starts_with(b"\x01*")
+    }
+
+    /// The labels from left to right, without the root's empty one.
+    pub fn labels(self) -> Labels<'a> {
+        Labels(self.0)
+    }
+
+    /// How many labels, the root's not counted.
+    pub fn label_count(self) -> usize {
+        self.labels().count()
+    }
+
+    /// The name without its leftmost label; `None` for the root.
+    pub fn parent(self) -> Option<Self> {
+        match usize::from(self.0[0]) {
+            0 => None,
+            len => Some(Name(&self.0[1 + len..])),
+        }
+    }
+
+    /// The name without its `n` leftmost labels (the root if it has no more).
+    pub fn skip(self, n: usize) -> Self {
+        let mut name = self;
+        for _ in 0..n {
+            name = name.parent().unwrap_or(Name(&[0]));
+        }
+        name
+    }
+
+    /// Is this name `apex` or below it?
+    pub fn is_at_or_below(self, apex: Name<'_>) -> bool {
+        let Some(extra) = self.label_count().checked_sub(apex.label_count()) else { return false };
+        self.skip(extra) == apex
+    }
+
+    /// An owned copy.
+    pub fn to_owned(self) -> NameBuf {
+        NameBuf(self.0.into())
+    }
+}
+
+/// Names are equal whatever the case of their ASCII letters (RFC 4343).
+impl PartialEq<Name<'_>> for Name<'_> {
+    fn eq(&self, other: &Name<'_>) -> bool {
+        // Length octets are below 64, outside the letters: folding leaves them alone.
+        self.0.eq_ignore_ascii_case(other.0)
+    }
+}
+
+impl Eq for Name<'_> {}
+
+/// Presentation form (RFC 1035 section 5.1), absolute: `www.example.org.`
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_root() {
+            return f.write_str(".");
+        }
+        for label in self.labels() {
+            for &byte in label {
+                match byte {
+                    b'.' | b'\\' | b'"' | b';' | b'(' | b')' | b'@' | b'$' => {
+                        write!(f, "\\{}", char::from(byte))?;
+                    }
+                    0x21..=0x7e => write!(f, "{}", char::from(byte))?,
+                    _ => write!(f, "\\{byte:03}")?,
+                }
+            }
+            f.write_str(".")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The labels of a name, from left to right.
+#[derive(Clone)]
+pub struct Labels<'a>(&'a [u8]);
+
+impl<'a> Iterator for Labels<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let (&len, rest) = self.0.split_first()?;
+        if len == 0 {
+            return None;
+        }
+        let (label, rest) = rest.split_at(usize::from(len));
+        self.0 = rest;
+        Some(label)
+    }
+}
+
+/// A name that owns its bytes.
+#[derive(Clone)]
+pub struct NameBuf(Box<[u8]>);
+
+impl NameBuf {
+    /// The root.
+    pub fn root() -> Self {
+        Self(Box::new([0]))
+    }
+
+    /// The same, borrowed.
+    pub fn as_name(&self) -> Name<'_> {
+        Name(&self.0)
+    }
+}
+
+impl PartialEq for NameBuf {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_name() == other.as_name()
+    }
+}
+
+impl Eq for NameBuf {}
+
+impl std::hash::Hash for NameBuf {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        for byte in &self.0 {
+            state.write_u8(byte.to_ascii_lowercase());
+        }
+    }
+}
+
+/// Canonical order (RFC 4034 section 6.1).
+impl Ord for NameBuf {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        Key::of(self.as_name(), 0).as_bytes().cmp(Key::of(other.as_name(), 0).as_bytes())
+    }
+}
+
+impl PartialOrd for NameBuf {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Display for NameBuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.as_name(), f)
+    }
+}
+
+impl fmt::Debug for NameBuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.as_name(), f)
+    }
+}
+
+/// Why a text is no name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Two dots in a row, or one at the beginning.
+    #[error("a label is empty: remove the extra dot")]
+    EmptyLabel,
+    /// A label of more than 63 octets.
+    #[error("a label is longer than 63 octets")]
+    LongLabel,
+    /// More than 255 octets in all.
+    #[error("the name is longer than 255 octets")]
+    LongName,
+    /// A backslash that is not followed by a character or three digits up to 255.
+    #[error("a backslash must be followed by a character or by three digits up to 255")]
+    BadEscape,
+}
+
+/// Reads presentation form; a final dot may be left out.
+impl FromStr for NameBuf {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        if text == "." {
+            return Ok(Self::root());
+        }
+        let mut wire = Vec::with_capacity(text.len() + 2);
+        let mut label: Vec<u8> = Vec::with_capacity(63);
+        let mut bytes = text.bytes();
+        let mut ended = false;
+        while let Some(byte) = bytes.next() {
+            ended = byte == b'.';
+            match byte {
+                b'.' => end_label(&mut wire, &mut label)?,
+                b'\\' => label.push(unescape(&mut bytes)?),
+                _ => label.push(byte),
+            }
+        }
+        if !ended {
+            end_label(&mut wire, &mut label)?;
+        }
+        wire.push(0);
+        if wire.len() > NAME_MAX {
+            return Err(NameError::LongName);
+        }
+        Ok(Self(wire.into()))
+    }
+}
+
+fn end_label(wire: &mut Vec<u8>, label: &mut Vec<u8>) -> Result<(), NameError> {
+    match label.len() {
+        0 => Err(NameError::EmptyLabel),
+        #[expect(clippy::cast_possible_truncation, reason = "at most 63")]
+        len @ 1..=63 => {
+            wire.push(len as u8);
+            wire.append(label);
+            Ok(())
+        }
+        _ => Err(NameError::LongLabel),
+    }
+}
+
+fn unescape(bytes: &mut std::str::Bytes<'_>) -> Result<u8, NameError> {
+    let first = bytes.next().ok_or(NameError::BadEscape)?;
+    if !first.is_ascii_digit() {
+        return Ok(first);
+    }
+    let mut value = u16::from(first - b'0');
+    for _ in 0..2 {
+        match bytes.next() {
+            Some(digit @ b'0'..=b'9') => value = value * 10 + u16::from(digit - b'0'),
+            _ => return Err(NameError::BadEscape),
+        }
+    }
+    u8::try_from(value).map_err(|_| NameError::BadEscape)
+}
+
+/// What names are looked up and sorted by: the labels from the top down, case folded, each
+/// followed by a zero octet.
+///
+/// No escapes are needed: a folded octet is never in `A..=Z`, so 0x00-0x40 move up by one, and
+/// zero is free as the end of a label. A key is as long as the name without its root octet.
+#[derive(Clone)]
+pub struct Key {
+    len: u8,
+    bytes: [u8; NAME_MAX + 8],
+}
+
+impl Key {
+    /// The longest key, in octets.
+    pub const MAX: usize = NAME_MAX - 1;
+
+    /// The key of `name` without its `above` rightmost labels: relative to a zone of that many
+    /// labels, or the whole name with 0.
+    pub fn of(name: Name<'_>, above: usize) -> Self {
+        let mut starts = [0_u8; 128];
+        let mut count = 0;
+        let mut at = 0;
+        let wire = name.as_wire();
+        while wire[at] != 0 {
+            #[expect(clippy::cast_possible_truncation, reason = "a name has 255 octets at most")]
+            {
+                starts[count] = at as u8;
+            }
+            count += 1;
+            at += 1 + usize::from(wire[at]);
+        }
+        let mut key = Self::empty();
+        let mut len = 0;
+        for &start in starts[..count.saturating_sub(above)].iter().rev() {
+            let start = usize::from(start);
+            for &byte in &wire[start + 1..=start + usize::from(wire[start])] {
+                key.bytes[len] = FOLD[usize::from(byte)];
+                len += 1;
+            }
+            len += 1; // the zero that ends the label is there already
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "a name has 255 octets at most")]
+        {
+            key.len = len as u8;
+        }
+        key
+    }
+
+    /// The key without labels: the zone's apex, or the root.
+    pub fn empty() -> Self {
+        Self { len: 0, bytes: [0; NAME_MAX + 8] }
+    }
+
+    /// The key that `bytes` are: taken from a tree or a store. `None` if they are none.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() > Self::MAX || bytes.first() == Some(&0) {
+            return None;
+        }
+        let mut label = 0;
+        for &byte in bytes {
+            match byte {
+                0 if label == 0 => return None,
+                0 => label = 0,
+                b'B'..=b'Z' => return None,
+                _ => label += 1,
+            }
+            if label > 63 {
+                return None;
+            }
+        }
+        if label != 0 {
+            return None;
+        }
+        let mut key = Self::empty();
+        key.bytes[..bytes.len()].copy_from_slice(bytes);
+        key.len = u8::try_from(bytes.len()).ok()?;
+        Some(key)
+    }
+
+    /// The octets that order is defined on.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+
+    /// As [`as_bytes`](Self::as_bytes), with at least eight zero octets behind them, so that a
+    /// word may be read at any place in the key.
+    pub fn padded(&self) -> &[u8; NAME_MAX + 8] {
+        &self.bytes
+    }
+
+    /// The key of the ancestor whose key has `len` octets; `len` must be the end of a label.
+    pub fn ancestor(&self, len: usize) -> Self {
+        debug_assert!(len == 0 || self.as_bytes()[len - 1] == 0, "not the end of a label");
+        let mut key = Self::empty();
+        key.bytes[..len].copy_from_slice(&self.bytes[..len]);
+        #[expect(clippy::cast_possible_truncation, reason = "not longer than this key")]
+        {
+            key.len = len as u8;
+        }
+        key
+    }
+
+    /// The key of the wildcard below the ancestor of `len` octets (RFC 4592 section 2.1.1).
+    /// `None` if such a name would be too long.
+    pub fn wildcard(&self, len: usize) -> Option<Self> {
+        if len + 2 > Self::MAX {
+            return None;
+        }
+        let mut key = self.ancestor(len);
+        key.bytes[len] = FOLD[usize::from(b'*')];
+        key.len += 2;
+        Some(key)
+    }
+
+    /// How many octets of this key and of `other` are the same whole labels: the key's length of
+    /// their closest common ancestor.
+    pub fn common(&self, other: &[u8]) -> usize {
+        common_labels(self.as_bytes(), other)
+    }
+
+    /// The folded (lower case) name that this is the key of, below `apex`. `None` if the two
+    /// together are too long.
+    pub fn name(&self, apex: Name<'_>) -> Option<NameBuf> {
+        if usize::from(self.len) + apex.len() > NAME_MAX {
+            return None;
+        }
+        let mut wire = Vec::with_capacity(usize::from(self.len) + apex.len());
+        for label in self.as_bytes().split(|&byte| byte == 0).rev().skip(1) {
+            wire.push(u8::try_from(label.len()).ok()?);
+            wire.extend(label.iter().map(|&byte| UNFOLD[usize::from(byte)]));
+        }
+        wire.extend_from_slice(apex.as_wire());
+        Some(NameBuf(wire.into()))
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for Key {}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({:?})", self.name(Name::ROOT))
+    }
+}
+
+/// How many leading octets two keys have in common, counted in whole labels.
+pub fn common_labels(a: &[u8], b: &[u8]) -> usize {
+    let same = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    a[..same].iter().rposition(|&byte| byte == 0).map_or(0, |end| end + 1)
+}
+
+const FOLD: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        #[expect(clippy::cast_possible_truncation, reason = "below 256")]
+        let folded = (byte as u8).to_ascii_lowercase();
+        table[byte] = if folded <= 0x40 { folded + 1 } else { folded };
+        byte += 1;
+    }
+    table
+};
+
+const UNFOLD: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let to = FOLD[byte] as usize;
+        #[expect(clippy::cast_possible_truncation, reason = "below 256")]
+        let folded = (byte as u8).to_ascii_lowercase();
+        table[to] = folded;
+        byte += 1;
+    }
+    table
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> NameBuf {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn text_and_wire_form_agree() {
+        for text in [".", "org.", "www.Example.org.", "a\\.b.c.", "\\000\\255.x.", "\\*.y\\;."] {
+            assert_eq!(name(text).to_string().replace("\\*", "*"), text.replace("\\*", "*"));
+        }
+        assert_eq!(name("www.example").as_name().as_wire(), b"\x03www\x07example\0");
+        assert_eq!("a..b".parse::<NameBuf>(), Err(NameError::EmptyLabel));
+        assert_eq!("a\\25".parse::<NameBuf>(), Err(NameError::BadEscape));
+        assert_eq!("a\\256".parse::<NameBuf>(), Err(NameError::BadEscape));
+        assert_eq!("x".repeat(64).parse::<NameBuf>(), Err(NameError::LongLabel));
+        assert_eq!("x.".repeat(128).parse::<NameBuf>(), Err(NameError::LongName));
+        assert_eq!(name(&"x.".repeat(127)).as_name().len(), 255);
+    }
+
+    #[test]
+    fn keys_sort_as_rfc_4034_section_6_1_says() {
+        let sorted = [
+            "example.",
+            "a.example.",
+            "yljkjljk.a.example.",
+            "Z.a.example.",
+            "zABC.a.EXAMPLE.",
+            "z.example.",
+            "\\001.z.example.",
+            "*.z.example.",
+            "\\200.z.example.",
+        ];
+        for pair in sorted.windows(2) {
+            assert!(name(pair[0]) < name(pair[1]), "{} is not before {}", pair[0], pair[1]);
+        }
+    }
+
+    #[test]
+    fn a_key_gives_its_name_back() {
+        let apex = name("Example.org.");
+        for text in ["Example.org.", "www.Example.org.", "\\000@.a.Example.org."] {
+            let full = name(text);
+            let key = Key::of(full.as_name(), 2);
+            assert_eq!(key.name(apex.as_name()).unwrap(), full);
+            assert_eq!(Key::from_bytes(key.as_bytes()).unwrap(), key);
+        }
+        assert!(Key::from_bytes(b"a").is_none());
+        assert!(Key::from_bytes(b"\0").is_none());
+        assert!(Key::from_bytes(b"a\0\0").is_none());
+    }
+
+    #[test]
+    fn ancestors_are_prefixes_and_wildcards_are_below_them() {
+        let key = Key::of(name("a.b.example.").as_name(), 1);
+        let other = Key::of(name("x.b.example.").as_name(), 1);
+        let common = key.common(other.as_bytes());
+        assert_eq!(key.ancestor(common), Key::of(name("b.example.").as_name(), 1));
+        assert_eq!(key.wildcard(common), Some(Key::of(name("*.b.example.").as_name(), 1)));
+    }
+
+    #[test]
+    fn being_below_is_a_matter_of_labels() {
+        let (apex, below) = (name("example.org."), name("a.EXAMPLE.org."));
+        assert!(below.as_name().is_at_or_below(apex.as_name()));
+        assert!(apex.as_name().is_at_or_below(apex.as_name()));
+        assert!(!apex.as_name().is_at_or_below(below.as_name()));
+        assert!(!name("notexample.org.").as_name().is_at_or_below(apex.as_name()));
+        assert!(below.as_name().is_at_or_below(Name::ROOT));
+    }
+
+    #[test]
+    fn malformed_wire_names_are_refused() {
+        for bad in [&b""[..], b"\x01", b"\x01a", b"\xc0\x0c", b"\x40"] {
+            assert!(Name::split(bad).is_none());
+        }
+        assert!(Name::from_wire(b"\0\0").is_none());
+    }
+}
