@@ -1,0 +1,451 @@
+//! The writer of messages: into a slice, with name compression and a hard end.
+
+use super::{Class, Field, HEADER_LEN, Rtype, layout};
+use crate::name::Name;
+
+/// What did not fit. The caller rewinds, and decides whether that means TC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// A place to go back to.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    at: usize,
+    seen: usize,
+    counts: [u16; 4],
+}
+
+/// The sections of a message, as its header counts them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Section {
+    /// The question, or the zone of an UPDATE.
+    Question = 0,
+    /// Answers.
+    Answer = 1,
+    /// Where the authority is, or why there is no answer.
+    Authority = 2,
+    /// What helps, and OPT and TSIG.
+    Additional = 3,
+}
+
+/// How many names' suffixes are remembered. The root's priming reply needs 30.
+const SEEN_MAX: usize = 64;
+
+/// Writes one message. Owners and names in data are compressed against what was written before.
+pub struct Writer<'b> {
+    message: &'b mut [u8],
+    at: usize,
+    end: usize,
+    counts: [u16; 4],
+    /// Suffixes already in the message: hash << 16 | offset.
+    seen: [u32; SEEN_MAX],
+    seen_len: usize,
+    /// Names that begin before this offset have their suffixes in `seen`.
+    question_len: usize,
+}
+
+impl<'b> Writer<'b> {
+    /// Begins a message in `buffer`, to be no longer than `limit` octets. The header is zero but
+    /// for what [`finish`](Self::finish) sets.
+    ///
+    /// # Panics
+    /// If there is no room for a header.
+    pub fn new(buffer: &'b mut [u8], limit: usize) -> Self {
+        let end = limit.min(buffer.len());
+        assert!(end >= HEADER_LEN, "no room for a header");
+        Self {
+            message: buffer,
+            at: HEADER_LEN,
+            end,
+            counts: [0; 4],
+            seen: [0; SEEN_MAX],
+            seen_len: 0,
+            question_len: 0,
+        }
+    }
+
+    /// How many octets are written.
+    pub fn len(&self) -> usize {
+        self.at
+    }
+
+    /// A message has a header: never.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// How many octets are left.
+    pub fn room(&self) -> usize {
+        self.end - self.at
+    }
+
+    /// What is written so far.
+    pub fn written(&self) -> &[u8] {
+        &self.message[..self.at]
+    }
+
+    /// How many records `section` holds.
+    pub fn count(&self, section: Section) -> u16 {
+        self.counts[section as usize]
+    }
+
+    /// Keeps `octets` at the end free, for OPT or TSIG. `false` if they are not there.
+    pub fn reserve(&mut self, octets: usize) -> bool {
+        let fits = self.room() >= octets;
+        if fits {
+            self.end -= octets;
+        }
+        fits
+    }
+
+    /// Gives reserved octets back.
+    pub fn release(&mut self, octets: usize) {
+        self.end = (self.end + octets).min(self.message.len());
+    }
+
+    /// Where we are.
+    pub fn mark(&self) -> Mark {
+        Mark { at: self.at, seen: self.seen_len, counts: self.counts }
+    }
+
+    /// Forgets what was written since `mark`.
+    pub fn rewind(&mut self, mark: Mark) {
+        self.at = mark.at;
+        self.seen_len = mark.seen;
+        self.counts = mark.counts;
+    }
+
+    /// Writes the question, its name's case kept. It is the first thing after the header.
+    pub fn question(&mut self, name: Name<'_>, rtype: Rtype, class: Class) -> Result<(), Full> {
+        debug_assert_eq!(self.at, HEADER_LEN, "the question comes first");
+        self.put(name.as_wire())?;
+        self.question_len = name.len();
+        self.put_u16(rtype.0)?;
+        self.put_u16(class.0)?;
+        self.counts[Section::Question as usize] += 1;
+        Ok(())
+    }
+
+    /// Begins a record with an owner that is compressed as well as can be; [`data`](Self::data)
+    /// or [`plain_data`](Self::plain_data) comes next.
+    pub fn record(
+        &mut self,
+        section: Section,
+        owner: Name<'_>,
+        rtype: Rtype,
+        class: Class,
+        ttl: u32,
+    ) -> Result<(), Full> {
+        self.name(owner)?;
+        self.fixed(section, rtype, class, ttl)
+    }
+
+    /// As [`record`](Self::record), the owner being the name that begins at `offset` of this
+    /// message. This is the quick way: the question's name, or a part of it.
+    #[inline]
+    pub fn record_at(
+        &mut self,
+        section: Section,
+        offset: usize,
+        rtype: Rtype,
+        class: Class,
+        ttl: u32,
+    ) -> Result<(), Full> {
+        debug_assert!(offset < self.at && offset <= POINTER_MAX, "no such name to point at");
+        #[expect(clippy::cast_possible_truncation, reason = "asserted above")]
+        self.put_u16(0xc000 | offset as u16)?;
+        self.fixed(section, rtype, class, ttl)
+    }
+
+    #[inline]
+    fn fixed(
+        &mut self,
+        section: Section,
+        rtype: Rtype,
+        class: Class,
+        ttl: u32,
+    ) -> Result<(), Full> {
+        let fixed = self.take(8)?;
+        fixed[..2].copy_from_slice(&rtype.0.to_be_bytes());
+        fixed[2..4].copy_from_slice(&class.0.to_be_bytes());
+        fixed[4..].copy_from_slice(&ttl.to_be_bytes());
+        self.counts[section as usize] += 1;
+        Ok(())
+    }
+
+    /// The data of the record begun, with its length; names in it compressed where RFC 3597
+    /// section 4 allows it.
+    #[inline]
+    pub fn data(&mut self, rtype: Rtype, data: &[u8]) -> Result<(), Full> {
+        let fields = layout(rtype);
+        if !fields.contains(&Field::Name) {
+            return self.plain_data(data);
+        }
+        self.compressed_data(fields, data)
+    }
+
+    /// The data of the record begun, with its length, as they are.
+    #[inline]
+    pub fn plain_data(&mut self, data: &[u8]) -> Result<(), Full> {
+        self.put_u16(u16::try_from(data.len()).map_err(|_| Full)?)?;
+        self.put(data)
+    }
+
+    fn compressed_data(&mut self, fields: &[Field], data: &[u8]) -> Result<(), Full> {
+        let start = self.at;
+        self.put_u16(0)?;
+        let mut rest = data;
+        for &field in fields {
+            let len = match field {
+                Field::Octets(len) => len,
+                Field::Text => 1 + usize::from(rest.first().copied().unwrap_or(0)),
+                Field::Name | Field::PlainName => {
+                    let Some((name, after)) = Name::split(rest) else { break };
+                    self.name(name)?;
+                    rest = after;
+                    continue;
+                }
+            };
+            let Some((octets, after)) = rest.split_at_checked(len) else { break };
+            self.put(octets)?;
+            rest = after;
+        }
+        self.put(rest)?;
+        let len = u16::try_from(self.at - start - 2).map_err(|_| Full)?;
+        self.message[start..start + 2].copy_from_slice(&len.to_be_bytes());
+        Ok(())
+    }
+
+    /// Writes `name`, its longest known suffix as a pointer, and remembers its new suffixes.
+    pub fn name(&mut self, name: Name<'_>) -> Result<(), Full> {
+        if name.is_root() {
+            return self.put(&[0]);
+        }
+        if self.seen_len == 0 {
+            self.remember_question();
+        }
+        let mut starts = [0_u8; 128];
+        let mut hashes = [0_u16; 128];
+        let labels = suffixes(name, &mut starts, &mut hashes);
+        let wire = name.as_wire();
+        let mut fresh = labels;
+        let mut pointer = None;
+        for label in 0..labels {
+            let suffix = &wire[usize::from(starts[label])..];
+            if let Some(offset) = self.find(hashes[label], suffix) {
+                (fresh, pointer) = (label, Some(offset));
+                break;
+            }
+        }
+        let begin = self.at;
+        match pointer {
+            Some(offset) => {
+                self.put(&wire[..usize::from(starts[fresh])])?;
+                self.put_u16(0xc000 | offset)?;
+            }
+            None => self.put(wire)?,
+        }
+        for label in 0..fresh {
+            self.remember(hashes[label], begin + usize::from(starts[label]));
+        }
+        Ok(())
+    }
+
+    fn remember_question(&mut self) {
+        if self.question_len <= 1 {
+            return;
+        }
+        let mut copy = [0; crate::name::NAME_MAX];
+        let question = &self.message[HEADER_LEN..HEADER_LEN + self.question_len];
+        copy[..self.question_len].copy_from_slice(question);
+        let Some((name, _)) = Name::split(&copy) else { return };
+        let mut starts = [0_u8; 128];
+        let mut hashes = [0_u16; 128];
+        for label in 0..suffixes(name, &mut starts, &mut hashes) {
+            self.remember(hashes[label], HEADER_LEN + usize::from(starts[label]));
+        }
+    }
+
+    fn remember(&mut self, hash: u16, offset: usize) {
+        if self.seen_len < SEEN_MAX && offset <= POINTER_MAX {
+            #[expect(clippy::cast_possible_truncation, reason = "14 bits")]
+            let offset = offset as u32;
+            self.seen[self.seen_len] = u32::from(hash) << 16 | offset;
+            self.seen_len += 1;
+        }
+    }
+
+    fn find(&self, hash: u16, suffix: &[u8]) -> Option<u16> {
+        self.seen[..self.seen_len].iter().find_map(|&seen| {
+            let offset = (seen & 0xffff) as u16;
+            (seen >> 16 == u32::from(hash) && self.is_at(usize::from(offset), suffix))
+                .then_some(offset)
+        })
+    }
+
+    /// Is the name that begins at `at` of the message this one? Pointers in it are our own and
+    /// lead backwards.
+    fn is_at(&self, mut at: usize, suffix: &[u8]) -> bool {
+        let mut rest = suffix;
+        loop {
+            let len = usize::from(self.message[at]);
+            if len >= 0xc0 {
+                at = usize::from(
+                    u16::from_be_bytes([self.message[at], self.message[at + 1]]) & 0x3fff,
+                );
+                continue;
+            }
+            let (mine, theirs) = (&self.message[at..=at + len], rest.get(..=len));
+            if !theirs.is_some_and(|theirs| mine.eq_ignore_ascii_case(theirs)) {
+                return false;
+            }
+            if len == 0 {
+                return true;
+            }
+            at += 1 + len;
+            rest = &rest[1 + len..];
+        }
+    }
+
+    /// Writes octets as they are.
+    #[inline]
+    pub fn put(&mut self, octets: &[u8]) -> Result<(), Full> {
+        self.take(octets.len())?.copy_from_slice(octets);
+        Ok(())
+    }
+
+    /// Writes a 16-bit number.
+    #[inline]
+    pub fn put_u16(&mut self, value: u16) -> Result<(), Full> {
+        self.put(&value.to_be_bytes())
+    }
+
+    /// Counts a record that was written octet by octet with [`put`](Self::put).
+    pub fn counted(&mut self, section: Section) {
+        self.counts[section as usize] += 1;
+    }
+
+    #[inline]
+    fn take(&mut self, len: usize) -> Result<&mut [u8], Full> {
+        if self.room() < len {
+            return Err(Full);
+        }
+        let from = self.at;
+        self.at += len;
+        Ok(&mut self.message[from..from + len])
+    }
+
+    /// Writes the header and returns the message's length.
+    pub fn finish(self, id: u16, flags: u16) -> usize {
+        self.message[..2].copy_from_slice(&id.to_be_bytes());
+        self.message[2..4].copy_from_slice(&flags.to_be_bytes());
+        for (section, count) in self.counts.iter().enumerate() {
+            let at = 4 + 2 * section;
+            self.message[at..at + 2].copy_from_slice(&count.to_be_bytes());
+        }
+        self.at
+    }
+}
+
+/// The furthest that a compression pointer reaches.
+const POINTER_MAX: usize = 0x3fff;
+
+/// The start and the hash of every suffix of `name` but the root, longest first; how many.
+fn suffixes(name: Name<'_>, starts: &mut [u8; 128], hashes: &mut [u16; 128]) -> usize {
+    let wire = name.as_wire();
+    let (mut at, mut count) = (0, 0);
+    while wire[at] != 0 {
+        #[expect(clippy::cast_possible_truncation, reason = "a name has 255 octets at most")]
+        {
+            starts[count] = at as u8;
+        }
+        count += 1;
+        at += 1 + usize::from(wire[at]);
+    }
+    let mut hash = 0_u32;
+    for label in (0..count).rev() {
+        let start = usize::from(starts[label]);
+        for &byte in &wire[start..=start + usize::from(wire[start])] {
+            // Case folded by setting the bit; what else that merges is told apart by comparing.
+            hash = (hash ^ u32::from(byte | 0x20)).wrapping_mul(0x0100_0193);
+        }
+        hashes[label] = (hash ^ hash >> 16) as u16;
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name::NameBuf;
+
+    fn name(text: &str) -> NameBuf {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn names_are_compressed_against_the_question_and_each_other() {
+        let mut buffer = [0; 512];
+        let mut writer = Writer::new(&mut buffer, 512);
+        let (host, ns) = (name("www.Example.org"), name("ns1.example.ORG"));
+        writer.question(host.as_name(), Rtype::A, Class::IN).unwrap();
+        let at = writer.len();
+        writer.record(Section::Answer, host.as_name(), Rtype::NS, Class::IN, 1).unwrap();
+        writer.data(Rtype::NS, ns.as_name().as_wire()).unwrap();
+        writer.record(Section::Additional, ns.as_name(), Rtype::A, Class::IN, 1).unwrap();
+        writer.data(Rtype::A, &[1, 2, 3, 4]).unwrap();
+        let len = writer.finish(7, flag_qr());
+        let expected = b"\xc0\x0c\0\x02\0\x01\0\0\0\x01\0\x06\x03ns1\xc0\x10\
+                         \xc0\x2d\0\x01\0\x01\0\0\0\x01\0\x04\x01\x02\x03\x04";
+        assert_eq!(&buffer[at..len], expected);
+        assert_eq!(&buffer[..12], b"\0\x07\x80\0\0\x01\0\x01\0\0\0\x01");
+    }
+
+    fn flag_qr() -> u16 {
+        super::super::flag::QR
+    }
+
+    #[test]
+    fn what_does_not_fit_is_taken_back() {
+        let mut buffer = [0; 64];
+        let mut writer = Writer::new(&mut buffer, 40);
+        writer.question(name("a.example").as_name(), Rtype::TXT, Class::IN).unwrap();
+        let mark = writer.mark();
+        assert!(writer.reserve(10) && !writer.reserve(10));
+        writer.record_at(Section::Answer, 12, Rtype::TXT, Class::IN, 1).unwrap_err();
+        writer.rewind(mark);
+        writer.release(10);
+        assert_eq!((writer.len(), writer.count(Section::Answer)), (27, 0));
+    }
+
+    #[test]
+    fn names_in_srv_and_dname_stay_plain() {
+        let mut buffer = [0; 512];
+        let mut writer = Writer::new(&mut buffer, 512);
+        writer.question(name("example.org").as_name(), Rtype::SRV, Class::IN).unwrap();
+        writer.record_at(Section::Answer, 12, Rtype::SRV, Class::IN, 1).unwrap();
+        let at = writer.len();
+        writer.data(Rtype::SRV, b"\0\0\0\0\0\x01\x07example\x03org\0").unwrap();
+        assert_eq!(writer.len() - at, 2 + 19);
+    }
+
+    #[test]
+    fn a_message_with_more_names_than_are_remembered_stays_right() {
+        let mut buffer = vec![0; 65535];
+        let mut writer = Writer::new(&mut buffer, 65535);
+        for i in 0..2000 {
+            let owner = name(&format!("host{i}.a{}.example.org", i % 7));
+            writer.record(Section::Answer, owner.as_name(), Rtype::A, Class::IN, 1).unwrap();
+            writer.data(Rtype::A, &[1, 2, 3, 4]).unwrap();
+        }
+        let len = writer.finish(1, 0);
+        let mut at = HEADER_LEN;
+        for i in 0..2000 {
+            let mut out = Vec::new();
+            at = super::super::data::expand_name(&buffer[..len], at, &mut out).unwrap() + 14;
+            let owner = name(&format!("host{i}.a{}.example.org", i % 7));
+            assert_eq!(Name::from_wire(&out).unwrap(), owner.as_name());
+        }
+        assert_eq!(at, len);
+    }
+}
