@@ -1,1 +1,169 @@
-//! (to come)
+//! The data of a zone: immutable once published, shared structurally between its versions.
+//!
+//! **How it fits.** [`Builder`] makes a [`Zone`] from a transfer, a zone file, the store, or an
+//! older version and a [`Diff`]; `answer` asks it with [`Zone::lookup`] what the data can say;
+//! `xfr` and the store walk it with [`Zone::entries`].
+//!
+//! **Invariants.**
+//! - *apex*: there is exactly one SOA, at the apex.
+//! - *inside*: every owner is the apex or below it.
+//! - *no distant flags*: a node tells of itself, and of the topmost cut or DNAME above it; what
+//!   a new or removed cut occludes is the only thing that a change touches elsewhere.
+//! - *hashes apart*: NSEC3 records and their signatures are in a tree of their own: their owners
+//!   are no names that a query could find (RFC 5155 section 7.2.8).
+//!
+//! **Sections.** RFC 1034 section 4.3.2, RFC 4592, RFC 6672.
+
+mod builder;
+mod diff;
+mod lookup;
+mod node;
+mod update;
+
+pub use builder::{BuildError, Builder};
+pub use diff::{Diff, Records};
+pub use lookup::{At, Found};
+pub use node::{Data, Node, NodeBuf, Record, RecordSet, Sets};
+pub use update::OutOfSync;
+
+use crate::name::{Key, Name, NameBuf};
+use crate::tree::Tree;
+use crate::wire::{Rtype, Serial, read_u32};
+
+/// One version of a zone.
+#[derive(Clone)]
+pub struct Zone {
+    apex: NameBuf,
+    labels: usize,
+    names: Tree,
+    hashes: Tree,
+    soa: Soa,
+    records: u64,
+    /// The apex has a DNAME, which all other names are below.
+    apex_renames: bool,
+}
+
+/// What the SOA record says (RFC 1035 section 3.3.13), times in seconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Soa {
+    /// The zone's version.
+    pub serial: Serial,
+    /// How often a secondary asks for the serial.
+    pub refresh: u32,
+    /// How soon it asks again after a failure.
+    pub retry: u32,
+    /// After how long without contact it stops answering.
+    pub expire: u32,
+    /// The TTL of negative answers is at most this (RFC 2308).
+    pub minimum: u32,
+    /// The record's own TTL.
+    pub ttl: u32,
+}
+
+impl Soa {
+    /// The numbers in an SOA record's uncompressed data.
+    pub fn parse(ttl: u32, data: &[u8]) -> Option<Self> {
+        let (_, rest) = Name::split(data)?;
+        let (_, rest) = Name::split(rest)?;
+        if rest.len() != 20 {
+            return None;
+        }
+        Some(Self {
+            serial: Serial(read_u32(rest, 0)?),
+            refresh: read_u32(rest, 4)?,
+            retry: read_u32(rest, 8)?,
+            expire: read_u32(rest, 12)?,
+            minimum: read_u32(rest, 16)?,
+            ttl,
+        })
+    }
+
+    /// The TTL of negative answers, seconds (RFC 2308 section 5).
+    pub fn negative_ttl(&self) -> u32 {
+        self.ttl.min(self.minimum)
+    }
+}
+
+impl Zone {
+    /// The zone's name.
+    pub fn apex(&self) -> Name<'_> {
+        self.apex.as_name()
+    }
+
+    /// How many labels the zone's name has.
+    pub fn apex_labels(&self) -> usize {
+        self.labels
+    }
+
+    /// What the SOA record says.
+    pub fn soa(&self) -> &Soa {
+        &self.soa
+    }
+
+    /// The zone's version.
+    pub fn serial(&self) -> Serial {
+        self.soa.serial
+    }
+
+    /// How many records.
+    pub fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// How many owner names, owners of NSEC3 records included.
+    pub fn owners(&self) -> usize {
+        self.names.len() + self.hashes.len()
+    }
+
+    /// The key of `name` in this zone. The name must be at or below the apex.
+    pub fn key(&self, name: Name<'_>) -> Key {
+        Key::of(name, self.labels)
+    }
+
+    /// The apex's records.
+    pub fn apex_node(&self) -> Node<'_> {
+        self.node(&Key::empty()).expect("a zone has an apex")
+    }
+
+    /// The records of exactly this owner.
+    pub fn node(&self, key: &Key) -> Option<Node<'_>> {
+        self.names.get(key).map(|(blob, ())| Node::of(blob))
+    }
+
+    /// The ordinary names.
+    pub fn names(&self) -> &Tree {
+        &self.names
+    }
+
+    /// The owners of NSEC3 records, in order of their hashes.
+    pub fn hashes(&self) -> &Tree {
+        &self.hashes
+    }
+
+    /// Every owner with its node: the ordinary names in canonical order, then those of NSEC3.
+    pub fn entries(&self) -> impl Iterator<Item = (Key, Node<'_>)> {
+        let both = self.names.iter().chain(self.hashes.iter());
+        both.map(|entry| (entry.key.clone(), Node::of(entry.blob)))
+    }
+
+    /// Takes the SOA and what else is kept beside the trees from the apex's records.
+    fn settle(&mut self) -> Result<(), BuildError> {
+        let (blob, ()) = self.names.get(&Key::empty()).ok_or(BuildError::NoSoa)?;
+        let apex = Node::of(blob);
+        let set = apex.find(Rtype::SOA).ok_or(BuildError::NoSoa)?;
+        if set.count() > 1 {
+            return Err(BuildError::ManySoas);
+        }
+        self.soa = Soa::parse(set.ttl(), set.first()).ok_or(BuildError::NoSoa)?;
+        self.apex_renames = apex.find(Rtype::DNAME).is_some();
+        Ok(())
+    }
+
+    /// The SOA record's data.
+    pub fn soa_data(&self) -> &[u8] {
+        self.apex_node().find(Rtype::SOA).expect("a zone has an SOA").first()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+//! What one version of a zone removes and adds: what an IXFR carries, what the store appends.
+
+use super::{Record, Zone};
+use crate::name::Name;
+use crate::tree::Tree;
+use crate::wire::{Rtype, Serial, data_fields, read_u16, read_u32, same_data};
+use crate::zone::Node;
+
+/// Records with their owners, one behind the other in wire form without class:
+/// owner, type, TTL, length, data.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Records(Vec<u8>);
+
+impl Records {
+    /// Adds a record.
+    pub fn push(&mut self, owner: Name<'_>, record: Record<'_>) {
+        self.0.extend_from_slice(owner.as_wire());
+        self.0.extend_from_slice(&record.rtype.0.to_be_bytes());
+        self.0.extend_from_slice(&record.ttl.to_be_bytes());
+        let len = u16::try_from(record.data.len()).expect("data came with a 16-bit length");
+        self.0.extend_from_slice(&len.to_be_bytes());
+        self.0.extend_from_slice(record.data);
+    }
+
+    /// The records in the order they were added.
+    pub fn iter(&self) -> impl Iterator<Item = (Name<'_>, Record<'_>)> {
+        let mut rest = &self.0[..];
+        std::iter::from_fn(move || {
+            let (owner, record, after) = split(rest)?;
+            rest = after;
+            Some((owner, record))
+        })
+    }
+
+    /// None?
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many octets they take.
+    pub fn octets(&self) -> usize {
+        self.0.len()
+    }
+}
+
+fn split(bytes: &[u8]) -> Option<(Name<'_>, Record<'_>, &[u8])> {
+    let (owner, rest) = Name::split(bytes)?;
+    let rtype = Rtype(read_u16(rest, 0)?);
+    let ttl = read_u32(rest, 2)?;
+    let len = usize::from(read_u16(rest, 6)?);
+    let data = rest.get(8..8 + len)?;
+    Some((owner, Record { rtype, ttl, data }, &rest[8 + len..]))
+}
+
+/// The difference between two versions of a zone. The SOA records of both are part of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Diff {
+    /// The version it applies to.
+    pub from: Serial,
+    /// The version it makes.
+    pub to: Serial,
+    /// What the old version has and the new one has not.
+    pub removed: Records,
+    /// What the new version has and the old one has not.
+    pub added: Records,
+}
+
+impl Diff {
+    /// How many octets the records take.
+    pub fn octets(&self) -> usize {
+        self.removed.octets() + self.added.octets()
+    }
+
+    /// How many records are removed and added.
+    pub fn records(&self) -> usize {
+        self.removed.iter().count() + self.added.iter().count()
+    }
+
+    /// For the store: two serials, the length of what is removed, both lists.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(12 + self.octets());
+        out.extend_from_slice(&self.from.0.to_be_bytes());
+        out.extend_from_slice(&self.to.0.to_be_bytes());
+        let len = u32::try_from(self.removed.0.len()).expect("a transfer is limited to 4 GiB");
+        out.extend_from_slice(&len.to_be_bytes());
+        out.extend_from_slice(&self.removed.0);
+        out.extend_from_slice(&self.added.0);
+        out
+    }
+
+    /// What [`encode`](Self::encode) made, every record checked.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let len = usize::try_from(read_u32(bytes, 8)?).ok()?;
+        let (removed, added) = bytes.get(12..)?.split_at_checked(len)?;
+        for mut rest in [removed, added] {
+            while !rest.is_empty() {
+                let (_, record, after) = split(rest)?;
+                data_fields(record.rtype, record.data, |_, _| ())?;
+                rest = after;
+            }
+        }
+        Some(Self {
+            from: Serial(read_u32(bytes, 0)?),
+            to: Serial(read_u32(bytes, 4)?),
+            removed: Records(removed.into()),
+            added: Records(added.into()),
+        })
+    }
+
+    /// What changed from `old` to `new`, two versions of one zone. This walks both: it is for
+    /// zone files read anew and for whole transfers, never for an IXFR.
+    pub fn between(old: &Zone, new: &Zone) -> Self {
+        let mut diff = Self {
+            from: old.serial(),
+            to: new.serial(),
+            removed: Records::default(),
+            added: Records::default(),
+        };
+        // An IXFR's lists begin with the SOA records (RFC 1995 section 4).
+        for (zone, list) in [(old, &mut diff.removed), (new, &mut diff.added)] {
+            let soa = Record { rtype: Rtype::SOA, ttl: zone.soa().ttl, data: zone.soa_data() };
+            list.push(zone.apex(), soa);
+        }
+        diff.walk(new, old.names(), new.names());
+        diff.walk(new, old.hashes(), new.hashes());
+        diff
+    }
+
+    fn walk(&mut self, zone: &Zone, old: &Tree, new: &Tree) {
+        let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
+        loop {
+            let order = match (old.peek(), new.peek()) {
+                (None, None) => return,
+                (Some(_), None) => std::cmp::Ordering::Less,
+                (None, Some(_)) => std::cmp::Ordering::Greater,
+                (Some(old), Some(new)) => old.key.as_bytes().cmp(new.key.as_bytes()),
+            };
+            let before = if order.is_le() { old.next() } else { None };
+            let after = if order.is_ge() { new.next() } else { None };
+            let key = before.as_ref().or(after.as_ref()).expect("one of them is there").key.clone();
+            let before = before.map(|entry| entry.blob);
+            let after = after.map(|entry| entry.blob);
+            if before == after {
+                continue;
+            }
+            let owner = key.name(zone.apex()).expect("a key of this zone");
+            let (before, after) = (before.map(Node::of), after.map(Node::of));
+            missing(before, after, |record| self.removed.push(owner.as_name(), record));
+            missing(after, before, |record| self.added.push(owner.as_name(), record));
+        }
+    }
+}
+
+/// Calls `found` for each record that `these` has and `those` has not, but the SOA.
+fn missing(these: Option<Node<'_>>, those: Option<Node<'_>>, mut found: impl FnMut(Record<'_>)) {
+    for set in these.into_iter().flat_map(Node::sets) {
+        if set.rtype() == Rtype::SOA && !set.is_signatures() {
+            continue;
+        }
+        let other = those.and_then(|node| {
+            node.sets().find(|other| {
+                (other.rtype(), other.is_signatures()) == (set.rtype(), set.is_signatures())
+            })
+        });
+        let other = other.filter(|other| other.ttl() == set.ttl());
+        let rtype = set.data_type();
+        for data in set.iter() {
+            let same = |theirs: &[u8]| same_data(rtype, theirs, data);
+            if !other.is_some_and(|other| other.iter().any(same)) {
+                found(Record { rtype, ttl: set.ttl(), data });
+            }
+        }
+    }
+}

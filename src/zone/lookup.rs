@@ -1,0 +1,167 @@
+//! What a zone's data can say to a question: the look-up of RFC 1034 section 4.3.2 step 3 inside
+//! one zone, wildcards (RFC 4592) and DNAME (RFC 6672) included. What it means for the reply is
+//! decided by `answer`.
+
+use super::{Node, RecordSet, Zone};
+use crate::name::Key;
+use crate::tree::Place;
+use crate::wire::Rtype;
+
+/// Where an answer comes from: lengths of keys, octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// The owner itself.
+    Owner,
+    /// The wildcard below the closest encloser, whose key has so many octets.
+    Wildcard(usize),
+}
+
+/// What the data say.
+#[derive(Clone)]
+pub enum Found<'z> {
+    /// The type asked for (for ANY and RRSIG: one of the sets there are, RFC 8482 section 4.1).
+    Records {
+        /// The owner's records.
+        node: Node<'z>,
+        /// The set.
+        set: RecordSet<'z>,
+        /// The owner, or a wildcard for it.
+        at: At,
+    },
+    /// A CNAME in place of the type asked for.
+    Alias {
+        /// The owner's records.
+        node: Node<'z>,
+        /// The CNAME.
+        set: RecordSet<'z>,
+        /// The owner, or a wildcard for it.
+        at: At,
+    },
+    /// The name is below a DNAME.
+    Rename {
+        /// The DNAME owner's records.
+        node: Node<'z>,
+        /// The DNAME.
+        set: RecordSet<'z>,
+        /// Octets of the DNAME owner's key.
+        owner: usize,
+    },
+    /// The name is at or below a cut: another zone's (for DS: strictly below).
+    Delegation {
+        /// The cut's records.
+        node: Node<'z>,
+        /// Its NS records.
+        set: RecordSet<'z>,
+        /// Octets of the cut's key.
+        cut: usize,
+    },
+    /// The name exists, the type does not.
+    NoData {
+        /// The name's records; none for an empty non-terminal.
+        node: Option<Node<'z>>,
+        /// The owner, or a wildcard for it.
+        at: At,
+    },
+    /// The name does not exist.
+    NoName {
+        /// Octets of the closest encloser's key.
+        encloser: usize,
+    },
+}
+
+impl Zone {
+    /// What the data say about `rtype` at the name with this key.
+    pub fn lookup(&self, key: &Key, rtype: Rtype) -> Found<'_> {
+        if self.apex_renames && !key.as_bytes().is_empty() {
+            let node = self.apex_node();
+            let set = node.find(Rtype::DNAME).expect("apex_renames says so");
+            return Found::Rename { node, set, owner: 0 };
+        }
+        let place = self.names.seek(key);
+        let exact = place.exact().map(|(blob, ())| Node::of(blob));
+        let cut = exact.map_or_else(|| cut_above(key, &place), Node::cut);
+        if cut > 0
+            && let Some(found) = self.at_cut(key, cut, rtype)
+        {
+            return found;
+        }
+        if let Some(node) = exact {
+            return at_node(node, rtype, At::Owner);
+        }
+        let encloser = place.encloser();
+        if encloser == key.as_bytes().len() {
+            return Found::NoData { node: None, at: At::Owner };
+        }
+        match key.wildcard(encloser).and_then(|wildcard| self.node(&wildcard)) {
+            Some(node) => at_node(node, rtype, At::Wildcard(encloser)),
+            None => Found::NoName { encloser },
+        }
+    }
+
+    /// What the topmost cut or DNAME, at or above the key, makes of the question. `None`: the
+    /// key is its owner, and answers for itself (a DNAME's owner; DS at a cut, RFC 4035 section
+    /// 3.1.4.1).
+    fn at_cut(&self, key: &Key, cut: usize, rtype: Rtype) -> Option<Found<'_>> {
+        let node = self.node(&key.ancestor(cut)).expect("a cut has records");
+        let exact = key.as_bytes().len() == cut;
+        match node.find(Rtype::NS) {
+            Some(_) if exact && rtype == Rtype::DS => None,
+            Some(set) => Some(Found::Delegation { node, set, cut }),
+            None if exact => None,
+            None => node.find(Rtype::DNAME).map(|set| Found::Rename { node, set, owner: cut }),
+        }
+    }
+}
+
+/// The key's length of the topmost cut or DNAME above a name that does not exist; 0: none.
+/// If there is one, then the last name before the key is it or below it.
+fn cut_above(key: &Key, place: &Place<'_, ()>) -> usize {
+    let Some(before) = place.at_or_before() else { return 0 };
+    let cut = Node::of(before.blob).cut();
+    let above = &before.key.as_bytes()[..cut];
+    if key.as_bytes().starts_with(above) { cut } else { 0 }
+}
+
+/// What one owner's records say about `rtype`.
+fn at_node(node: Node<'_>, rtype: Rtype, at: At) -> Found<'_> {
+    let set = match rtype {
+        Rtype::ANY => any_of(node),
+        Rtype::RRSIG => node.sets().find(RecordSet::is_signatures),
+        _ => node.find(rtype),
+    };
+    if let Some(set) = set {
+        return Found::Records { node, set, at };
+    }
+    match node.find(Rtype::CNAME) {
+        Some(set) if !may_stand_beside_cname(rtype) => Found::Alias { node, set, at },
+        _ => Found::NoData { node: Some(node), at },
+    }
+}
+
+/// The types that the owner of a CNAME may have beside it (RFC 2181 section 10.1, RFC 4034
+/// section 3): asking for them does not follow the alias.
+fn may_stand_beside_cname(rtype: Rtype) -> bool {
+    matches!(rtype, Rtype::CNAME | Rtype::RRSIG | Rtype::NSEC | Rtype::ANY)
+}
+
+/// One set in place of all (RFC 8482 section 4.1): an address if there is one, else the first
+/// that is no DNSSEC record, else the first.
+fn any_of(node: Node<'_>) -> Option<RecordSet<'_>> {
+    let plain = |set: &RecordSet<'_>| !set.is_signatures();
+    let dnssec = |rtype| {
+        matches!(
+            rtype,
+            Rtype::NSEC
+                | Rtype::NSEC3
+                | Rtype::NSEC3PARAM
+                | Rtype::DNSKEY
+                | Rtype::CDNSKEY
+                | Rtype::CDS
+        )
+    };
+    let sets = || node.sets().filter(plain);
+    sets()
+        .find(|set| matches!(set.rtype(), Rtype::A | Rtype::AAAA | Rtype::MX | Rtype::CNAME))
+        .or_else(|| sets().find(|set| !dnssec(set.rtype())))
+        .or_else(|| sets().next())
+}

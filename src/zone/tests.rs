@@ -1,0 +1,195 @@
+//! Zones built, changed and looked into.
+
+use super::*;
+
+fn name(text: &str) -> NameBuf {
+    text.parse().unwrap()
+}
+
+fn soa(serial: u32) -> Vec<u8> {
+    let mut data = b"\x02ns\x07example\0\x01h\x07example\0".to_vec();
+    for number in [serial, 3600, 600, 86400, 300] {
+        data.extend_from_slice(&number.to_be_bytes());
+    }
+    data
+}
+
+fn record(rtype: Rtype, data: &[u8]) -> Record<'_> {
+    Record { rtype, ttl: 60, data }
+}
+
+fn zone(serial: u32, records: &[(&str, Rtype, &[u8])]) -> Zone {
+    let mut builder = Builder::new(name("example").as_name());
+    builder.add(name("example").as_name(), record(Rtype::SOA, &soa(serial)));
+    for (owner, rtype, data) in records {
+        builder.add(name(owner).as_name(), record(*rtype, data));
+    }
+    builder.build().unwrap()
+}
+
+const A: &[u8] = &[192, 0, 2, 1];
+
+fn found(zone: &Zone, owner: &str, rtype: Rtype) -> String {
+    match zone.lookup(&zone.key(name(owner).as_name()), rtype) {
+        Found::Records { at: At::Owner, .. } => "records".into(),
+        Found::Records { .. } => "wildcard records".into(),
+        Found::Alias { at: At::Owner, .. } => "alias".into(),
+        Found::Alias { .. } => "wildcard alias".into(),
+        Found::Rename { owner, .. } => format!("rename {owner}"),
+        Found::Delegation { cut, .. } => format!("delegation {cut}"),
+        Found::NoData { node, at: At::Owner } if node.is_none() => "empty non-terminal".into(),
+        Found::NoData { at: At::Owner, .. } => "no data".into(),
+        Found::NoData { .. } => "wildcard no data".into(),
+        Found::NoName { encloser } => format!("no name {encloser}"),
+    }
+}
+
+#[test]
+fn the_data_say_what_rfc_1034_section_4_3_2_wants_to_know() {
+    let zone = zone(
+        1,
+        &[
+            ("www.example", Rtype::A, A),
+            ("alias.example", Rtype::CNAME, b"\x03www\x07example\0"),
+            ("a.b.c.example", Rtype::A, A),
+            ("*.w.example", Rtype::A, A),
+            ("*.v.example", Rtype::CNAME, b"\0"),
+            ("sub.example", Rtype::NS, b"\x02ns\x03sub\x07example\0"),
+            ("ns.sub.example", Rtype::A, A),
+            ("deep.ns.sub.example", Rtype::NS, b"\0"),
+            ("old.example", Rtype::DNAME, b"\x03new\0"),
+            ("hidden.old.example", Rtype::A, A),
+        ],
+    );
+    for (owner, rtype, expected) in [
+        ("www.example", Rtype::A, "records"),
+        ("www.example", Rtype::ANY, "records"),
+        ("www.example", Rtype::MX, "no data"),
+        ("alias.example", Rtype::A, "alias"),
+        ("alias.example", Rtype::CNAME, "records"),
+        ("c.example", Rtype::A, "empty non-terminal"),
+        ("b.c.example", Rtype::A, "empty non-terminal"),
+        ("x.c.example", Rtype::A, "no name 2"),
+        ("x.w.example", Rtype::A, "wildcard records"),
+        ("x.y.w.example", Rtype::A, "wildcard records"),
+        ("x.w.example", Rtype::MX, "wildcard no data"),
+        ("x.v.example", Rtype::MX, "wildcard alias"),
+        ("w.example", Rtype::A, "empty non-terminal"),
+        ("sub.example", Rtype::A, "delegation 4"),
+        ("sub.example", Rtype::DS, "no data"),
+        ("x.sub.example", Rtype::DS, "delegation 4"),
+        ("ns.sub.example", Rtype::A, "delegation 4"),
+        ("x.deep.ns.sub.example", Rtype::A, "delegation 4"),
+        ("zzz.sub.example", Rtype::A, "delegation 4"),
+        ("old.example", Rtype::DNAME, "records"),
+        ("old.example", Rtype::A, "no data"),
+        ("x.old.example", Rtype::A, "rename 4"),
+        ("hidden.old.example", Rtype::A, "rename 4"),
+        ("nothing.example", Rtype::A, "no name 0"),
+    ] {
+        assert_eq!(found(&zone, owner, rtype), expected, "{owner} {rtype}");
+    }
+}
+
+#[test]
+fn a_dname_at_the_apex_renames_all_below_it() {
+    let zone = zone(1, &[("example", Rtype::DNAME, b"\x03new\0"), ("a.example", Rtype::A, A)]);
+    assert_eq!(found(&zone, "a.example", Rtype::A), "rename 0");
+    assert_eq!(found(&zone, "b.c.example", Rtype::A), "rename 0");
+    assert_eq!(found(&zone, "example", Rtype::SOA), "records");
+}
+
+fn contents(zone: &Zone) -> Vec<(Vec<u8>, usize, Vec<(Rtype, bool, u32, Vec<Vec<u8>>)>)> {
+    zone.entries()
+        .map(|(key, node)| {
+            let sets = node.sets().map(|set| {
+                let mut data: Vec<_> = set.iter().map(<[u8]>::to_vec).collect();
+                data.sort();
+                (set.rtype(), set.is_signatures(), set.ttl(), data)
+            });
+            (key.as_bytes().to_vec(), node.cut(), sets.collect())
+        })
+        .collect()
+}
+
+#[test]
+fn a_diff_makes_what_a_fresh_build_makes_also_when_cuts_come_and_go() {
+    let old = zone(
+        1,
+        &[
+            ("a.cut.example", Rtype::A, A),
+            ("b.a.cut.example", Rtype::NS, b"\0"),
+            ("x.b.a.cut.example", Rtype::A, A),
+            ("gone.example", Rtype::NS, b"\0"),
+            ("glue.gone.example", Rtype::A, A),
+            ("sub.gone.example", Rtype::NS, b"\0"),
+            ("x.sub.gone.example", Rtype::A, A),
+        ],
+    );
+    let new = zone(
+        2,
+        &[
+            ("cut.example", Rtype::NS, b"\0"),
+            ("a.cut.example", Rtype::A, A),
+            ("b.a.cut.example", Rtype::NS, b"\0"),
+            ("x.b.a.cut.example", Rtype::A, A),
+            ("y.cut.example", Rtype::A, A),
+            ("glue.gone.example", Rtype::A, A),
+            ("sub.gone.example", Rtype::NS, b"\0"),
+            ("x.sub.gone.example", Rtype::A, A),
+        ],
+    );
+    for (from, to) in [(&old, &new), (&new, &old)] {
+        let diff = Diff::between(from, to);
+        let applied = from.apply(&diff).unwrap();
+        assert_eq!(contents(&applied), contents(to));
+        assert_eq!(applied.records(), to.records());
+        assert_eq!(applied.soa(), to.soa());
+        let decoded = Diff::decode(&diff.encode()).unwrap();
+        assert!(decoded == diff);
+    }
+}
+
+#[test]
+fn a_diff_of_another_history_is_refused() {
+    let old = zone(1, &[("a.example", Rtype::A, A)]);
+    let new = zone(2, &[("b.example", Rtype::A, A)]);
+    let other = zone(1, &[("b.example", Rtype::A, A)]);
+    let diff = Diff::between(&old, &new);
+    assert!(matches!(new.apply(&diff), Err(OutOfSync::From { .. })));
+    assert!(matches!(other.apply(&diff), Err(OutOfSync::Missing(_))));
+    let none = zone(1, &[("a.example", Rtype::A, A), ("b.example", Rtype::A, A)]);
+    assert!(matches!(none.apply(&diff), Err(OutOfSync::Present(_))));
+}
+
+#[test]
+fn what_the_store_kept_is_the_zone_again_or_an_error() {
+    let nsec3 = [&[1, 0, 0, 0, 0, 20][..], &[7; 20], &[0, 1, 0x40]].concat();
+    let zone = zone(9, &[("www.example", Rtype::A, A), ("0p9.example", Rtype::NSEC3, &nsec3)]);
+    assert_eq!(zone.hashes().len(), 1);
+    let mut names = zone.names().iter().map(|e| (e.key.as_bytes().to_vec(), e.blob.to_vec()));
+    let mut kept: Vec<_> = names.by_ref().collect();
+    kept.extend(zone.hashes().iter().map(|e| (e.key.as_bytes().to_vec(), e.blob.to_vec())));
+    let again = Zone::restore(zone.apex(), kept.clone()).unwrap();
+    assert_eq!(contents(&again), contents(&zone));
+    assert_eq!(again.records(), zone.records());
+    for (at, _) in kept.iter().enumerate() {
+        let mut bad = kept.clone();
+        bad[at].1.pop();
+        assert!(Zone::restore(zone.apex(), bad).is_err());
+    }
+    kept.swap(0, 1);
+    assert!(Zone::restore(zone.apex(), kept).is_err());
+}
+
+#[test]
+fn duplicates_and_what_is_outside_are_dropped() {
+    let mut builder = Builder::new(name("example").as_name());
+    assert!(builder.add(name("EXAMPLE").as_name(), record(Rtype::SOA, &soa(1))));
+    assert!(builder.add(name("a.example").as_name(), record(Rtype::NS, b"\x01B\0")));
+    assert!(builder.add(name("A.example").as_name(), record(Rtype::NS, b"\x01b\0")));
+    assert!(!builder.add(name("other").as_name(), record(Rtype::A, A)));
+    assert_eq!(builder.outside(), 1);
+    assert_eq!(builder.build().unwrap().records(), 2);
+    assert!(matches!(Builder::new(Name::ROOT).build(), Err(BuildError::NoSoa)));
+}
