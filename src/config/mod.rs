@@ -1,0 +1,329 @@
+//! The configuration: one TOML file, parsed into types that cannot be wrong.
+//!
+//! **How it fits.** [`Config::load`] is all that `server` and the commands call. `server` copies
+//! from it into the small option structs of the other modules, which do not know this one.
+//!
+//! **In it.** `document` walks the TOML and knows where everything stands; `units` reads the single
+//! values; `server`, `keys`, `zones` and `list` read one part of the file each, `cross` judges what
+//! only shows when all parts are known; `problem` is what is told to the operator.
+//!
+//! **Invariants.**
+//! - *all mistakes*: reading goes on after a mistake; every one is reported with its place and with
+//!   what to write instead.
+//! - *resolved*: no name is left to look up. A primary holds its key, a zone its settings (with
+//!   templates and defaults already applied), paths are relative to the file's folder no more.
+//! - *shared*: zones of a list share their settings; a zone costs its name and a pointer.
+//! - *documented*: `KEYS.md` lists every key that is read, and no other (a test compares them).
+//!
+//! It opens no socket and reads no zone file.
+
+mod cross;
+mod document;
+mod keys;
+mod list;
+mod problem;
+mod server;
+#[cfg(test)]
+mod tests;
+mod units;
+mod zones;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::acl::Acl;
+use crate::name::NameBuf;
+
+pub use problem::{Problem, Severity, report};
+
+/// All that an operator can set.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `[server]`: addresses, threads, places.
+    pub server: Server,
+    /// `[tcp]`: what clients over TCP may take.
+    pub tcp: Tcp,
+    /// `[transfer]`: bounds on transfers in.
+    pub transfer: Transfer,
+    /// `[xdp]`: used with [`Io::Xdp`] only.
+    pub xdp: Xdp,
+    /// `[[key]]`: the TSIG keys by name.
+    pub keys: HashMap<NameBuf, Arc<TsigKey>>,
+    /// `[[zone]]` and `[[zone-list]]`: in the order of the file, no name twice.
+    pub zones: Vec<ZoneConfig>,
+}
+
+/// What [`Config::load`] returns: a configuration with its warnings, or everything that is wrong,
+/// ordered by place.
+pub type Loaded = Result<(Config, Vec<Problem>), Vec<Problem>>;
+
+impl Config {
+    /// Reads and checks the file at `path` and the files it names.
+    pub fn load(path: &Path) -> Loaded {
+        document::read(path)
+    }
+
+    /// Every key with its default, unit and meaning, as a page of Markdown.
+    pub fn reference() -> &'static str {
+        include_str!("KEYS.md")
+    }
+}
+
+/// `[server]`.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Where queries are answered, over UDP and TCP; at least one.
+    pub listen: Vec<SocketAddr>,
+    /// UDP threads; at least one.
+    pub workers: usize,
+    /// How packets are received and sent.
+    pub io: Io,
+    /// Where zones are kept.
+    pub state_dir: PathBuf,
+    /// The control socket.
+    pub control: PathBuf,
+    /// Where `/metrics` and `/healthz` are served.
+    pub metrics: Option<SocketAddr>,
+    /// What `id.server.` and NSID say; `None` hides it. At most 255 octets.
+    pub identity: Option<String>,
+    /// What `version.bind.` says; `None` hides it. At most 255 octets.
+    pub version: Option<String>,
+    /// The largest UDP reply over IPv4, in octets.
+    pub udp_size_v4: u16,
+    /// The largest UDP reply over IPv6, in octets.
+    pub udp_size_v6: u16,
+    /// When a new version may be served.
+    pub durability: Durability,
+    /// How long the data of a zone that left the configuration is kept.
+    pub keep_removed: Duration,
+    /// The least important events that are logged.
+    pub log_level: LogLevel,
+}
+
+/// `server.io`: the way to the network card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Io {
+    /// The best of `uring` and `mmsg` that works here.
+    Auto,
+    /// io_uring.
+    Uring,
+    /// recvmmsg and sendmmsg.
+    Mmsg,
+    /// AF_XDP, set up by `[xdp]`.
+    Xdp,
+}
+
+/// `server.durability`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// A version is on disk before it is served.
+    Commit,
+    /// It may be served before; a power cut can bring back an older one.
+    Relaxed,
+}
+
+/// `server.log-level`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// What needs an operator.
+    Error,
+    /// What may come to need one.
+    Warn,
+    /// Changes of state.
+    Info,
+    /// Each step of a transfer.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// `[tcp]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Tcp {
+    /// Connections open at a time.
+    pub max_connections: usize,
+    /// Of those, from one client address.
+    pub max_per_client: usize,
+    /// How long a connection may say nothing (RFC 7766 section 6.2.3).
+    pub idle_timeout: Duration,
+}
+
+/// `[transfer]`: transfers in. How large a zone may be is a zone's setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Transfer {
+    /// At a time, in all.
+    pub concurrent: usize,
+    /// At a time, from one primary's address.
+    pub per_primary: usize,
+    /// For the connection to be made.
+    pub connect_timeout: Duration,
+    /// Without a single octet received.
+    pub stall_timeout: Duration,
+    /// Octets a second, below which a transfer is given up.
+    pub min_rate: u64,
+}
+
+/// `[xdp]`.
+#[derive(Clone, Debug)]
+pub struct Xdp {
+    /// Network interfaces by name; empty: those of the listen addresses.
+    pub interfaces: Vec<String>,
+    /// Where the program is attached.
+    pub mode: XdpMode,
+    /// Whether the card writes into our memory.
+    pub zero_copy: ZeroCopy,
+    /// Descriptors a ring: a power of two.
+    pub ring: u32,
+    /// How long the kernel may poll the card for us; `None`: not.
+    pub busy_poll: Option<Duration>,
+}
+
+/// `xdp.mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum XdpMode {
+    /// In the driver if it can, else in the stack.
+    Auto,
+    /// In the driver.
+    Native,
+    /// In the stack.
+    Generic,
+}
+
+/// `xdp.zero-copy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ZeroCopy {
+    /// If the driver can.
+    Auto,
+    /// Or fail.
+    On,
+    /// Never.
+    Off,
+}
+
+/// `[[key]]`: a TSIG key (RFC 8945).
+#[derive(Clone, Debug)]
+pub struct TsigKey {
+    /// Its name, which both sides must agree on.
+    pub name: NameBuf,
+    /// Its algorithm, likewise.
+    pub algorithm: Algorithm,
+    /// What only the two sides know.
+    pub secret: Secret,
+}
+
+/// `key.algorithm`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// hmac-sha1: for primaries that know nothing better.
+    Sha1,
+    /// hmac-sha256.
+    Sha256,
+    /// hmac-sha384.
+    Sha384,
+    /// hmac-sha512.
+    Sha512,
+}
+
+/// The octets of a key's secret. Nothing prints them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Box<[u8]>);
+
+impl Secret {
+    /// The octets, for signing.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(hidden)")
+    }
+}
+
+/// A zone to serve.
+#[derive(Clone, Debug)]
+pub struct ZoneConfig {
+    /// Its apex.
+    pub name: NameBuf,
+    /// What holds for it; shared by the zones for which the same holds.
+    pub settings: Arc<ZoneSettings>,
+}
+
+/// What can be set for a zone or in a template.
+#[derive(Clone, Debug)]
+pub struct ZoneSettings {
+    /// Where its data comes from.
+    pub source: Source,
+    /// Who may ask; `None`: everybody.
+    pub allow_query: Option<Acl>,
+    /// Who may transfer it from us.
+    pub allow_transfer: Acl,
+    /// Whose NOTIFY is heeded. By default the primaries', signed or not: it only makes us ask.
+    pub allow_notify: Acl,
+    /// Whom we notify of a new version.
+    pub notify: Vec<Target>,
+    /// Bounds on the SOA's refresh interval.
+    pub refresh: Clamp,
+    /// Bounds on the SOA's retry interval.
+    pub retry: Clamp,
+    /// Bounds on the SOA's expire interval.
+    pub expire: Clamp,
+    /// Whether differences are asked for (RFC 1995); else the whole zone each time.
+    pub ixfr: bool,
+    /// Octets of wire form that a version may have, and a transfer bring.
+    pub max_size: u64,
+}
+
+/// Where a zone's data comes from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// From these by transfer, in order of preference; at least one.
+    Primaries(Vec<Primary>),
+    /// From a zone file: we are the primary.
+    File(PathBuf),
+}
+
+/// A server to transfer a zone from.
+#[derive(Clone, Debug)]
+pub struct Primary {
+    /// Its address.
+    pub address: SocketAddr,
+    /// What requests to it are signed by.
+    pub key: Option<Arc<TsigKey>>,
+    /// Where requests to it come from; port 0: any.
+    pub source: Option<SocketAddr>,
+    /// Its serials are its own: not comparable with those of the zone's other primaries.
+    pub independent: bool,
+}
+
+/// A server to send NOTIFY to.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Its address.
+    pub address: SocketAddr,
+    /// What the NOTIFY is signed by.
+    pub key: Option<Arc<TsigKey>>,
+    /// Where the NOTIFY comes from; port 0: any.
+    pub source: Option<SocketAddr>,
+}
+
+/// Bounds on one of the SOA's intervals; `min` is not above `max`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clamp {
+    /// Never less than this.
+    pub min: Duration,
+    /// Never more than this, if it is given.
+    pub max: Option<Duration>,
+}
+
+impl Clamp {
+    /// `interval`, brought within the bounds.
+    pub fn apply(self, interval: Duration) -> Duration {
+        self.max.map_or(interval, |max| interval.min(max)).max(self.min)
+    }
+}
