@@ -36,6 +36,19 @@ fn client(local: &str) -> UdpSocket {
     client
 }
 
+/// The next reply and where it came from. Closing a ring interrupts the thread that opened it.
+fn next(client: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+    let mut reply = vec![0; 65536];
+    let (len, from) = loop {
+        match client.recv_from(&mut reply) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => break result.expect("a reply"),
+        }
+    };
+    reply.truncate(len);
+    (reply, from)
+}
+
 /// What is sent back: the request backwards, so that an echo of buffers is not taken for a reply.
 fn reversed(request: &[u8]) -> Vec<u8> {
     request.iter().rev().copied().collect()
@@ -107,10 +120,7 @@ impl Drop for Server {
 /// Asks `to` and returns the reply and where it came from.
 fn ask(client: &UdpSocket, to: SocketAddr, request: &[u8]) -> (Vec<u8>, SocketAddr) {
     client.send_to(request, to).unwrap();
-    let mut reply = vec![0; 65536];
-    let (len, from) = client.recv_from(&mut reply).expect("a reply");
-    reply.truncate(len);
-    (reply, from)
+    next(client)
 }
 
 #[test]
@@ -160,9 +170,7 @@ fn a_late_reply_leaves_from_the_address_that_was_asked() {
         client.send_to(b"take your time", to).unwrap();
         let route = server.routes.recv_timeout(PATIENCE).unwrap();
         server.courier.send(&route, b"late").unwrap();
-        let mut reply = [0; 100];
-        let (len, from) = client.recv_from(&mut reply).unwrap();
-        assert_eq!((&reply[..len], from), (&b"late"[..], to), "{backend:?}");
+        assert_eq!(next(&client), (b"late".to_vec(), to), "{backend:?}");
         let sent_before = server.stop().sent;
         assert_eq!(sent_before, 0, "silence sends nothing");
     }
@@ -223,7 +231,6 @@ fn many_packets_are_answered_alike_by_every_backend() {
         let server = Server::start(backend, sockets, true);
         let client = client("127.0.0.1:0");
         let mut replies = HashSet::new();
-        let mut buffer = [0; 2048];
         for window in 0..PACKETS / WINDOW {
             for number in window * WINDOW..(window + 1) * WINDOW {
                 let mut request = number.to_be_bytes().repeat(1 + number as usize % 300);
@@ -231,10 +238,10 @@ fn many_packets_are_answered_alike_by_every_backend() {
                 client.send_to(&request, to[number as usize % 2]).unwrap();
             }
             for _ in 0..WINDOW {
-                let (len, from) = client.recv_from(&mut buffer).expect("no loss on loopback");
-                let number = u32::from_le_bytes(buffer[3..7].try_into().unwrap());
+                let (reply, from) = next(&client);
+                let number = u32::from_le_bytes(reply[3..7].try_into().unwrap());
                 assert_eq!(from, to[number as usize % 2]);
-                assert!(replies.insert(buffer[..len].to_vec()), "no reply twice");
+                assert!(replies.insert(reply), "no reply twice");
             }
         }
         let total = server.stop();
@@ -263,8 +270,7 @@ fn requests_of_every_size_are_whole_or_dropped_and_counted() {
                 let (reply, _) = ask(&client, to, b"ping");
                 if (1..=REQUEST_MAX).contains(&size) {
                     assert_eq!(reply, reversed(&request), "{backend:?} {size}");
-                    let mut next = [0; 16];
-                    assert_eq!(client.recv(&mut next).unwrap(), 4);
+                    assert_eq!(next(&client).0, b"gnip");
                 } else {
                     assert_eq!(reply, b"gnip", "{backend:?} {size}");
                 }
@@ -291,23 +297,17 @@ fn what_is_queued_on_a_socket_that_stays_survives_replace() {
         }
         let gone = goes.local();
         drop(goes);
-        port.replace(vec![Arc::clone(&stays), Arc::clone(&comes)]);
+        port.replace(vec![Arc::clone(&stays), Arc::clone(&comes)]).unwrap();
         until(&mut port, |turn| turn.received == 200);
         port.turn(Some(Duration::ZERO), &mut reverse).unwrap();
         for client in [old, new] {
-            let mut seen: Vec<u8> = (0..100)
-                .map(|_| {
-                    let mut reply = [0; 3];
-                    assert_eq!(client.recv(&mut reply).unwrap(), 2);
-                    reply[1]
-                })
-                .collect();
+            let mut seen: Vec<u8> = (0..100).map(|_| next(&client).0[1]).collect();
             seen.sort_unstable();
             assert!(seen.into_iter().eq(0..100), "{backend:?}");
         }
         let again = UdpSocket::bind(gone).expect("the socket that went is closed");
         drop(again);
-        port.replace(vec![]);
+        port.replace(vec![]).unwrap();
         assert_eq!(port.turn(Some(Duration::ZERO), &mut reverse).unwrap(), Turn::default());
     }
 }
@@ -359,10 +359,8 @@ fn replies_that_cannot_be_sent_are_counted_and_harm_nobody() {
         client.send_to(b"more", to).unwrap();
         until(&mut port, |turn| turn.received == 1);
         port.turn(Some(Duration::ZERO), &mut reverse).unwrap();
-        let mut reply = [0; 16];
         for expected in [b"ereh", b"erom"] {
-            let len = client.recv(&mut reply).unwrap();
-            assert_eq!(&reply[..len], expected, "{backend:?}");
+            assert_eq!(next(&client).0, expected, "{backend:?}");
         }
     }
 }
@@ -435,6 +433,5 @@ fn auto_opens_something_that_works() {
     client.send_to(b"auto", to).unwrap();
     until(&mut port, |turn| turn.received == 1);
     port.turn(Some(Duration::ZERO), &mut reverse).unwrap();
-    let mut reply = [0; 16];
-    assert_eq!(client.recv(&mut reply).unwrap(), 4);
+    assert_eq!(next(&client).0, b"otua");
 }

@@ -128,7 +128,7 @@ impl Mmsg {
                 Err(error) => {
                     line.ready = false;
                     if error.kind() != io::ErrorKind::WouldBlock {
-                        turn.dropped += lost(error)?;
+                        turn.dropped += super::lost(error)?;
                     }
                     continue;
                 }
@@ -178,13 +178,5 @@ impl Mmsg {
             turn.sent += sent.sent;
             turn.dropped += sent.failed;
         }
-    }
-}
-
-/// A failed receive costs one packet, if that; only one that can never succeed is an error.
-fn lost(error: io::Error) -> io::Result<usize> {
-    match error.raw_os_error() {
-        Some(libc::EBADF | libc::ENOTSOCK | libc::EFAULT | libc::EINVAL) => Err(error),
-        _ => Ok(1),
     }
 }

@@ -31,11 +31,13 @@ use arc_swap::ArcSwap;
 mod mmsg;
 mod socket;
 mod sys;
+mod uring;
 
 use mmsg::Mmsg;
 pub use socket::{Bind, ListenerId, Socket, bind, listen, steer_by_cpu};
 use sys::{Bell, Outbox};
 pub use sys::{cpus, pin};
+use uring::Uring;
 
 /// The most packets a turn hands over.
 pub const BATCH: usize = 64;
@@ -43,6 +45,9 @@ pub const BATCH: usize = 64;
 pub const REQUEST_MAX: usize = 4096;
 /// The room for a reply, in octets. A backend that knows the link's MTU may offer less.
 pub const REPLY_MAX: usize = 4096;
+
+/// What [`Backend::Auto`] is where permitted.
+pub const BEST: Backend = Backend::Uring;
 
 /// Where a request came from and to: all that its reply needs to find the way back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,31 +132,46 @@ pub struct Port {
     engine: Engine,
     bell: Arc<Bell>,
     sockets: Arc<ArcSwap<Sockets>>,
+    fell_back: Option<io::Error>,
 }
 
 type Sockets = Vec<Arc<Socket>>;
 
 enum Engine {
     Mmsg(Mmsg),
+    Uring(Uring),
 }
 
 impl Port {
     /// Opens a port over `sockets`.
     pub fn open(backend: Backend, sockets: Sockets) -> Result<Self, OpenError> {
         let bell = Arc::new(Bell::new()?);
-        let engine = match backend {
+        let uring = || Uring::new(sockets.clone(), Arc::clone(&bell));
+        let mmsg = || Mmsg::new(sockets.clone(), Arc::clone(&bell));
+        let (engine, fell_back) = match if backend == Backend::Auto { BEST } else { backend } {
             Backend::Xdp => return Err(OpenError::NoXdp),
-            Backend::Uring => return Err(OpenError::Uring(io::ErrorKind::Unsupported.into())),
-            _ => Engine::Mmsg(Mmsg::new(sockets.clone(), Arc::clone(&bell))),
+            Backend::Mmsg => (Engine::Mmsg(mmsg()), None),
+            Backend::Uring | Backend::Auto => match uring() {
+                Ok(uring) => (Engine::Uring(uring), None),
+                Err(error) if backend == Backend::Auto => (Engine::Mmsg(mmsg()), Some(error)),
+                Err(error) => return Err(OpenError::Uring(error)),
+            },
         };
-        Ok(Self { engine, bell, sockets: Arc::new(ArcSwap::from_pointee(sockets)) })
+        let sockets = Arc::new(ArcSwap::from_pointee(sockets));
+        Ok(Self { engine, bell, sockets, fell_back })
     }
 
     /// The backend in use, never [`Backend::Auto`].
     pub fn backend(&self) -> Backend {
         match self.engine {
             Engine::Mmsg(_) => Backend::Mmsg,
+            Engine::Uring(_) => Backend::Uring,
         }
+    }
+
+    /// Why [`Backend::Auto`] did not become [`BEST`], if so: to be logged, once.
+    pub fn fell_back(&self) -> Option<&io::Error> {
+        self.fell_back.as_ref()
     }
 
     /// Receives a batch, has it served, sends the replies. With nothing there it sleeps for at
@@ -165,16 +185,19 @@ impl Port {
     ) -> io::Result<Turn> {
         match &mut self.engine {
             Engine::Mmsg(mmsg) => mmsg.turn(wait, serve),
+            Engine::Uring(uring) => uring.turn(wait, serve),
         }
     }
 
     /// Listens on `sockets` from now on. What is queued on those that stay is kept; those that are
-    /// gone close once nobody else holds them.
-    pub fn replace(&mut self, sockets: Sockets) {
+    /// gone close once nobody else holds them. For the thread that turns.
+    pub fn replace(&mut self, sockets: Sockets) -> io::Result<()> {
         self.sockets.store(Arc::new(sockets.clone()));
         match &mut self.engine {
             Engine::Mmsg(mmsg) => mmsg.replace(sockets),
+            Engine::Uring(uring) => uring.replace(sockets)?,
         }
+        Ok(())
     }
 
     /// What ends an idle turn from another thread.
@@ -214,6 +237,14 @@ impl Courier {
             .ok_or(io::ErrorKind::NotConnected)?;
         let sent = Outbox::new(1).send(socket, [(route, reply)]);
         sent.error.map_or(Ok(()), Err)
+    }
+}
+
+/// A failed receive costs one packet, if that; only one that can never succeed is an error.
+fn lost(error: io::Error) -> io::Result<usize> {
+    match error.raw_os_error() {
+        Some(libc::EBADF | libc::ENOTSOCK | libc::EFAULT | libc::EINVAL) => Err(error),
+        _ => Ok(1),
     }
 }
 

@@ -519,6 +519,7 @@ pub(super) fn force_send_buffer(fd: BorrowedFd<'_>, size: usize) -> io::Result<(
     set(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &size)
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "instruction codes have 16 bits")]
 /// Gives the packets of a group of `count` sockets to the one numbered CPU modulo `count`.
 pub(super) fn steer_by_cpu(fd: BorrowedFd<'_>, count: u32) -> io::Result<()> {
     const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
