@@ -55,7 +55,7 @@ impl Prefix {
             return Self::new(canonical, len - 96);
         }
         let (family, bits) = place(address);
-        (len <= family.width()).then_some(Self { family, len, bits: bits & mask(len) })
+        (len <= family.width()).then(|| Self { family, len, bits: bits & mask(len) })
     }
 
     /// The network of one address.

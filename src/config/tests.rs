@@ -376,7 +376,7 @@ const ZONE_MISTAKES: &[(&str, &[&str])] = &[
     ),
     (
         "[tcp]\nidle-timeout = '0s'",
-        &[r#"7:16: idle-timeout is 0s: write a time from "100ms" to "24855d3h14m8s""#],
+        &[r#"7:16: idle-timeout is 0s: write a time from "100ms" to "3500w""#],
     ),
 ];
 

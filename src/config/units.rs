@@ -12,8 +12,8 @@ use super::document::{Wrong, wrong_type};
 use crate::acl::Prefix;
 use crate::name::NameBuf;
 
-/// What all durations are at the most: half of what the SOA's 32 bits can say, some 68 years.
-pub(super) const LONGEST: Duration = Duration::from_secs(1 << 31);
+/// What all durations are at the most, some 67 years: added to any time, they do not overflow.
+pub(super) const LONGEST: Duration = Duration::from_hours(3500 * 7 * 24);
 
 const TIMES: [(&str, u64); 7] = [
     ("w", 7 * 24 * 3_600_000_000),
@@ -226,7 +226,7 @@ pub(super) fn prefix(value: &DeValue<'_>) -> Result<Prefix, Wrong> {
 
 /// Advice that names the one of `known` that `text` was probably meant to be.
 pub(super) fn nearest<'k>(text: &str, known: impl Iterator<Item = &'k str>) -> Option<String> {
-    let bound = text.chars().count().max(3) / 3;
+    let bound = text.chars().count().div_ceil(3).min(text.chars().count() / 2);
     let close = known.map(|known| (edits(text, known), known)).min_by_key(|&(edits, _)| edits)?;
     (close.0 <= bound).then(|| format!("did you mean \"{}\"?", close.1))
 }
