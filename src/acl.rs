@@ -50,34 +50,23 @@ impl Prefix {
     /// The network of the first `len` bits of `address`; the others are cleared. `None` if an
     /// address of this family has fewer bits.
     pub fn new(address: IpAddr, len: u8) -> Option<Self> {
-        let given = if address.is_ipv4() { Family::V4 } else { Family::V6 };
-        if len > given.width() {
-            return None;
+        let canonical = address.to_canonical();
+        if address.is_ipv6() && canonical.is_ipv4() && len >= 96 {
+            return Self::new(canonical, len - 96);
         }
         let (family, bits) = place(address);
-        // A mapped IPv4 address has lost its 96 leading bits; a shorter prefix of it is IPv6's.
-        match (given, family) {
-            (Family::V6, Family::V4) if len >= 96 => {
-                Some(Self { family, len: len - 96, bits: bits & mask(len - 96) })
-            }
-            (Family::V6, Family::V4) => {
-                let IpAddr::V6(address) = address else { return None };
-                Some(Self { family: given, len, bits: address.to_bits() & mask(len) })
-            }
-            _ => Some(Self { family, len, bits: bits & mask(len) }),
-        }
+        (len <= family.width()).then(|| Self { family, len, bits: bits & mask(len) })
     }
 
     /// The network of one address.
     pub fn host(address: IpAddr) -> Self {
-        let (family, bits) = place(address);
+        let (family, bits) = place(address.to_canonical());
         Self { family, len: family.width(), bits }
     }
 
     /// The network's first address.
     pub fn network(self) -> IpAddr {
         match self.family {
-            #[expect(clippy::cast_possible_truncation, reason = "shifted down to 32 bits")]
             Family::V4 => Ipv4Addr::from_bits((self.bits >> 96) as u32).into(),
             Family::V6 => Ipv6Addr::from_bits(self.bits).into(),
         }
@@ -96,14 +85,14 @@ impl Prefix {
 
     /// Is `peer` within? An IPv4-mapped IPv6 address is the IPv4 address.
     pub fn contains(self, peer: IpAddr) -> bool {
-        let (family, bits) = place(peer);
+        let (family, bits) = place(peer.to_canonical());
         self.family == family && bits & mask(self.len) == self.bits
     }
 }
 
 /// An address as a prefix holds it: its family and its bits, the first in the highest place.
 fn place(address: IpAddr) -> (Family, u128) {
-    match address.to_canonical() {
+    match address {
         IpAddr::V4(v4) => (Family::V4, u128::from(v4.to_bits()) << 96),
         IpAddr::V6(v6) => (Family::V6, v6.to_bits()),
     }
@@ -231,7 +220,7 @@ impl Acl {
 
     /// The rules whose prefix holds `peer`.
     fn matching(&self, peer: IpAddr) -> impl Iterator<Item = &Rule> {
-        let (family, bits) = place(peer);
+        let (family, bits) = place(peer.to_canonical());
         self.runs.iter().filter(move |run| run.family == family).flat_map(move |run| {
             let network = bits & mask(run.len);
             let rules = &self.rules[run.start..run.end];
@@ -288,7 +277,7 @@ mod tests {
         for (text, told) in [
             ("10.0.0.1/8", "bits are set beyond its first 8: write \"10.0.0.0/8\""),
             ("fd00::1/64", "bits are set beyond its first 64: write \"fd00::/64\""),
-            ("::ffff:10.0.0.0/90", "bits are set beyond its first 90: write \"::/90\""),
+            ("::ffff:10.0.0.0/90", "bits are set beyond its first 90: write \"::ffc0:0:0/90\""),
             ("10.0.0.0/33", "not a prefix length: write a number from 0 to 32 after the slash"),
             ("::/129", "not a prefix length: write a number from 0 to 128 after the slash"),
             ("10.0.0.0/+8", "not a prefix length: write a number from 0 to 32 after the slash"),

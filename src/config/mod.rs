@@ -4,8 +4,9 @@
 //! from it into the small option structs of the other modules, which do not know this one.
 //!
 //! **In it.** `document` walks the TOML and knows where everything stands; `units` reads the single
-//! values; `server`, `keys`, `zones` and `list` read one part of the file each, `cross` judges what
-//! only shows when all parts are known; `problem` is what is told to the operator.
+//! values; `server`, `keys`, `access`, `settings`, `zones` and `list` read one part of the file
+//! each, in an order in which all that a part refers to is known; `problem` is what the operator
+//! is told.
 //!
 //! **Invariants.**
 //! - *all mistakes*: reading goes on after a mistake; every one is reported with its place and with
@@ -17,12 +18,13 @@
 //!
 //! It opens no socket and reads no zone file.
 
-mod cross;
+mod access;
 mod document;
 mod keys;
 mod list;
 mod problem;
 mod server;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -30,11 +32,17 @@ mod zones;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use toml::de::DeTable;
+
+use self::access::Known;
+use self::document::{Document, Kind, Section, Wrong};
 use crate::acl::Acl;
 use crate::name::NameBuf;
 
@@ -62,15 +70,81 @@ pub struct Config {
 pub type Loaded = Result<(Config, Vec<Problem>), Vec<Problem>>;
 
 impl Config {
-    /// Reads and checks the file at `path` and the files it names.
+    /// Reads and checks the file at `path` and the files it names. Paths in it are relative to
+    /// its folder.
     pub fn load(path: &Path) -> Loaded {
-        document::read(path)
+        let text = match text(path) {
+            Ok(text) => text,
+            Err(wrong) => return Err(alone(path, wrong)),
+        };
+        let doc = Document::new(path, &text);
+        let (table, errors) = DeTable::parse_recoverable(&text);
+        if !errors.is_empty() {
+            // What was recovered of a broken file would only seem to have other mistakes.
+            for error in errors {
+                let at = error.span().map_or(0, |span| span.start);
+                doc.error(at, Wrong::new(error.message(), SYNTAX));
+            }
+            return Err(doc.into_problems());
+        }
+        let config = read(&Section::top(&doc, table.get_ref(), &TOP));
+        let problems = doc.into_problems();
+        if problems.iter().any(|problem| problem.severity == Severity::Error) {
+            return Err(problems);
+        }
+        Ok((config, problems))
     }
 
     /// Every key with its default, unit and meaning, as a page of Markdown.
     pub fn reference() -> &'static str {
         include_str!("KEYS.md")
     }
+}
+
+static TOP: Kind = Kind {
+    title: "the file",
+    own: &["server", "tcp", "transfer", "xdp", "key", "template", "zone", "zone-list"],
+    shared: &[],
+};
+
+/// What to write instead of what is not TOML.
+const SYNTAX: &str = "write [table] or key = value, with text in quotes and lists in brackets";
+
+/// No configuration is larger, in octets: a zone list holds millions of zones, this file need not.
+const FILE_MAX: u64 = 256 << 20;
+
+fn read(top: &Section<'_>) -> Config {
+    let server = server::server(top);
+    let keys = keys::read(top);
+    let zones = zones::read(top, &Known { keys: &keys, listen: &server.listen });
+    Config {
+        tcp: server::tcp(top),
+        transfer: server::transfer(top),
+        xdp: server::xdp(top, server.io),
+        server,
+        keys,
+        zones,
+    }
+}
+
+fn text(path: &Path) -> Result<String, Wrong> {
+    let unreadable = |error: std::io::Error| {
+        Wrong::new(format!("cannot be read ({error})"), "give the path of a configuration file")
+    };
+    let mut text = String::new();
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(FILE_MAX + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > FILE_MAX {
+        return Err(Wrong::new("is larger than 256MiB", "move the zones to a [[zone-list]]"));
+    }
+    Ok(text)
+}
+
+/// The one problem of a file that cannot be read.
+fn alone(path: &Path, wrong: Wrong) -> Vec<Problem> {
+    let doc = Document::new(path, "");
+    doc.error(0, wrong);
+    doc.into_problems()
 }
 
 /// `[server]`.
