@@ -1,0 +1,42 @@
+//! Skipping a test for want of a program or of rights: always loud, and a failure where
+//! `BACKSTOP_NO_SKIP` is set (`scripts/test` sets it once it has installed everything).
+
+use std::{
+    env,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    thread,
+};
+
+/// Returns from the calling test, loudly, unless all the peers named are installed.
+///
+/// `require!(Knot, Bind);`
+macro_rules! require {
+    ($($kind:ident),+ $(,)?) => {
+        $(
+            if let Some(why) = $crate::common::peers::Kind::$kind.missing() {
+                $crate::common::skip::say(&why);
+                return;
+            }
+        )+
+    };
+}
+pub(crate) use require;
+
+/// Says on the real standard error (which the test harness does not capture) that the running
+/// test is skipped, and why. Panics instead where skipping is forbidden.
+pub fn say(why: &str) {
+    let test = thread::current().name().unwrap_or("a test").to_owned();
+    assert!(env::var_os("BACKSTOP_NO_SKIP").is_none(), "{test} may not be skipped: {why}");
+    let line = format!("SKIP {test}: {why}\n");
+    io::stderr().write_all(line.as_bytes()).expect("standard error takes a line");
+}
+
+/// Where a program is, in PATH or where Debian keeps the daemons.
+pub fn program(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .map(|folder| folder.join(name))
+        .find(|file| Path::is_file(file))
+}
