@@ -123,6 +123,11 @@ impl Ask {
         Self { recursion_desired: true, ..self }
     }
 
+    /// The message as it would be sent, unsigned.
+    pub fn octets(&self) -> Vec<u8> {
+        self.message(None).finish()
+    }
+
     /// The message, unsigned, with this SOA in the authority section if it is for IXFR.
     pub(super) fn message(&self, since: Option<u32>) -> AdditionalBuilder<Vec<u8>> {
         let name = Name::<Vec<u8>>::from_str(&self.name).expect("a name");

@@ -1,5 +1,5 @@
-//! Skipping a test for want of a program or of rights: always loud, and a failure where
-//! `BACKSTOP_NO_SKIP` is set (`scripts/test` sets it once it has installed everything).
+//! Skipping a test for want of a program or of rights: always loud. Want of a program is a
+//! failure where `BACKSTOP_NO_SKIP` is set (`scripts/test` sets it once it has installed all).
 
 use std::{
     env,
@@ -15,7 +15,7 @@ macro_rules! require {
     ($($kind:ident),+ $(,)?) => {
         $(
             if let Some(why) = $crate::common::peers::Kind::$kind.missing() {
-                $crate::common::skip::say(&why);
+                $crate::common::skip::uninstalled(&why);
                 return;
             }
         )+
@@ -23,11 +23,16 @@ macro_rules! require {
 }
 pub(crate) use require;
 
+/// For want of a program: as [`say`], but panics where that is forbidden.
+pub fn uninstalled(why: &str) {
+    assert!(env::var_os("BACKSTOP_NO_SKIP").is_none(), "this may not be skipped: {why}");
+    say(why);
+}
+
 /// Says on the real standard error (which the test harness does not capture) that the running
-/// test is skipped, and why. Panics instead where skipping is forbidden.
+/// test is skipped, and why.
 pub fn say(why: &str) {
     let test = thread::current().name().unwrap_or("a test").to_owned();
-    assert!(env::var_os("BACKSTOP_NO_SKIP").is_none(), "{test} may not be skipped: {why}");
     let line = format!("SKIP {test}: {why}\n");
     io::stderr().write_all(line.as_bytes()).expect("standard error takes a line");
 }
