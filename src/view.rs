@@ -138,8 +138,8 @@ impl View {
         let mut probe = key.clone();
         loop {
             let before = self.zones.seek(&probe).at_or_before()?;
-            let common = key.common(before.key.as_bytes());
-            if common == before.key.as_bytes().len() {
+            let common = before.key.common_labels(key);
+            if common == before.key.len() {
                 return Some(before.value);
             }
             // What is between that apex and the name has no apex; go on above where they part.

@@ -36,7 +36,7 @@ mod uring;
 use mmsg::Mmsg;
 pub use socket::{Bind, ListenerId, Socket, bind, listen, steer_by_cpu};
 use sys::{Bell, Outbox};
-pub use sys::{cpus, pin};
+pub use sys::{cpus, pin, wall_clock_is_synchronised};
 use uring::Uring;
 
 /// The most packets a turn hands over.

@@ -568,3 +568,12 @@ const fn size<T>() -> socklen_t {
 const fn family(family: c_int) -> libc::sa_family_t {
     family.cast_unsigned() as libc::sa_family_t
 }
+
+/// Does the kernel say that something keeps the wall clock right?
+pub fn wall_clock_is_synchronised() -> bool {
+    // SAFETY: all fields of a `timex` are numbers, for which zero is a value.
+    let mut clock: libc::timex = unsafe { mem::zeroed() };
+    // SAFETY: `clock` is borrowed for the call; with no modes set it is only written to.
+    let state = unsafe { libc::adjtimex(&raw mut clock) };
+    state >= 0 && state != libc::TIME_ERROR && clock.status & libc::STA_UNSYNC == 0
+}

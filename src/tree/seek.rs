@@ -172,6 +172,14 @@ impl<V> Tree<V> {
         range
     }
 
+    /// The entries whose keys are after `key`, in order.
+    pub fn after(&self, key: &Key) -> Range<'_, V> {
+        let sought = Sought::from(key);
+        let page = self.root().and_then(|root| Path::to(root, sought)).map(|path| path.page);
+        let at = page.map_or(0, |page| page.search(sought).map_or_else(|at| at, |at| at + 1));
+        Range { root: self.root(), page, at, prefix: [0; NAME_MAX + 8], prefix_len: 0 }
+    }
+
     /// The first entry of all.
     pub fn first(&self) -> Option<Entry<'_, V>> {
         self.root()?.edge(false)?.entry(0)
