@@ -83,7 +83,7 @@ impl Config {
             // What was recovered of a broken file would only seem to have other mistakes.
             for error in errors {
                 let at = error.span().map_or(0, |span| span.start);
-                doc.error(at, Wrong::new(error.message(), SYNTAX));
+                doc.error(at, Wrong::new(error.message(), syntax(error.message())));
             }
             return Err(doc.into_problems());
         }
@@ -106,9 +106,6 @@ static TOP: Kind = Kind {
     own: &["server", "tcp", "transfer", "xdp", "key", "template", "zone", "zone-list"],
     shared: &[],
 };
-
-/// What to write instead of what is not TOML.
-const SYNTAX: &str = "write [table] or key = value, with text in quotes and lists in brackets";
 
 /// No configuration is larger, in octets: a zone list holds millions of zones, this file need not.
 const FILE_MAX: u64 = 256 << 20;
@@ -138,6 +135,19 @@ fn text(path: &Path) -> Result<String, Wrong> {
         return Err(Wrong::new("is larger than 256MiB", "move the zones to a [[zone-list]]"));
     }
     Ok(text)
+}
+
+/// What to write instead of what is not TOML, for what its parser says most.
+fn syntax(message: &str) -> &'static str {
+    let advice = [
+        ("duplicate key", "remove one of the two"),
+        ("unclosed", "close it"),
+        ("must be quoted", "write text in quotes: \"...\""),
+        ("invalid", "write text in quotes: \"...\""),
+        ("key with no value", "write key = value"),
+    ];
+    let found = advice.iter().find(|(part, _)| message.contains(part));
+    found.map_or("write TOML: [table] or key = value", |(_, advice)| advice)
 }
 
 /// The one problem of a file that cannot be read.
