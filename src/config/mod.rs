@@ -22,6 +22,8 @@ mod access;
 mod document;
 mod keys;
 mod list;
+#[cfg(test)]
+mod mistakes;
 mod problem;
 mod server;
 mod settings;
@@ -48,7 +50,7 @@ use crate::name::NameBuf;
 
 pub use problem::{Problem, Severity, report};
 
-/// All that an operator can set.
+/// All that an operator can set. The parts compare, so that a new reading shows what changed.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `[server]`: addresses, threads, places.
@@ -158,7 +160,7 @@ fn alone(path: &Path, wrong: Wrong) -> Vec<Problem> {
 }
 
 /// `[server]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
     /// Where queries are answered, over UDP and TCP; at least one.
     pub listen: Vec<SocketAddr>,
@@ -226,7 +228,7 @@ pub enum LogLevel {
 }
 
 /// `[tcp]`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tcp {
     /// Connections open at a time.
     pub max_connections: usize,
@@ -237,7 +239,7 @@ pub struct Tcp {
 }
 
 /// `[transfer]`: transfers in. How large a zone may be is a zone's setting.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transfer {
     /// At a time, in all.
     pub concurrent: usize,
@@ -252,7 +254,7 @@ pub struct Transfer {
 }
 
 /// `[xdp]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Xdp {
     /// Network interfaces by name; empty: those of the listen addresses.
     pub interfaces: Vec<String>,
@@ -289,7 +291,7 @@ pub enum ZeroCopy {
 }
 
 /// `[[key]]`: a TSIG key (RFC 8945).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TsigKey {
     /// Its name, which both sides must agree on.
     pub name: NameBuf,
@@ -330,7 +332,7 @@ impl fmt::Debug for Secret {
 }
 
 /// A zone to serve.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ZoneConfig {
     /// Its apex.
     pub name: NameBuf,
@@ -339,7 +341,7 @@ pub struct ZoneConfig {
 }
 
 /// What can be set for a zone or in a template.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ZoneSettings {
     /// Where its data comes from.
     pub source: Source,
@@ -364,7 +366,7 @@ pub struct ZoneSettings {
 }
 
 /// Where a zone's data comes from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// From these by transfer, in order of preference; at least one.
     Primaries(Vec<Primary>),
@@ -373,7 +375,7 @@ pub enum Source {
 }
 
 /// A server to transfer a zone from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Primary {
     /// Its address.
     pub address: SocketAddr,
@@ -386,7 +388,7 @@ pub struct Primary {
 }
 
 /// A server to send NOTIFY to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Its address.
     pub address: SocketAddr,
