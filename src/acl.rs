@@ -73,8 +73,7 @@ impl Prefix {
     }
 
     /// How many leading bits its addresses have in common.
-    #[allow(clippy::len_without_is_empty)]
-    pub fn len(self) -> u8 {
+    pub fn length(self) -> u8 {
         self.len
     }
 
@@ -131,7 +130,7 @@ pub enum PrefixError {
         max: u8,
     },
     /// Bits are set beyond the prefix.
-    #[error("bits are set beyond its first {}: write \"{network}\"", network.len())]
+    #[error("bits are set beyond its first {}: write \"{network}\"", network.length())]
     HostBits {
         /// The network that the address is in.
         network: Prefix,

@@ -266,7 +266,7 @@ fn a_hundred_thousand_zones_of_a_list_share_their_settings() {
     let start = Instant::now();
     let (config, _) = load_in(&folder).unwrap();
     let took = start.elapsed();
-    assert!(took < Duration::from_secs(10), "not linear: {took:?}");
+    assert!(took < Duration::from_secs(60), "not linear: {took:?}");
     assert_eq!(config.zones.len(), 100_000);
     assert_eq!(config.zones[99_999].name, name("zone-99999.example"));
     let settings = |i: usize| &config.zones[i].settings;
