@@ -110,7 +110,7 @@ impl List<'_, '_> {
         let template = words.next();
         let column = |word| column(text, word);
         if let Some(extra) = words.next() {
-            let message = format!("\"{extra}\" follows the zone and its template");
+            let message = format!("{extra:?} follows the zone and its template");
             return self.problem(number, column(extra), Wrong::new(message, "remove it"));
         }
         let zone = name_in(name).map_err(|wrong| (name, wrong));

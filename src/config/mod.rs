@@ -22,6 +22,8 @@ mod access;
 mod document;
 mod keys;
 mod list;
+#[cfg(test)]
+mod mistakes;
 mod problem;
 mod server;
 mod settings;
@@ -48,7 +50,7 @@ use crate::name::NameBuf;
 
 pub use problem::{Problem, Severity, report};
 
-/// All that an operator can set.
+/// All that an operator can set. The parts compare, so that a new reading shows what changed.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `[server]`: addresses, threads, places.
@@ -83,7 +85,7 @@ impl Config {
             // What was recovered of a broken file would only seem to have other mistakes.
             for error in errors {
                 let at = error.span().map_or(0, |span| span.start);
-                doc.error(at, Wrong::new(error.message(), SYNTAX));
+                doc.error(at, Wrong::new(error.message(), syntax(error.message())));
             }
             return Err(doc.into_problems());
         }
@@ -106,9 +108,6 @@ static TOP: Kind = Kind {
     own: &["server", "tcp", "transfer", "xdp", "key", "template", "zone", "zone-list"],
     shared: &[],
 };
-
-/// What to write instead of what is not TOML.
-const SYNTAX: &str = "write [table] or key = value, with text in quotes and lists in brackets";
 
 /// No configuration is larger, in octets: a zone list holds millions of zones, this file need not.
 const FILE_MAX: u64 = 256 << 20;
@@ -140,6 +139,19 @@ fn text(path: &Path) -> Result<String, Wrong> {
     Ok(text)
 }
 
+/// What to write instead of what is not TOML, for what its parser says most.
+fn syntax(message: &str) -> &'static str {
+    let advice = [
+        ("duplicate key", "remove one of the two"),
+        ("unclosed", "close it"),
+        ("must be quoted", "write text in quotes: \"...\""),
+        ("invalid", "write text in quotes: \"...\""),
+        ("key with no value", "write key = value"),
+    ];
+    let found = advice.iter().find(|(part, _)| message.contains(part));
+    found.map_or("write TOML: [table] or key = value", |(_, advice)| advice)
+}
+
 /// The one problem of a file that cannot be read.
 fn alone(path: &Path, wrong: Wrong) -> Vec<Problem> {
     let doc = Document::new(path, "");
@@ -148,7 +160,7 @@ fn alone(path: &Path, wrong: Wrong) -> Vec<Problem> {
 }
 
 /// `[server]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
     /// Where queries are answered, over UDP and TCP; at least one.
     pub listen: Vec<SocketAddr>,
@@ -216,7 +228,7 @@ pub enum LogLevel {
 }
 
 /// `[tcp]`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tcp {
     /// Connections open at a time.
     pub max_connections: usize,
@@ -227,7 +239,7 @@ pub struct Tcp {
 }
 
 /// `[transfer]`: transfers in. How large a zone may be is a zone's setting.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transfer {
     /// At a time, in all.
     pub concurrent: usize,
@@ -242,7 +254,7 @@ pub struct Transfer {
 }
 
 /// `[xdp]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Xdp {
     /// Network interfaces by name; empty: those of the listen addresses.
     pub interfaces: Vec<String>,
@@ -279,7 +291,7 @@ pub enum ZeroCopy {
 }
 
 /// `[[key]]`: a TSIG key (RFC 8945).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TsigKey {
     /// Its name, which both sides must agree on.
     pub name: NameBuf,
@@ -320,7 +332,7 @@ impl fmt::Debug for Secret {
 }
 
 /// A zone to serve.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ZoneConfig {
     /// Its apex.
     pub name: NameBuf,
@@ -329,7 +341,7 @@ pub struct ZoneConfig {
 }
 
 /// What can be set for a zone or in a template.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ZoneSettings {
     /// Where its data comes from.
     pub source: Source,
@@ -354,7 +366,7 @@ pub struct ZoneSettings {
 }
 
 /// Where a zone's data comes from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// From these by transfer, in order of preference; at least one.
     Primaries(Vec<Primary>),
@@ -363,7 +375,7 @@ pub enum Source {
 }
 
 /// A server to transfer a zone from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Primary {
     /// Its address.
     pub address: SocketAddr,
@@ -376,7 +388,7 @@ pub struct Primary {
 }
 
 /// A server to send NOTIFY to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Its address.
     pub address: SocketAddr,

@@ -204,7 +204,7 @@ pub(super) fn name_in(text: &str) -> Result<NameBuf, Wrong> {
     if text.is_empty() {
         return Err(Wrong::new("is empty", "write a domain name; \".\" is the root"));
     }
-    let wrong = |advice: &str| Wrong::new(format!("\"{text}\" is no domain name"), advice);
+    let wrong = |advice: &str| Wrong::new(format!("{text:?} is no domain name"), advice);
     if !text.is_ascii() {
         return Err(wrong("write letters outside ASCII as an A-label: \"xn--...\""));
     }

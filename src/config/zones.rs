@@ -72,7 +72,7 @@ impl<'a> Templates<'a> {
     pub(super) fn unknown(&self, name: &str) -> Wrong {
         let advice = nearest(name, self.layers.keys().copied());
         let advice = advice.unwrap_or_else(|| format!("write a [template.{name}]"));
-        Wrong::new(format!("\"{name}\" is not defined"), advice)
+        Wrong::new(format!("{name:?} is not defined"), advice)
     }
 
     /// What zones have that have nothing but `template`. `None` if there is no such template.
