@@ -16,7 +16,8 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::sys::{Bell, Inbox, Outbox, PollSet};
+use super::message::{Inbox, Outbox};
+use super::sys::{Bell, PollSet};
 use super::{BATCH, Batch, REPLY_MAX, Route, Serve, Socket, Turn};
 
 /// Busy turns between two looks at the sockets that were idle: 16 of at most 64 packets each are

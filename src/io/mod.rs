@@ -7,8 +7,8 @@
 //!
 //! **How it fits.** `worker` turns a port, `server` binds sockets and chooses the backend, `stream`
 //! listens on TCP. `io` knows bytes and addresses, never a DNS message. The backends are `mmsg`
-//! (recvmmsg and sendmmsg: the reference) and `uring`; the bytes they carry are the same. `sys`
-//! holds the system calls, `socket` what is bound.
+//! (recvmmsg and sendmmsg: the reference) and `uring`; the bytes they carry are the same. `message`
+//! is their memory, `sys` holds the other system calls, `socket` what is bound.
 //!
 //! **Invariants.**
 //! - *from the address asked*: a reply leaves from the address and socket its request came to.
@@ -28,14 +28,16 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+mod message;
 mod mmsg;
 mod socket;
 mod sys;
 mod uring;
 
+use message::Outbox;
 use mmsg::Mmsg;
 pub use socket::{Bind, ListenerId, Socket, bind, listen, steer_by_cpu};
-use sys::{Bell, Outbox};
+use sys::Bell;
 pub use sys::{cpus, pin, wall_clock_is_synchronised};
 use uring::Uring;
 
@@ -139,7 +141,7 @@ type Sockets = Vec<Arc<Socket>>;
 
 enum Engine {
     Mmsg(Mmsg),
-    Uring(Uring),
+    Uring(Box<Uring>),
 }
 
 impl Port {
@@ -152,7 +154,7 @@ impl Port {
             Backend::Xdp => return Err(OpenError::NoXdp),
             Backend::Mmsg => (Engine::Mmsg(mmsg()), None),
             Backend::Uring | Backend::Auto => match uring() {
-                Ok(uring) => (Engine::Uring(uring), None),
+                Ok(uring) => (Engine::Uring(Box::new(uring)), None),
                 Err(error) if backend == Backend::Auto => (Engine::Mmsg(mmsg()), Some(error)),
                 Err(error) => return Err(OpenError::Uring(error)),
             },

@@ -11,7 +11,9 @@
 //!   The kernel is done with a send once submitted, for MSG_DONTWAIT makes it succeed or fail there.
 //! - *one thread*: the ring takes its orders from the thread of the first turn only.
 //! - *quiet before freed*: memory the kernel may write to is freed only after every receive has
-//!   ended; where that cannot be had, it is leaked.
+//!   ended; where that cannot be had (dropped by another thread), it is leaked.
+//!
+//! Closing a ring interrupts system calls of the thread that opened it: they may see EINTR.
 //!
 //! **Needs** Linux 6.0 (multishot recvmsg); from 6.1 on, completions wait for the turn that reaps
 //! them (DEFER_TASKRUN) rather than interrupt it.
@@ -29,7 +31,8 @@ use std::time::Duration;
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
-use super::sys::{Bell, Control, Letter, Name, Outbox, Stable};
+use super::message::{Control, Letter, Name, Outbox, Stable};
+use super::sys::Bell;
 use super::{BATCH, Batch, REPLY_MAX, Route, Serve, Socket, Turn};
 
 /// Entries of the submission queue: a batch of replies and some sockets to arm.
@@ -144,8 +147,11 @@ impl Uring {
             self.enabled = true;
         }
         self.arm()?;
-        let wait = if self.ring.completion().is_empty() { wait } else { Some(Duration::ZERO) };
-        self.enter(wait)?;
+        if self.ring.completion().is_empty() {
+            self.enter(wait)?;
+        } else if !self.ring.submission().is_empty() {
+            self.enter(Some(Duration::ZERO))?;
+        }
         let mut turn = Turn::default();
         if !self.ring.submission().is_empty() {
             return Ok(turn); // the kernel is short of memory: try again before writing replies
