@@ -219,7 +219,7 @@ impl<V: Clone + Send + Sync + 'static> Snapshot for Tree<V> {
         after: Option<&[u8]>,
         each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) {
-        let mut at = match after {
+        let from = match after {
             Some(key) => Key::from_bytes(key).expect("the key of an entry of this tree"),
             None => {
                 let first = Key::empty();
@@ -231,11 +231,10 @@ impl<V: Clone + Send + Sync + 'static> Snapshot for Tree<V> {
                 first
             }
         };
-        while let Some(entry) = self.seek(&at).after() {
-            if each(entry.key.as_bytes(), entry.blob).is_break() {
+        for entry in self.after(&from) {
+            if each(entry.key.to_key().as_bytes(), entry.blob).is_break() {
                 return;
             }
-            at = entry.key;
         }
     }
 }
