@@ -48,8 +48,9 @@ pub const REQUEST_MAX: usize = 4096;
 /// The room for a reply, in octets. A backend that knows the link's MTU may offer less.
 pub const REPLY_MAX: usize = 4096;
 
-/// What [`Backend::Auto`] is where permitted, by `benches/port.rs` (Linux 6.18, loopback): with mmsg
-/// a reply takes 4.4 us alone, 2.6 in batches of 4, 2.1 of 64; with uring 4.4, 2.9 and 2.5.
+/// What [`Backend::Auto`] is where permitted, by the rounds of `benches/port.rs` (Linux 6.18,
+/// loopback, medians of seven alternating runs on a shared machine): with mmsg a reply takes 4.4 us
+/// alone, 2.7 in batches of 4, 2.2 of 64; with uring 4.4, 3.0 and 2.8.
 pub const BEST: Backend = Backend::Mmsg;
 
 /// Where a request came from and to: all that its reply needs to find the way back.

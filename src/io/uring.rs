@@ -15,8 +15,8 @@
 //!
 //! Closing a ring interrupts system calls of the thread that opened it: they may see EINTR.
 //!
-//! **Tried, does not pay** (`benches/port.rs`): sends by sendmmsg (5.1 us instead of 4.4 for a lone
-//! request, 3% less in batches of 32), registered files and ring (within the noise).
+//! **Tried, did not pay** (`benches/port.rs`, on a shared machine): sends by sendmmsg (5.1 us instead
+//! of 4.4 for a lone request, no clear gain in batches), registered files and ring (within noise).
 //!
 //! **Needs** Linux 6.0 (multishot recvmsg); from 6.1 on, completions wait for the turn that reaps
 //! them (DEFER_TASKRUN) rather than interrupt it.
