@@ -134,7 +134,7 @@ fn told(mut records: Vec<String>, since: Option<u32>) -> io::Result<Transfer> {
         }
     }
     parts.iter_mut().for_each(|(_, part)| part.sort_unstable());
-    if parts.len() % 2 != 0 {
+    if !parts.len().is_multiple_of(2) {
         return Err(io::Error::other("a removal without its additions"));
     }
     let steps = parts.chunks_exact(2).map(|step| {
