@@ -133,11 +133,13 @@ impl Diff {
                 (None, None) => return,
                 (Some(_), None) => std::cmp::Ordering::Less,
                 (None, Some(_)) => std::cmp::Ordering::Greater,
-                (Some(old), Some(new)) => old.key.as_bytes().cmp(new.key.as_bytes()),
+                (Some(old), Some(new)) => {
+                    old.key.to_key().as_bytes().cmp(new.key.to_key().as_bytes())
+                }
             };
             let before = if order.is_le() { old.next() } else { None };
             let after = if order.is_ge() { new.next() } else { None };
-            let key = before.as_ref().or(after.as_ref()).expect("one of them is there").key.clone();
+            let key = before.or(after).expect("one of them is there").key.to_key();
             let before = before.map(|entry| entry.blob);
             let after = after.map(|entry| entry.blob);
             if before == after {
