@@ -1,8 +1,8 @@
 //! Is a reply what was expected? Record sets are compared as sets; what a server may leave out
 //! for want of room, or add, is allowed for.
 
-use crate::common::message::{Question, Record, Reply, name_text, type_text};
-use crate::common::model::*;
+use crate::model::message::{Question, Record, Reply, name_text, type_text};
+use crate::model::zone::*;
 use crate::resolver::{Answered, Expected, World, targets};
 
 const AA: u16 = 0x0400;

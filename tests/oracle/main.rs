@@ -4,8 +4,8 @@
 //! `BACKSTOP_ORACLE_PAIRS` is how many questions are asked (100,000), `BACKSTOP_ORACLE_SEED` the
 //! one world to look at, as a failure prints it.
 
-#[path = "../common/mod.rs"]
-mod common;
+#[path = "../model/mod.rs"]
+mod model;
 mod judge;
 mod resolver;
 
@@ -13,9 +13,9 @@ use backstop::answer::{Outcome, Transport, Via, respond};
 use backstop::name::Name;
 use backstop::view::{Access, Expiry, Served, View};
 use backstop::zone::Zone;
-use common::message::{Question, Reply, name_text};
-use common::model::*;
-use common::random::Random;
+use model::message::{Question, Reply, name_text};
+use model::zone::*;
+use model::random::Random;
 use resolver::{Reading, World};
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};

@@ -2,7 +2,7 @@
 //! 1034 section 4.3.2 as RFC 4592 section 3.3.1 and RFC 6672 section 3.2 have it, over plain
 //! maps. Slow, obvious, and written without a look at the code under test.
 
-use crate::common::model::*;
+use crate::model::zone::*;
 use std::collections::BTreeSet;
 
 /// A record set of a reply.

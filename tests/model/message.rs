@@ -3,7 +3,7 @@
 
 use domain::base::iana::Rtype;
 use domain::base::name::ToName;
-use domain::base::rdata::{ComposeRecordData, ParseAnyRecordData as _, UnknownRecordData};
+use domain::base::rdata::{ComposeRecordData, ParseAnyRecordData as _};
 use domain::base::zonefile_fmt::{DisplayKind, ZonefileFmt as _};
 use domain::base::{Message, Name, ParsedName, ParsedRecord};
 use domain::dep::octseq::Parser;
@@ -127,12 +127,14 @@ impl Reply {
         let mut section = Some(message.answer().map_err(|error| problem(&error))?);
         let mut at = 0;
         while let Some(mut records) = section {
-            for record in records.by_ref() {
+            while let Some(record) = records.next() {
                 let record = record.map_err(|error| problem(&error))?;
                 if record.rtype().to_int() == OPT {
                     reply.take_opt(&record, at)?;
                 } else {
-                    reply.sections[at].push(read_record(&record)?);
+                    let record = read_record(&record)?;
+                    check_plain(&record, &octets[..records.pos()])?;
+                    reply.sections[at].push(record);
                 }
             }
             if at == 2 && records.pos() != octets.len() {
@@ -170,16 +172,21 @@ fn read_record(record: &ParsedRecord<'_, [u8]>) -> Result<Record, String> {
     type Data<'d> = AllRecordData<&'d [u8], ParsedName<&'d [u8]>>;
     let explain = |error: &dyn fmt::Display| format!("a bad {} record: {error}", record.rtype());
     let parsed = record.to_any_record::<Data<'_>>().map_err(|error| explain(&error))?;
-    let raw =
-        record.to_any_record::<UnknownRecordData<&[u8]>>().map_err(|error| explain(&error))?;
     let made = canonical(&parsed);
-    if PLAIN.contains(&made.rtype) && raw.data().data().len() != made.data.len() {
-        return Err(explain(&"a name in it is compressed"));
-    }
     match record.class().to_int() {
         1 | 3 => Ok(made),
         class => Err(format!("a record of class {class}")),
     }
+}
+
+/// Are the data at the end of `octets` as long as they are without compression?
+fn check_plain(record: &Record, octets: &[u8]) -> Result<(), String> {
+    let len = octets.len().checked_sub(record.data.len() + 2);
+    let told = len.map(|at| usize::from(u16::from_be_bytes([octets[at], octets[at + 1]])));
+    if PLAIN.contains(&record.rtype) && told != Some(record.data.len()) {
+        return Err(format!("a name in the data is compressed: {record}"));
+    }
+    Ok(())
 }
 
 /// A record with its names lower case.
