@@ -145,7 +145,7 @@ fn apply_then_revert_restores_every_file_exactly() {
     let host = Host::new();
     let before = host.everything();
     host.succeeds(&["apply", CARD[0], CARD[1]]);
-    assert_eq!(host.read("proc/sys/net/core/rmem_max"), "33554432");
+    assert_eq!(host.read("proc/sys/net/core/rmem_max"), "16777216");
     assert_eq!(host.read("proc/sys/net/ipv4/udp_early_demux"), "0");
     assert_eq!(host.read("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"), "performance");
     assert_eq!(host.read("bin/card/rx"), "2048", "no more than the card has");

@@ -349,7 +349,8 @@ pub struct ZoneSettings {
     pub allow_query: Option<Acl>,
     /// Who may transfer it from us.
     pub allow_transfer: Acl,
-    /// Whose NOTIFY is heeded. By default the primaries', signed or not: it only makes us ask.
+    /// Whose NOTIFY is heeded: the primaries', signed where they have a key, and what
+    /// `allow-notify` adds.
     pub allow_notify: Acl,
     /// Whom we notify of a new version.
     pub notify: Vec<Target>,

@@ -109,7 +109,7 @@ impl Layer {
         Ok(ZoneSettings {
             allow_query: self.allow_query,
             allow_transfer: self.allow_transfer.unwrap_or_default(),
-            allow_notify: self.allow_notify.unwrap_or_else(|| primaries_of(&source)),
+            allow_notify: notifiers(&source, self.allow_notify),
             notify: self.notify.unwrap_or_default(),
             refresh: clamp(self.refresh, "refresh", Duration::from_secs(2)),
             retry: clamp(self.retry, "retry", Duration::from_secs(5)),
@@ -182,10 +182,16 @@ fn zone_file(path: PathBuf) -> Result<PathBuf, Wrong> {
     Ok(path)
 }
 
-/// The primaries' addresses, whatever key signs: a NOTIFY only makes us ask.
-fn primaries_of(source: &Source) -> Acl {
-    let Source::Primaries(primaries) = source else { return Acl::default() };
-    let rule =
-        |primary: &super::Primary| Rule { from: Prefix::host(primary.address.ip()), key: None };
-    primaries.iter().map(rule).collect()
+/// The primaries, signed where they have a key, and whom `allow-notify` adds.
+fn notifiers(source: &Source, added: Option<Acl>) -> Acl {
+    let primaries = match source {
+        Source::Primaries(primaries) => &primaries[..],
+        Source::File(_) => &[],
+    };
+    let rule = |primary: &super::Primary| Rule {
+        from: Prefix::host(primary.address.ip()),
+        key: primary.key.as_ref().map(|key| key.name.clone()),
+    };
+    let added = added.unwrap_or_default();
+    primaries.iter().map(rule).chain(added.rules().iter().cloned()).collect()
 }

@@ -111,7 +111,9 @@ fn the_example_means_what_it_says() {
     assert!(settings.allow_query.is_none());
     assert!(settings.allow_transfer.allows("::1".parse().unwrap(), None));
     assert!(!settings.allow_transfer.allows("127.0.0.1".parse().unwrap(), None));
-    assert!(settings.allow_notify.allows("127.0.0.1".parse().unwrap(), None));
+    let (primary, key) = ("127.0.0.1".parse().unwrap(), name("xfr.key."));
+    assert!(settings.allow_notify.allows(primary, Some(key.as_name())));
+    assert!(!settings.allow_notify.allows(primary, None), "the primary has a key");
     assert!(!settings.allow_notify.allows("127.0.0.2".parse().unwrap(), None));
     assert_eq!(settings.notify[0].address, "127.0.0.1:5400".parse().unwrap());
     let Source::File(file) = &config.zones[1].settings.source else { panic!() };

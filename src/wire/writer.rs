@@ -127,7 +127,7 @@ impl<'b> Writer<'b> {
     }
 
     /// Begins a record with an owner that is compressed as well as can be; [`data`](Self::data)
-    /// or [`plain_data`](Self::plain_data) comes next.
+    /// or [`plain_data`](Self::plain_data) comes next. Returns what [`name`](Self::name) does.
     pub fn record(
         &mut self,
         section: Section,
@@ -135,9 +135,10 @@ impl<'b> Writer<'b> {
         rtype: Rtype,
         class: Class,
         ttl: u32,
-    ) -> Result<(), Full> {
-        self.name(owner)?;
-        self.fixed(section, rtype, class, ttl)
+    ) -> Result<Option<usize>, Full> {
+        let at = self.name(owner)?;
+        self.fixed(section, rtype, class, ttl)?;
+        Ok(at)
     }
 
     /// As [`record`](Self::record), the owner being the name that begins at `offset` of this
@@ -157,8 +158,9 @@ impl<'b> Writer<'b> {
         self.fixed(section, rtype, class, ttl)
     }
 
+    /// What follows a record's owner, up to the data's length.
     #[inline]
-    fn fixed(
+    pub fn fixed(
         &mut self,
         section: Section,
         rtype: Rtype,
@@ -217,9 +219,12 @@ impl<'b> Writer<'b> {
     }
 
     /// Writes `name`, its longest known suffix as a pointer, and remembers its new suffixes.
-    pub fn name(&mut self, name: Name<'_>) -> Result<(), Full> {
+    /// Returns where the name lies, for [`record_at`](Self::record_at): `None` if it is too far
+    /// back, or the root, which no pointer makes shorter.
+    pub fn name(&mut self, name: Name<'_>) -> Result<Option<usize>, Full> {
         if name.is_root() {
-            return self.put(&[0]);
+            self.put(&[0])?;
+            return Ok(None);
         }
         if self.seen_len == 0 {
             self.remember_question();
@@ -248,7 +253,8 @@ impl<'b> Writer<'b> {
         for label in 0..fresh {
             self.remember(hashes[label], begin + usize::from(starts[label]));
         }
-        Ok(())
+        let at = if fresh == 0 { pointer.map_or(begin, usize::from) } else { begin };
+        Ok((at <= POINTER_MAX).then_some(at))
     }
 
     fn remember_question(&mut self) {
@@ -281,6 +287,11 @@ impl<'b> Writer<'b> {
             (seen >> 16 == u32::from(hash) && self.is_at(usize::from(offset), suffix))
                 .then_some(offset)
         })
+    }
+
+    /// Is the name that lies at `at`, where this writer wrote one, this name?
+    pub fn has_name_at(&self, at: usize, name: Name<'_>) -> bool {
+        self.is_at(at, name.as_wire())
     }
 
     /// Is the name that begins at `at` of the message this one? Pointers in it are our own and
@@ -369,7 +380,7 @@ fn suffixes(name: Name<'_>, starts: &mut [u8; 128], hashes: &mut [u16; 128]) -> 
             // Case folded by setting the bit; what else that merges is told apart by comparing.
             hash = (hash ^ u32::from(byte | 0x20)).wrapping_mul(0x0100_0193);
         }
-        hashes[label] = (hash ^ hash >> 16) as u16;
+        hashes[label] = ((hash ^ hash >> 16) & 0xffff) as u16;
     }
     count
 }

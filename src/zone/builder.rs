@@ -216,11 +216,10 @@ impl Heap {
             while let Some(item) = rest.first().map(|&start| self.item(start))
                 && item.key == key
             {
-                rest = self.take_set(rest, &mut set);
+                let ttl;
+                (ttl, rest) = self.take_set(rest, &mut set);
                 hides |= is_barrier(item.rtype) && !item.signature;
                 *records += set.len() as u64;
-                // All records of a set have one TTL: the one sent last wins.
-                let ttl = set.last().map_or(0, |record: &Record<'_>| record.ttl);
                 let data = set.iter().map(|record| record.data);
                 pack_set(&mut blob, item.rtype, item.signature, ttl, data);
             }
@@ -239,20 +238,26 @@ impl Heap {
         }))
     }
 
-    /// Moves the records of the first set of `rest` into `set`, duplicates dropped.
-    fn take_set<'h, 'r>(&'h self, rest: &'r [usize], set: &mut Vec<Record<'h>>) -> &'r [usize] {
+    /// Moves the records of the first set of `rest` into `set`, duplicates dropped. Gives the
+    /// set's TTL, all of its records have one: that of the record sent last; and what follows.
+    fn take_set<'h, 'r>(
+        &'h self,
+        rest: &'r [usize],
+        set: &mut Vec<Record<'h>>,
+    ) -> (u32, &'r [usize]) {
         set.clear();
         let first = self.item(rest[0]);
         let is_of_set = |item: Item<'_>| {
             (item.key, item.rtype, item.signature) == (first.key, first.rtype, first.signature)
         };
-        let mut taken = 0;
+        let (mut taken, mut latest) = (0, (0, 0));
         for &start in rest {
             let item = self.item(start);
             if !is_of_set(item) {
                 break;
             }
             taken += 1;
+            latest = latest.max((start, item.record.ttl));
             let same = |record: &Record<'_>| same_data(record.rtype, record.data, item.record.data);
             // Equal but for case means neighbours in the order of sorting.
             let near = set
@@ -263,7 +268,7 @@ impl Heap {
                 set.push(item.record);
             }
         }
-        &rest[taken..]
+        (latest.1, &rest[taken..])
     }
 }
 

@@ -16,6 +16,7 @@
 
 mod builder;
 mod diff;
+pub mod file;
 mod lookup;
 mod node;
 mod update;

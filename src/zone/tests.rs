@@ -203,3 +203,18 @@ fn duplicates_and_what_is_outside_are_dropped() {
     assert_eq!(builder.build().unwrap().records(), 2);
     assert!(matches!(Builder::new(Name::ROOT).build(), Err(BuildError::NoSoa)));
 }
+
+/// The records of a set are sorted by their data, so the last of them was once taken for the
+/// last sent.
+#[test]
+fn a_set_has_the_ttl_that_came_last() {
+    let mut builder = Builder::new(name("example").as_name());
+    builder.add(name("example").as_name(), record(Rtype::SOA, &soa(1)));
+    for (ttl, octet) in [(10, 2), (30, 9), (20, 1)] {
+        let data = [192, 0, 2, octet];
+        builder.add(name("a.example").as_name(), Record { rtype: Rtype::A, ttl, data: &data });
+    }
+    let zone = builder.build().unwrap();
+    let node = zone.node(&zone.key(name("a.example").as_name())).unwrap();
+    assert_eq!(node.find(Rtype::A).unwrap().ttl(), 20);
+}

@@ -18,7 +18,7 @@ use std::{
 use domain::{
     base::{
         Message, MessageBuilder, Name, ParsedName, Record, Rtype, Serial, ToName, Ttl,
-        iana::{Class, OptionCode},
+        iana::{Class, Opcode, OptionCode},
         message_builder::AdditionalBuilder,
         record::ParsedRecord,
     },
@@ -88,6 +88,7 @@ pub struct Ask {
     pub name: String,
     pub rtype: Rtype,
     pub class: Class,
+    pub opcode: Opcode,
     pub recursion_desired: bool,
     pub edns: Option<Edns>,
     pub key: Option<TsigKey>,
@@ -100,10 +101,16 @@ impl Ask {
             name: name.to_owned(),
             rtype: Rtype::from_str(rtype).expect("a record type"),
             class: Class::IN,
+            opcode: Opcode::QUERY,
             recursion_desired: false,
             edns: None,
             key: None,
         }
+    }
+
+    /// What a primary says after a change (RFC 1996), without the new SOA.
+    pub fn notify(zone: &str) -> Self {
+        Self { opcode: Opcode::NOTIFY, ..Self::new(zone, "SOA") }
     }
 
     pub fn edns(self, edns: Edns) -> Self {
@@ -134,6 +141,8 @@ impl Ask {
         let mut builder = MessageBuilder::new_vec();
         builder.header_mut().set_random_id();
         builder.header_mut().set_rd(self.recursion_desired);
+        builder.header_mut().set_opcode(self.opcode);
+        builder.header_mut().set_aa(self.opcode == Opcode::NOTIFY);
         let mut question = builder.question();
         question.push((&name, self.rtype, self.class)).expect("it fits");
         let mut authority = question.authority();

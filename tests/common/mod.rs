@@ -16,5 +16,6 @@ pub mod dns;
 pub mod netns;
 pub mod peers;
 pub mod ports;
+pub mod sign;
 pub mod skip;
 pub mod transfer;

@@ -1,9 +1,9 @@
 //! A child process and all its children, which do not outlive the test.
 
 use std::{
-    fs::OpenOptions,
+    fs::{self, OpenOptions},
     os::unix::process::CommandExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -56,6 +56,37 @@ impl Guarded {
         let script = "kill -s \"$0\" -- \"$1\" 2>/dev/null";
         let status = Command::new("sh").args(["-c", script, name, &group]).status();
         status.expect("sh runs").success()
+    }
+
+    /// Stops every thread of it and of its children: when this returns, none of them runs.
+    pub fn pause(&self) {
+        assert!(self.signal("STOP"), "it is gone");
+        let stopped = wait_until(Duration::from_secs(5), || {
+            self.threads().iter().all(|state| matches!(state.as_str(), "T" | "Z"))
+        });
+        assert!(stopped, "it still runs: {:?}", self.threads());
+    }
+
+    /// The state of each thread of each process of the group, as proc(5) abbreviates it.
+    fn threads(&self) -> Vec<String> {
+        let group = self.server.id().to_string();
+        let folders = |path: &Path| -> Vec<PathBuf> {
+            // A process that ends meanwhile takes its folder with it.
+            fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+        };
+        let stat = |folder: &Path| -> Option<(String, String)> {
+            let text = fs::read_to_string(folder.join("stat")).ok()?;
+            let mut fields = text.rsplit_once(") ")?.1.split(' ').map(str::to_owned);
+            Some((fields.next()?, fields.nth(1)?))
+        };
+        let mut states = Vec::new();
+        for process in folders(Path::new("/proc")) {
+            if stat(&process).is_some_and(|(_, its_group)| its_group == group) {
+                let threads = folders(&process.join("task"));
+                states.extend(threads.iter().filter_map(|thread| stat(thread)).map(|(s, _)| s));
+            }
+        }
+        states
     }
 
     /// Asks the server to end; kills it when it does not within `patience`.

@@ -53,7 +53,7 @@ impl Kind {
         match self {
             Self::Knot => &["knotd", "knotc"],
             Self::Nsd => &["nsd", "nsd-control"],
-            Self::Bind => &["named", "rndc"],
+            Self::Bind => &["named", "rndc", "dnssec-signzone"],
             Self::Pdns => &["pdns_server", "pdns_control", "pdnsutil"],
             Self::Unbound => &["unbound"],
         }
@@ -206,11 +206,11 @@ impl Peer {
             Kind::Pdns => pdns::configure(&peer),
             Kind::Unbound => panic!("unbound serves no zones: Unbound::start"),
         }
-        peer.resume_after_stop();
+        peer.launch();
         peer
     }
 
-    fn resume_after_stop(&mut self) {
+    fn launch(&mut self) {
         let command = match self.kind {
             Kind::Knot => knot::command(self),
             Kind::Nsd => nsd::command(self),
@@ -331,7 +331,7 @@ impl Peer {
 
     /// Leaves it alive but deaf: its sockets stay open, nobody reads them.
     pub fn pause(&self) {
-        assert!(self.process.as_ref().expect("it runs").signal("STOP"), "it is gone");
+        self.process.as_ref().expect("it runs").pause();
     }
 
     pub fn resume(&self) {
@@ -342,7 +342,7 @@ impl Peer {
     #[track_caller]
     pub fn restart(&mut self) {
         self.stop();
-        self.resume_after_stop();
+        self.launch();
     }
 
     /// Runs one of the peer's own tools and panics with what it said if it fails.

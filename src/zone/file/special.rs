@@ -1,0 +1,167 @@
+//! The text forms of LOC (RFC 1876 section 3) and APL (RFC 3123 section 5), read only: both are
+//! written in the generic form. RRSIG (RFC 4034 section 3.2) is written only: NSD does not read
+//! times that are plain numbers of seconds, as the `domain` crate writes them.
+
+use crate::name::Name;
+use crate::wire::{Rtype, read_u16, read_u32};
+use domain::utils::base64;
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+/// Degrees, minutes and thousandths of a second, on the wire relative to 2^31.
+const MIDDLE: u32 = 1 << 31;
+
+/// `d1 [m1 [s1]] N|S d2 [m2 [s2]] E|W alt[m] [size[m] [horizontal[m] [vertical[m]]]]`
+pub(super) fn read_loc(words: &[Cow<'_, str>], out: &mut Vec<u8>) -> Result<(), String> {
+    let mut words = words.iter().map(|word| &**word);
+    let latitude = angle(&mut words, 90, ["N", "S"])?;
+    let longitude = angle(&mut words, 180, ["E", "W"])?;
+    let altitude = words.next().ok_or("LOC: the altitude is missing")?;
+    let altitude = centimetres(altitude)? + 10_000_000;
+    let altitude =
+        u32::try_from(altitude).map_err(|_| "LOC: the altitude is out of range".to_string())?;
+    out.push(0);
+    for default in [100, 1_000_000, 1000] {
+        let size = words.next().map_or(Ok(default), centimetres)?;
+        out.push(precision(size).ok_or("LOC: a size is out of range")?);
+    }
+    for value in [latitude, longitude, altitude] {
+        out.extend_from_slice(&value.to_be_bytes());
+    }
+    match words.next() {
+        Some(word) => Err(format!("LOC: {word} is too much")),
+        None => Ok(()),
+    }
+}
+
+fn angle<'w>(
+    words: &mut impl Iterator<Item = &'w str>,
+    most: u32,
+    [plus, minus]: [&str; 2],
+) -> Result<u32, String> {
+    let (mut total, mut unit) = (0_u32, 3_600_000);
+    loop {
+        let word = words.next().ok_or_else(|| format!("LOC: {plus} or {minus} is missing"))?;
+        let is = |side: &str| word.eq_ignore_ascii_case(side);
+        if unit < 3_600_000 && (is(plus) || is(minus)) {
+            let total = Some(total).filter(|&total| total <= most * 3_600_000);
+            let total = total.ok_or_else(|| format!("LOC: more than {most} degrees"))?;
+            return Ok(if is(plus) { MIDDLE + total } else { MIDDLE - total });
+        }
+        let whole = |most: u32| word.parse().ok().filter(|&number| number <= most);
+        let value = match unit {
+            3_600_000 => whole(most),
+            60_000 => whole(59),
+            1000 => decimal(word, 3).and_then(|n| u32::try_from(n).ok()).filter(|&n| n < 60_000),
+            _ => None,
+        };
+        let value = value.ok_or_else(|| format!("LOC: {word} is out of place"))?;
+        total += if unit > 1000 { value * unit } else { value };
+        unit /= if unit == 1000 { 1000 } else { 60 };
+    }
+}
+
+/// A number with at most `places` decimals, as an integer of the last of them.
+fn decimal(word: &str, places: usize) -> Option<i64> {
+    let (whole, part) = word.split_once('.').unwrap_or((word, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let unsigned = whole.strip_prefix('-').unwrap_or(whole);
+    if unsigned.is_empty() || unsigned.len() > 9 || part.len() > places {
+        return None;
+    }
+    if !digits(unsigned) || !digits(part) {
+        return None;
+    }
+    format!("{whole}{part:0<places$}").parse().ok()
+}
+
+fn centimetres(word: &str) -> Result<i64, String> {
+    let number = word.strip_suffix(['m', 'M']).unwrap_or(word);
+    decimal(number, 2).ok_or_else(|| format!("LOC: {word} is no length in metres"))
+}
+
+/// Centimetres as a digit and a power of ten, a nibble each.
+fn precision(mut size: i64) -> Option<u8> {
+    let mut power = 0;
+    while size > 9 {
+        size /= 10;
+        power += 1;
+    }
+    (power <= 9).then_some(u8::try_from(size).ok()? << 4 | power)
+}
+
+/// `{[!]afi:address/prefix}*`
+pub(super) fn read_apl(words: &[Cow<'_, str>], out: &mut Vec<u8>) -> Result<(), String> {
+    for word in words {
+        let item =
+            prefix(word).ok_or_else(|| format!("APL: {word} is no [!]afi:address/prefix"))?;
+        out.extend_from_slice(&item);
+    }
+    Ok(())
+}
+
+fn prefix(word: &str) -> Option<Vec<u8>> {
+    let (negated, rest) = word.strip_prefix('!').map_or((0, word), |rest| (0x80, rest));
+    let (family, rest) = rest.split_once(':')?;
+    let (address, prefix) = rest.split_once('/')?;
+    let (octets, most): (Vec<u8>, u8) = match (family, address.parse().ok()?) {
+        ("1", IpAddr::V4(address)) => (address.octets().into(), 32),
+        ("2", IpAddr::V6(address)) => (address.octets().into(), 128),
+        _ => return None,
+    };
+    let prefix: u8 = prefix.parse().ok().filter(|&prefix| prefix <= most)?;
+    // Zeros at the end are not sent (RFC 3123 section 4).
+    let len = octets.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    let mut item = vec![0, family.parse().ok()?, prefix, negated | u8::try_from(len).ok()?];
+    item.extend_from_slice(&octets[..len]);
+    Some(item)
+}
+
+/// `type algorithm labels ttl expiration inception tag signer signature`
+pub(super) fn write_rrsig(data: &[u8], line: &mut String) -> Option<()> {
+    let (signer, signature) = Name::split(data.get(18..)?)?;
+    let covered = Rtype(read_u16(data, 0)?);
+    let (algorithm, labels, ttl) = (data[2], data[3], read_u32(data, 4)?);
+    write!(line, "{covered} {algorithm} {labels} {ttl} ").ok()?;
+    for time in [read_u32(data, 8)?, read_u32(data, 12)?] {
+        write!(line, "{} ", moment(time)).ok()?;
+    }
+    let tag = read_u16(data, 16)?;
+    write!(line, "{tag} {signer} {}", base64::encode_string(signature)).ok()
+}
+
+/// Seconds since 1970 as `YYYYMMDDHHmmSS`.
+fn moment(seconds: u32) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    // Years that begin in March, so that the leap day is the last (days since 0000-03-01).
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let year = 400 * era + year + next;
+    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+    format!("{year:04}{month:02}{day:02}{hour:02}{minute:02}{second:02}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_days_of_the_calendar() {
+        for (seconds, expected) in [
+            (0, "19700101000000"),
+            (951_782_400, "20000229000000"),
+            (951_868_799, "20000229235959"),
+            (1_893_456_000, "20300101000000"),
+            (4_107_542_400, "21000301000000"),
+            (u32::MAX, "21060207062815"),
+        ] {
+            assert_eq!(moment(seconds), expected);
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! Record data from their text form and back. Most types are the `domain` crate's; the few it
+//! has no text form for are told by [`parts`], LOC and APL in [`super::special`].
+
+use super::special;
+use crate::name::{Name, NameBuf};
+use crate::wire::{Rtype, data_fields};
+use domain::base::iana;
+use domain::base::name::{Name as DomainName, ParsedName};
+use domain::base::rdata::{ComposeRecordData as _, ParseAnyRecordData as _};
+use domain::base::scan::IterScanner;
+use domain::base::zonefile_fmt::{DisplayKind, ZonefileFmt as _};
+use domain::dep::octseq::Parser;
+use domain::rdata::{AllRecordData, Txt, ZoneRecordData};
+use domain::utils::{base16, base64};
+use domain::zonefile::inplace::{self as zonefile, Zonefile};
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+/// SPF has TXT's form (RFC 7208 section 3.1).
+const SPF: Rtype = Rtype(99);
+const DHCID: Rtype = Rtype(49);
+const SMIMEA: Rtype = Rtype(53);
+const IPSECKEY: Rtype = Rtype(45);
+
+/// A part of the text form of a type that `domain` does not know.
+enum Part {
+    U8,
+    U16,
+    Name,
+    /// Octets without a length, to the end (URI's target).
+    Octets,
+    Hex,
+    Base64,
+    /// A certificate's type (RFC 4398 section 2.1).
+    Certificate,
+}
+
+fn parts(rtype: Rtype) -> Option<&'static [Part]> {
+    use Part::{Base64, Certificate, Hex, Name, Octets, U8, U16};
+    Some(match rtype {
+        Rtype::AFSDB | Rtype::RT | Rtype::KX | Rtype::LP => &[U16, Name],
+        Rtype::PX => &[U16, Name, Name],
+        Rtype::KEY => &[U16, U8, U8, Base64],
+        Rtype::CERT => &[Certificate, U16, U8, Base64],
+        Rtype::URI => &[U16, U16, Octets],
+        DHCID => &[Base64],
+        SMIMEA => &[U8, U8, U8, Hex],
+        _ => return None,
+    })
+}
+
+/// The type that this word names.
+pub(super) fn rtype(word: &str) -> Option<Rtype> {
+    if word.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    word.parse::<iana::Rtype>().ok().map(|rtype| Rtype(rtype.to_int()))
+}
+
+/// Reads `word` as a name, relative to `origin` if it does not end with a dot.
+pub(super) fn name(word: &str, origin: Name<'_>) -> Result<NameBuf, String> {
+    if word == "@" {
+        return Ok(origin.to_owned());
+    }
+    let name: NameBuf = word.parse().map_err(|error| format!("{word}: {error}"))?;
+    if is_absolute(word) || origin.is_root() {
+        return Ok(name);
+    }
+    let front = name.as_name().as_wire();
+    let whole = [&front[..front.len() - 1], origin.as_wire()].concat();
+    let whole = Name::from_wire(&whole);
+    Ok(whole.ok_or_else(|| format!("{word} with {origin} after it is too long a name"))?.to_owned())
+}
+
+fn is_absolute(word: &str) -> bool {
+    let Some(before) = word.strip_suffix('.') else { return false };
+    let escapes = before.bytes().rev().take_while(|&byte| byte == b'\\').count();
+    escapes % 2 == 0
+}
+
+/// A time or TTL in seconds, also as `1h30m` (units w, d, h, m, s).
+pub(super) fn seconds(word: &str) -> Option<u32> {
+    let (mut total, mut number) = (0_u32, None::<u32>);
+    for byte in word.bytes() {
+        let unit = match byte.to_ascii_lowercase() {
+            digit @ b'0'..=b'9' => {
+                let shifted = number.unwrap_or(0).checked_mul(10)?;
+                number = Some(shifted.checked_add(u32::from(digit - b'0'))?);
+                continue;
+            }
+            b's' => 1,
+            b'm' => 60,
+            b'h' => 3600,
+            b'd' => 86_400,
+            b'w' => 604_800,
+            _ => return None,
+        };
+        total = total.checked_add(number.take()?.checked_mul(unit)?)?;
+    }
+    match number {
+        Some(rest) => total.checked_add(rest),
+        None => (!word.is_empty()).then_some(total),
+    }
+}
+
+/// Appends the data that `words` are to `out`, names completed with `origin`.
+pub(super) fn read<'w>(
+    rtype: Rtype,
+    words: impl ExactSizeIterator<Item = &'w str>,
+    origin: Name<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), String> {
+    let mut words: Vec<Cow<'_, str>> = words.map(Cow::Borrowed).collect();
+    let begin = out.len();
+    if words.first().is_some_and(|word| word == "\\#") {
+        read_generic(&words[1..], out)?;
+    } else {
+        prepare(rtype, &mut words, origin)?;
+        if let Some(parts) = parts(rtype) {
+            read_parts(parts, &words, out)?;
+        } else {
+            match rtype {
+                Rtype::LOC => special::read_loc(&words, out)?,
+                Rtype::APL => special::read_apl(&words, out)?,
+                Rtype::SVCB | Rtype::HTTPS => read_service(rtype, &words, out)?,
+                _ => read_known(rtype, &words, out)?,
+            }
+        }
+    }
+    if out.len() - begin > usize::from(u16::MAX) {
+        return Err("the data are longer than 65535 octets".into());
+    }
+    data_fields(rtype, &out[begin..], |_, _| ())
+        .ok_or_else(|| format!("these are no data of an {rtype} record"))
+}
+
+/// The form for any type (RFC 3597 section 5): `\# LENGTH HEX`.
+fn read_generic(words: &[Cow<'_, str>], out: &mut Vec<u8>) -> Result<(), String> {
+    let (len, hex) = words.split_first().ok_or("after \\# the length is missing")?;
+    let len: u16 = len.parse().map_err(|_| format!("{len} is no length up to 65535"))?;
+    let data = base16::decode_vec(&hex.concat())
+        .map_err(|error| format!("the data are not hexadecimal: {error}"))?;
+    if data.len() != usize::from(len) {
+        return Err(format!("\\# says {len} octets, there are {}", data.len()));
+    }
+    out.extend_from_slice(&data);
+    Ok(())
+}
+
+/// Completes the names among the words, and turns times with units into seconds.
+fn prepare(rtype: Rtype, words: &mut [Cow<'_, str>], origin: Name<'_>) -> Result<(), String> {
+    if rtype == Rtype::SOA {
+        for word in words.iter_mut().skip(3) {
+            *word = seconds(word).ok_or_else(|| format!("{word} is no time"))?.to_string().into();
+        }
+    }
+    for &place in name_places(rtype, words) {
+        if let Some(word) = words.get_mut(place) {
+            *word = name(word, origin)?.to_string().into();
+        }
+    }
+    Ok(())
+}
+
+/// Which words are names.
+fn name_places(rtype: Rtype, words: &[Cow<'_, str>]) -> &'static [usize] {
+    match rtype {
+        Rtype::NS
+        | Rtype::MD
+        | Rtype::MF
+        | Rtype::CNAME
+        | Rtype::MB
+        | Rtype::MG
+        | Rtype::MR
+        | Rtype::PTR
+        | Rtype::DNAME
+        | Rtype::NSEC => &[0],
+        Rtype::SOA | Rtype::MINFO | Rtype::RP => &[0, 1],
+        Rtype::MX
+        | Rtype::AFSDB
+        | Rtype::RT
+        | Rtype::KX
+        | Rtype::LP
+        | Rtype::SVCB
+        | Rtype::HTTPS => &[1],
+        Rtype::PX => &[1, 2],
+        Rtype::SRV => &[3],
+        Rtype::NAPTR => &[5],
+        Rtype::RRSIG => &[7],
+        IPSECKEY if words.get(1).is_some_and(|kind| kind == "3") => &[3],
+        _ => &[],
+    }
+}
+
+fn read_known(rtype: Rtype, words: &[Cow<'_, str>], out: &mut Vec<u8>) -> Result<(), String> {
+    type Data = ZoneRecordData<Vec<u8>, DomainName<Vec<u8>>>;
+    let mut scanner = IterScanner::<_, Vec<u8>>::new(words);
+    let explain = |error: domain::base::scan::StrError| match error.to_string() {
+        text if text.starts_with("unknown record type") => {
+            format!("{rtype} has no text form here: write \\# LENGTH HEX (RFC 3597)")
+        }
+        text => format!("{rtype}: {text}"),
+    };
+    if rtype == SPF {
+        let txt = Txt::<Vec<u8>>::scan(&mut scanner).map_err(explain)?;
+        return txt.compose_rdata(out).map_err(|error| error.to_string());
+    }
+    let data = Data::scan(iana::Rtype::from_int(rtype.0), &mut scanner).map_err(explain)?;
+    if !scanner.is_exhausted() {
+        return Err(format!("{rtype}: there is more on the line than its data"));
+    }
+    data.compose_rdata(out).map_err(|error| format!("{rtype}: {error}"))
+}
+
+/// SVCB and HTTPS: of the `domain` crate's scanners, only the one for whole files reads them.
+fn read_service(rtype: Rtype, words: &[Cow<'_, str>], out: &mut Vec<u8>) -> Result<(), String> {
+    let mut line = format!(". 0 IN {rtype}");
+    for word in words {
+        let _ = match word.split_once('=') {
+            Some((key, value)) => write!(line, " {key}=\"{value}\""),
+            None => write!(line, " {word}"),
+        };
+    }
+    line.push('\n');
+    match Zonefile::from(line.as_str()).next_entry() {
+        Ok(Some(zonefile::Entry::Record(record))) => {
+            record.data().compose_rdata(out).map_err(|error| format!("{rtype}: {error}"))
+        }
+        Ok(_) => Err(format!("{rtype}: the data are missing")),
+        // Its position is that in `line`, which nobody sees.
+        Err(error) => {
+            let error = error.to_string();
+            Err(format!("{rtype}: {}", error.split_once(": ").map_or(&*error, |(_, what)| what)))
+        }
+    }
+}
+
+fn read_parts(parts: &[Part], words: &[Cow<'_, str>], out: &mut Vec<u8>) -> Result<(), String> {
+    let mut rest = words.iter();
+    for part in parts {
+        let mut next = || rest.next().ok_or("the data are not complete");
+        let number = |word: &str| word.parse::<u16>().map_err(|_| format!("{word} is no number"));
+        match part {
+            Part::U8 => {
+                let word = next()?;
+                out.push(u8::try_from(number(word)?).map_err(|_| format!("{word} is over 255"))?);
+            }
+            Part::U16 => out.extend_from_slice(&number(next()?)?.to_be_bytes()),
+            Part::Certificate => {
+                let word = next()?;
+                let known = CERTIFICATES.iter().find(|(name, _)| word.eq_ignore_ascii_case(name));
+                let value = known.map_or_else(|| number(word), |&(_, value)| Ok(value))?;
+                out.extend_from_slice(&value.to_be_bytes());
+            }
+            Part::Name => {
+                let name: NameBuf = next()?.parse().map_err(|_| "no name")?;
+                out.extend_from_slice(name.as_name().as_wire());
+            }
+            Part::Octets => out.extend_from_slice(&octets(next()?)?),
+            Part::Hex => {
+                let hex = rest.by_ref().map(|word| &**word).collect::<String>();
+                let data = base16::decode_vec(&hex).map_err(|error| error.to_string())?;
+                out.extend_from_slice(&data);
+            }
+            Part::Base64 => {
+                let text = rest.by_ref().map(|word| &**word).collect::<String>();
+                let data: Vec<u8> = base64::decode(&text).map_err(|error| error.to_string())?;
+                out.extend_from_slice(&data);
+            }
+        }
+    }
+    if rest.next().is_some() {
+        return Err("there is more on the line than the data".into());
+    }
+    Ok(())
+}
+
+/// RFC 4398 section 2.1.
+const CERTIFICATES: [(&str, u16); 10] = [
+    ("PKIX", 1),
+    ("SPKI", 2),
+    ("PGP", 3),
+    ("IPKIX", 4),
+    ("ISPKI", 5),
+    ("IPGP", 6),
+    ("ACPKIX", 7),
+    ("IACPKIX", 8),
+    ("URI", 253),
+    ("OID", 254),
+];
+
+/// A word's octets, escapes undone.
+fn octets(word: &str) -> Result<Vec<u8>, String> {
+    use domain::base::scan::Symbols;
+    let bad = || format!("`{word}` has a bad escape");
+    Symbols::new(word.chars()).map(|symbol| symbol.into_octet().map_err(|_| bad())).collect()
+}
+
+/// Appends the text form of `data` to `line`; the generic one if there is no other that reads
+/// back as the same data.
+pub(super) fn write(rtype: Rtype, data: &[u8], line: &mut String) {
+    let begin = line.len();
+    let done = match (parts(rtype), rtype) {
+        (Some(parts), _) => write_parts(parts, data, line),
+        (None, Rtype::RRSIG) => special::write_rrsig(data, line),
+        (None, _) => write_known(rtype, data, line),
+    };
+    if done.is_some() && reads_back(rtype, &line[begin..], data) {
+        return;
+    }
+    line.truncate(begin);
+    let _ = write!(line, "\\# {}", data.len());
+    for (at, byte) in data.iter().enumerate() {
+        let _ = write!(line, "{}{byte:02x}", if at % 32 == 0 { " " } else { "" });
+    }
+}
+
+fn write_known(rtype: Rtype, data: &[u8], line: &mut String) -> Option<()> {
+    let mut parser = Parser::from_ref(data);
+    type Data<'d> = AllRecordData<&'d [u8], ParsedName<&'d [u8]>>;
+    let form = if rtype == SPF { Rtype::TXT } else { rtype };
+    let parsed = Data::parse_any_rdata(iana::Rtype::from_int(form.0), &mut parser).ok()?;
+    if parser.remaining() > 0 || matches!(parsed, AllRecordData::Unknown(_)) {
+        return None;
+    }
+    write!(line, "{}", parsed.display_zonefile(DisplayKind::Simple)).ok()
+}
+
+fn write_parts(parts: &[Part], data: &[u8], line: &mut String) -> Option<()> {
+    let mut rest = data;
+    for (at, part) in parts.iter().enumerate() {
+        line.push_str(if at > 0 { " " } else { "" });
+        let len = match part {
+            Part::U8 => 1,
+            Part::U16 | Part::Certificate => 2,
+            Part::Name => Name::split(rest)?.0.len(),
+            Part::Octets | Part::Hex | Part::Base64 => rest.len(),
+        };
+        let (octets, after) = rest.split_at_checked(len)?;
+        rest = after;
+        match part {
+            Part::U8 => write!(line, "{}", octets[0]),
+            Part::U16 | Part::Certificate => {
+                write!(line, "{}", u16::from_be_bytes([octets[0], octets[1]]))
+            }
+            Part::Name => write!(line, "{}", Name::from_wire(octets)?),
+            Part::Octets => return quote(octets, line),
+            Part::Hex => write!(line, "{}", base16::encode_string(octets)),
+            Part::Base64 => write!(line, "{}", base64::encode_string(octets)),
+        }
+        .ok()?;
+    }
+    rest.is_empty().then_some(())
+}
+
+fn quote(octets: &[u8], line: &mut String) -> Option<()> {
+    line.push('"');
+    for &byte in octets {
+        match byte {
+            b'"' | b'\\' => write!(line, "\\{}", char::from(byte)),
+            0x20..=0x7e => write!(line, "{}", char::from(byte)),
+            _ => write!(line, "\\{byte:03}"),
+        }
+        .ok()?;
+    }
+    line.push('"');
+    Some(())
+}
+
+fn reads_back(rtype: Rtype, text: &str, data: &[u8]) -> bool {
+    let mut entry = super::lexer::Entry::default();
+    let mut lexer = super::lexer::Lexer::new(text.as_bytes());
+    let mut again = Vec::new();
+    matches!(lexer.next(&mut entry), Ok(true))
+        && read(rtype, entry.words(), Name::ROOT, &mut again).is_ok()
+        && again == data
+}
