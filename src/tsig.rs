@@ -244,7 +244,7 @@ pub enum Request<'m> {
         /// The request without its TSIG record.
         message: &'m [u8],
         /// Tells the key, and signs the reply or replies.
-        signer: Signer,
+        signer: Box<Signer>,
     },
     /// It is wrong: send the reply as it is, and do nothing.
     Refused {
@@ -287,7 +287,7 @@ pub fn verify_request<'m>(message: &'m mut [u8], keys: &Keys, now_s: u64) -> Req
         signer.sign_late(&mut reply, record.time_s, now_s);
         return Request::Refused { reply, error: Rcode::BADTIME };
     }
-    Request::Signed { message: &message[..start], signer }
+    Request::Signed { message: &message[..start], signer: Box::new(signer) }
 }
 
 /// Signs the reply, or the sequence of replies, to a request that was verified.
