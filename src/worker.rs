@@ -23,7 +23,9 @@ mod tests;
 
 use crate::answer::{self, Outcome, Transport, Via};
 use crate::clock::Clock;
-use crate::io::{self, Backend, Courier, OpenError, Packet, Port, Route, Serve, Socket, Turn, Waker};
+use crate::io::{
+    self, Backend, Courier, OpenError, Packet, Port, Route, Serve, Socket, Turn, Waker,
+};
 use crate::stats;
 use crate::view::{Reader, View, Views};
 use crate::wire::{HEADER_LEN, Rcode, flag};

@@ -139,11 +139,7 @@ impl Connection {
 
     /// Reads behind what is held, unless that is a message already. How many octets there are
     /// then; `None`: the client has closed.
-    fn read(
-        &mut self,
-        cx: &mut Context<'_>,
-        input: &mut [u8],
-    ) -> Poll<io::Result<Option<usize>>> {
+    fn read(&mut self, cx: &mut Context<'_>, input: &mut [u8]) -> Poll<io::Result<Option<usize>>> {
         let held = self.held.len();
         input[..held].copy_from_slice(&self.held);
         if is_whole(&self.held) {

@@ -12,7 +12,7 @@ use crate::replica::Notified;
 use crate::stats;
 use crate::tsig::{self, Signer};
 use crate::view::{Served, View, Views};
-use crate::wire::{Rcode, Rtype, Serial};
+use crate::wire::{Rcode, Serial};
 use crate::worker::{self, panics};
 use crate::xfr::{self, Outgoing, TransferRequest};
 use crossbeam::utils::CachePadded;
@@ -52,7 +52,7 @@ struct Verified<'m> {
     message: &'m [u8],
     from: From,
     now_ms: u64,
-    signer: Option<Signer>,
+    signer: Option<Box<Signer>>,
 }
 
 impl Verified<'_> {
@@ -61,7 +61,7 @@ impl Verified<'_> {
     }
 
     fn reserved(&self) -> usize {
-        self.signer.as_ref().map_or(0, Signer::signature_len)
+        self.signer.as_ref().map_or(0, |signer| signer.signature_len())
     }
 
     fn via(&self) -> Via<'_> {
@@ -164,8 +164,8 @@ impl Service {
         let acknowledgement = xfr::notify_reply(request.message, rcode);
         let len = acknowledgement.len();
         match reply.get_mut(..len) {
-            Some(space) => space.copy_from_slice(&acknowledgement),
-            None => return self.silent(Silence::NoRoom),
+            Some(space) if len > 0 => space.copy_from_slice(&acknowledgement),
+            _ => return self.silent(Silence::NoRoom),
         }
         self.sign(request, reply, len, rcode)
     }
@@ -213,10 +213,9 @@ impl Service {
         }
         let zone = Arc::clone(served.fresh(request.now_ms).ok_or(Rcode::SERVFAIL)?);
         let serial = zone.serial();
-        let outgoing = if asked.rtype == Rtype::IXFR {
-            Outgoing::ixfr(&asked, zone, asked.have.and_then(|have| served.since(have)))
-        } else {
-            Outgoing::axfr(&asked, zone)
+        let outgoing = match asked.have {
+            Some(have) => Outgoing::ixfr(&asked, zone, served.since(have)),
+            None => Outgoing::axfr(&asked, zone),
         };
         Ok((asked, serial, outgoing))
     }

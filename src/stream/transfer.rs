@@ -7,7 +7,7 @@
 use super::service::{Service, now_s};
 use crate::answer::{self, Transport, Via};
 use crate::tsig::Signer;
-use crate::wire::{Rcode, Rtype, Serial};
+use crate::wire::{Rcode, Serial};
 use crate::xfr::{MESSAGE_MAX, Outgoing, TransferRequest, Unsendable, Way};
 use std::io;
 use std::net::SocketAddr;
@@ -29,7 +29,7 @@ pub(super) struct Transfer {
     pub(super) client: SocketAddr,
     /// The key's name, for the log.
     pub(super) key: String,
-    pub(super) signer: Option<Signer>,
+    pub(super) signer: Option<Box<Signer>>,
     /// The version that is sent.
     pub(super) serial: Serial,
 }
@@ -99,10 +99,12 @@ impl Transfer {
         sent: &mut Sent,
     ) -> Result<(), Broken> {
         let mut buffer = vec![0; 2 + MESSAGE_MAX];
-        let reserve = self.signer.as_ref().map_or(0, Signer::signature_len);
+        let reserve = self.signer.as_ref().map_or(0, |signer| signer.signature_len());
         while let Some(len) = self.outgoing.next(&mut buffer[2..], reserve)? {
             let len = match &mut self.signer {
-                Some(signer) => signer.sign(&mut buffer[2..], len, now_s()).map_err(|_| Unsendable)?,
+                Some(signer) => {
+                    signer.sign(&mut buffer[2..], len, now_s()).map_err(|_| Unsendable)?
+                }
                 None => len,
             };
             write(stream, &mut buffer[..2 + len], write_max).await?;
@@ -126,7 +128,7 @@ impl Transfer {
             peer: self.client.ip(),
             now_ms: service.clock.now_ms(),
             key: self.signer.as_ref().map(|signer| signer.key().name()),
-            reserved: self.signer.as_ref().map_or(0, Signer::signature_len),
+            reserved: self.signer.as_ref().map_or(0, |signer| signer.signature_len()),
         };
         let (view, reply) = (service.views.load(), &mut buffer[2..]);
         let len = answer::refuse(&self.request, Rcode::SERVFAIL, &via, &view, reply);
@@ -139,11 +141,11 @@ impl Transfer {
     }
 
     fn tell(&self, sent: &Sent, begun: Instant) {
-        let way = match (self.asked.rtype, self.outgoing.way()) {
+        let way = match (self.asked.have, self.outgoing.way()) {
             (_, Way::Soa) => "IXFR, up to date".to_owned(),
             (_, Way::Diffs { from }) => format!("IXFR from {from}"),
-            (Rtype::IXFR, Way::Whole) => "IXFR, but whole".to_owned(),
-            (_, Way::Whole) => "AXFR".to_owned(),
+            (Some(have), Way::Whole) => format!("IXFR from {have}, but whole"),
+            (None, Way::Whole) => "AXFR".to_owned(),
         };
         info!(
             zone = %self.asked.apex, client = %self.client, key = self.key, way,
