@@ -133,6 +133,11 @@ impl Served {
 }
 
 impl View {
+    /// A view without zones.
+    pub fn new(keys: Arc<Keys>, identity: Arc<Identity>) -> Self {
+        Self { zones: Tree::new(), keys, identity }
+    }
+
     /// The zone with the longest apex at or above the name with this absolute key.
     pub fn find(&self, key: &Key) -> Option<&Arc<Served>> {
         let mut probe = key.clone();
