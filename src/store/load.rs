@@ -148,6 +148,12 @@ fn at(path: &Path, error: &io::Error) -> StoreError {
     StoreError::Disk(format!("{}: {error}", path.display()))
 }
 
+/// A zone that was not found as it was written.
+struct Unusable {
+    row: Option<Box<Row>>,
+    what: String,
+}
+
 /// What was set aside and is to be removed from the tables.
 struct Removal {
     key: Option<Vec<u8>>,
@@ -166,7 +172,7 @@ fn survey(
     let mut ownerless = false;
     for entry in tables.zones.iter(&txn)? {
         let (key, value) = entry?;
-        let (row, what) = match Stored::examine(tables, &txn, key, value) {
+        let Unusable { row, what } = match Stored::examine(tables, &txn, key, value) {
             Ok((zone, stored)) => {
                 if let Some(at) = stored.state.retired_at_ms {
                     keeper.retired.insert(zone, at);
@@ -174,7 +180,7 @@ fn survey(
                 each(Ok(stored));
                 continue;
             }
-            Err(damage) => damage,
+            Err(unusable) => unusable,
         };
         ownerless |= row.is_none();
         let ids: Vec<Id> = row.iter().flat_map(|row| [row.base, row.journal]).collect();
@@ -296,17 +302,18 @@ pub struct Stored<'t> {
 }
 
 impl<'t> Stored<'t> {
-    /// Checks all that is kept of a zone; else what is wrong, and the row if that can be read.
+    /// Checks all that is kept of a zone.
     fn examine(
         tables: Tables<'t>,
         txn: &'t RoTxn<'t, WithoutTls>,
         key: &[u8],
         value: &[u8],
-    ) -> Result<(ZoneKey, Self), (Option<Box<Row>>, String)> {
+    ) -> Result<(ZoneKey, Self), Unusable> {
         let row = unseal(key, value).and_then(Row::decode);
-        let row = row.ok_or_else(|| (None, "its row is damaged".to_owned()))?;
+        let unknown = |what: &str| Unusable { row: None, what: what.into() };
+        let row = row.ok_or_else(|| unknown("its row is damaged"))?;
         let Some(apex) = ZoneKey::apex(key) else {
-            return Err((None, "its name is damaged".to_owned()));
+            return Err(unknown("its name is damaged"));
         };
         let state = row.state.clone();
         let base_serial = row.base_serial;
@@ -314,7 +321,7 @@ impl<'t> Stored<'t> {
         let mut stored = Self { apex, state, base_serial, row, history_from, tables, txn };
         match stored.check() {
             Ok(()) => Ok((ZoneKey::of(stored.apex.as_name()), stored)),
-            Err(what) => Err((Some(Box::new(stored.row)), what)),
+            Err(what) => Err(Unusable { row: Some(Box::new(stored.row)), what }),
         }
     }
 
