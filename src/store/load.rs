@@ -39,7 +39,7 @@ const REMOVE_STEP: usize = 256;
 pub struct Opened {
     dir: PathBuf,
     options: Options,
-    lock: File,
+    lock: Lock,
     env: Environment,
     shared: Arc<Shared>,
     next_id: Id,
@@ -109,12 +109,22 @@ impl Opened {
     }
 }
 
-fn lock_dir(dir: &Path) -> Result<File, StoreError> {
+/// The lock of a state directory. Given back by name: a child being spawned elsewhere in this
+/// process holds a copy of the descriptor for a moment, and with it the lock.
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        self.0.unlock().ok();
+    }
+}
+
+fn lock_dir(dir: &Path) -> Result<Lock, StoreError> {
     let path = dir.join("lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(|error| at(&path, &error))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(StoreError::Locked(dir.into())),
         Err(TryLockError::Error(error)) => Err(at(&path, &error)),
     }

@@ -214,8 +214,10 @@ extern "C" fn writev(fd: c_int, pieces: *const iovec, count: c_int) -> ssize_t {
     let Some(mut at) = at else { return written };
     let mut left = written.max(0);
     for n in 0..usize::try_from(count).unwrap() {
-        // SAFETY: one of the `count` elements of the array that the kernel has just read.
-        let piece = unsafe { pieces.add(n).read() };
+        // SAFETY: within the array of `count` elements that the kernel has just read.
+        let piece = unsafe { pieces.add(n) };
+        // SAFETY: as above.
+        let piece = unsafe { piece.read() };
         let len = left.min(ssize_t::try_from(piece.iov_len).unwrap());
         note(fd, piece.iov_base, len, at);
         at += len as off_t;
