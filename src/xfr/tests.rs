@@ -305,7 +305,8 @@ fn later_messages_may_lack_the_question_the_first_may_not() {
         let (owner, rtype, data) = &answers[0];
         out.extend_from_slice(name(owner).as_name().as_wire());
         out.extend_from_slice(&rtype.0.to_be_bytes());
-        out.extend_from_slice(&[0, 1, 0, 0, 0, 60, 0, data.len() as u8]);
+        out.extend_from_slice(&[0, 1, 0, 0, 0, 60]);
+        out.extend_from_slice(&u16::try_from(data.len()).unwrap().to_be_bytes());
         out.extend_from_slice(data);
         out
     };
