@@ -19,7 +19,7 @@
 
 pub(crate) mod panics;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::answer::{self, Outcome, Transport, Via};
 use crate::clock::Clock;

@@ -119,8 +119,7 @@ impl Connection {
 
     async fn send(&mut self, transfer: Transfer) -> io::Result<()> {
         let settings = self.shared.settings.load_full();
-        let service = &self.shared.service;
-        transfer.run(service, &settings.transfers, settings.write, &mut self.stream).await
+        transfer.run(&self.shared.service, &settings, &mut self.stream).await
     }
 
     fn step(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Step>> {
