@@ -12,6 +12,15 @@ use std::net::{SocketAddr, UdpSocket};
 /// How long an event may take that happens at once.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
+/// Waits for an event.
+pub(crate) fn until(otherwise: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + SOON;
+    while !is_so() {
+        assert!(Instant::now() < end, "{otherwise}");
+        thread::yield_now();
+    }
+}
+
 pub(crate) fn name(text: &str) -> NameBuf {
     text.parse().unwrap()
 }
@@ -128,11 +137,7 @@ fn an_idle_worker_keeps_no_old_version_alive() {
         let (shared, _queue) = shared(served);
         let worker = start(options(vec![loopback()], backend), &shared).unwrap();
         shared.views.publish(|view| view.remove(name("example.").as_name()));
-        let end = Instant::now() + SOON;
-        while weak.upgrade().is_some() {
-            assert!(Instant::now() < end, "the idle worker still has the version");
-            thread::yield_now();
-        }
+        until("the idle worker still has the version", || weak.upgrade().is_none());
         worker.stop();
         worker.join();
     }
@@ -165,11 +170,7 @@ fn sockets_are_replaced_while_it_runs() {
     assert!(is_answered(stays_at) && is_answered(goes_at));
     worker.replace(vec![stays, comes]);
     assert!(is_answered(stays_at) && is_answered(comes_at));
-    let end = Instant::now() + SOON;
-    while UdpSocket::bind(goes_at).is_err() {
-        assert!(Instant::now() < end, "the socket that was replaced is still open");
-        thread::yield_now();
-    }
+    until("the socket that was replaced is still open", || UdpSocket::bind(goes_at).is_ok());
     worker.stop();
     worker.join();
 }
