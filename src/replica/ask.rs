@@ -64,7 +64,7 @@ pub(super) struct Change {
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum AskError {
+pub(super) enum AskError {
     /// Left alone for a while.
     #[error("not asked: it did not answer, next attempt in {} s", .0.as_secs())]
     Silent(Duration),

@@ -30,14 +30,13 @@ use crate::clock::Clock;
 use crate::config::ZoneConfig;
 use crate::name::NameBuf;
 use crate::stats::Stats;
-use crate::store::{Snapshot, Store};
+use crate::store::{Each, Snapshot, Store};
 use crate::tsig::Keys;
 use crate::view::Views;
 use crate::wire::Serial;
 use crate::zone::Zone;
 use std::io;
 use std::net::SocketAddr;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use tokio::sync::{mpsc, oneshot};
@@ -174,11 +173,7 @@ pub fn start(parts: Parts, loaded: Loaded) -> io::Result<(Handle, JoinHandle<()>
 struct Kept(Arc<Zone>);
 
 impl Snapshot for Kept {
-    fn entries_after(
-        &self,
-        after: Option<&[u8]>,
-        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) {
+    fn entries_after(&self, after: Option<&[u8]>, each: &mut Each<'_>) {
         // Whether it was stopped or has ended is known to who stopped it.
         let _ = self.0.kept(after, each);
     }

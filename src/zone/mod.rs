@@ -187,12 +187,7 @@ impl Zone {
     ) -> impl Iterator<Item = (Key, Node<'z>)> + use<'z> {
         let tree = if hashes { &self.hashes } else { &self.names };
         let first = tree.get(key).map(|(blob, ())| (key.clone(), Node::of(blob)));
-        let mut last = key.clone();
-        let rest = std::iter::from_fn(move || {
-            let entry = tree.seek(&last).after()?;
-            last = entry.key.clone();
-            Some((last.clone(), Node::of(entry.blob)))
-        });
+        let rest = tree.after(key).map(|entry| (entry.key.to_key(), Node::of(entry.blob)));
         first.into_iter().chain(rest)
     }
 
