@@ -330,6 +330,18 @@ fn a_client_that_has_the_newest_version_gets_the_soa_alone() {
 }
 
 #[test]
+fn after_a_transfer_a_client_is_idle_again() {
+    let access = Access { transfer: local(false), ..Access::default() };
+    let idle = Duration::from_millis(300);
+    let server = Server::start(access, Limits { idle, ..Limits::default() });
+    let mut stream = server.connect();
+    let request = xfr::axfr_query(1, name("example.").as_name());
+    stream.write_all(&framed(&request)).unwrap();
+    transfer(&mut stream, None);
+    expect_end(&mut stream);
+}
+
+#[test]
 fn transfers_are_for_those_who_may_of_zones_that_are_there() {
     let access = Access { transfer: local(true), ..Access::default() };
     let server = Server::start(access, Limits::default());

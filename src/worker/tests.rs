@@ -175,6 +175,25 @@ fn sockets_are_replaced_while_it_runs() {
     worker.join();
 }
 
+#[test]
+fn a_port_that_failed_is_opened_again_and_obeys() {
+    let (shared, _queue) = shared(sample(Access::default(), 1));
+    let socket = loopback();
+    let client = client(socket.local());
+    let options = options(vec![socket], Backend::Mmsg);
+    let port = Port::open(options.backend, options.sockets.clone()).unwrap();
+    let bell = Arc::new(DoorBell(Mutex::new(port.waker())));
+    let (commands, receiver) = channel::unbounded();
+    let (desk, _) = desk(&shared);
+    let mut worker = Worker { port, desk, options, commands: receiver, bell: Arc::clone(&bell) };
+    assert!(worker.reopen());
+    let thread = thread::spawn(move || worker.run());
+    assert_eq!(gist(&ask(&client, &query(1, "h0.example.", Rtype::A))), (1, 0, 1));
+    commands.send(Command::Stop).unwrap();
+    bell.ring();
+    thread.join().unwrap();
+}
+
 /// A worker's desk, with a view of `example.`, and the way of a request to it.
 fn desk(shared: &Shared) -> (Desk, Route) {
     let socket = loopback();
