@@ -4,6 +4,7 @@
 pub mod acl;
 pub mod answer;
 pub mod check;
+pub mod clock;
 pub mod config;
 pub mod control;
 pub mod demo;

@@ -1,1 +1,193 @@
-//! (to come)
+//! What is counted, a worker or task group each, and summed when someone asks.
+//!
+//! A worker adds to counters that no one else writes, on cache lines of their own: an add is a
+//! load and a store, not a locked instruction. Stream threads share theirs and use
+//! [`Counter::add_shared`].
+
+use crossbeam::utils::CachePadded;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds, when this thread is the only one that does.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// Adds, when others may too.
+    pub fn add_shared(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// The sum so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($(#[$doc:meta])* $name:ident { $($(#[doc = $help:literal])* $field:ident,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Default)]
+        pub struct $name { $($(#[doc = $help])* pub $field: Counter,)* }
+
+        impl $name {
+            /// The name, the meaning and the number of each counter.
+            pub fn each(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+                [$((stringify!($field), concat!($($help),*), self.$field.get()),)*].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// What a worker counts, or the stream threads together.
+    Served {
+        /// Requests received.
+        requests,
+        /// Octets of requests.
+        request_octets,
+        /// Replies sent.
+        replies,
+        /// Octets of replies.
+        reply_octets,
+        /// Replies that did not fit and say so.
+        truncated,
+        /// Requests that were answered with silence: responses, runts.
+        silent,
+        /// Requests handed on: NOTIFY, TSIG, transfers.
+        deferred,
+        /// Requests that would have been handed on but for a full queue.
+        deferred_dropped,
+        /// Packets that were lost in receiving or sending.
+        io_dropped,
+        /// Panics while answering: bugs, each of them. The server lives on.
+        panics,
+        /// Connections accepted.
+        connections,
+        /// Connections refused because there were too many, in all or of one client.
+        connections_refused,
+    }
+}
+
+counters! {
+    /// What the replica counts.
+    Replicated {
+        /// NOTIFYs that named a zone of ours and came from one who may.
+        notifies,
+        /// NOTIFYs refused: unsigned where a signature is needed, or a bad one.
+        notifies_refused,
+        /// SOA queries sent.
+        probes,
+        /// Transfers asked for.
+        transfers,
+        /// Transfers that failed.
+        transfers_failed,
+        /// Whole zones received.
+        axfrs,
+        /// Diffs received.
+        ixfrs,
+        /// Octets of transfers received.
+        transfer_octets,
+        /// Records dropped because they were not in the zone transferred.
+        records_outside,
+        /// Versions published.
+        published,
+        /// NOTIFYs sent.
+        notifies_sent,
+        /// NOTIFYs that were not acknowledged.
+        notifies_unanswered,
+        /// Transfers sent to secondaries of ours.
+        transfers_out,
+        /// Octets of transfers sent.
+        transfer_out_octets,
+        /// Commits to the store that failed.
+        store_failures,
+    }
+}
+
+/// The rcodes that are told apart, and one place for all others.
+const RCODES: usize = 24;
+
+/// One worker's counters.
+#[derive(Debug, Default)]
+pub struct Worker {
+    /// The plain counters.
+    pub served: Served,
+    rcodes: [Counter; RCODES],
+}
+
+impl Worker {
+    /// Where replies with this rcode are counted.
+    pub fn rcode(&self, rcode: u16) -> &Counter {
+        &self.rcodes[usize::from(rcode).min(RCODES - 1)]
+    }
+}
+
+/// All counters of the server.
+#[derive(Debug, Default)]
+pub struct Stats {
+    workers: Mutex<Vec<Arc<CachePadded<Worker>>>>,
+    /// The replica's.
+    pub replicated: Replicated,
+}
+
+impl Stats {
+    /// Counters for one more worker.
+    pub fn worker(&self) -> Arc<CachePadded<Worker>> {
+        let worker = Arc::new(CachePadded::new(Worker::default()));
+        self.workers.lock().expect("counting does not panic").push(Arc::clone(&worker));
+        worker
+    }
+
+    /// Every worker's counters.
+    pub fn workers(&self) -> Vec<Arc<CachePadded<Worker>>> {
+        self.workers.lock().expect("counting does not panic").clone()
+    }
+
+    /// The sum of what all workers counted: name, meaning, number.
+    pub fn served(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let mut sums: Vec<_> = Served::default().each().collect();
+        for worker in self.workers() {
+            for (sum, (_, _, number)) in sums.iter_mut().zip(worker.served.each()) {
+                sum.2 += number;
+            }
+        }
+        sums
+    }
+
+    /// How many replies had each rcode.
+    pub fn rcodes(&self) -> [u64; RCODES] {
+        let mut sums = [0; RCODES];
+        for worker in self.workers() {
+            for (sum, counter) in sums.iter_mut().zip(&worker.rcodes) {
+                *sum += counter.get();
+            }
+        }
+        sums
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_are_summed() {
+        let stats = Stats::default();
+        for n in [1, 10] {
+            let worker = stats.worker();
+            worker.served.requests.add(n);
+            worker.rcode(3).add(n);
+            worker.rcode(4000).add(n);
+        }
+        let requests = stats.served().into_iter().find(|(name, ..)| *name == "requests");
+        assert_eq!(requests.map(|(.., number)| number), Some(11));
+        assert_eq!((stats.rcodes()[3], stats.rcodes()[RCODES - 1]), (11, 11));
+    }
+}

@@ -20,7 +20,7 @@ use crate::tree::Tree;
 use crate::tsig::Keys;
 use crate::wire::Serial;
 use crate::zone::{Diff, Zone};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Cache};
 use crossbeam::channel::{Receiver, Sender};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -138,8 +138,8 @@ impl View {
         let mut probe = key.clone();
         loop {
             let before = self.zones.seek(&probe).at_or_before()?;
-            let common = key.common(before.key.as_bytes());
-            if common == before.key.as_bytes().len() {
+            let common = before.key.common_labels(key);
+            if common == before.key.len() {
                 return Some(before.value);
             }
             // What is between that apex and the name has no apex; go on above where they part.
@@ -180,7 +180,7 @@ impl View {
 
 /// The published view, and those who wait for the next.
 pub struct Views {
-    current: ArcSwap<View>,
+    current: Arc<ArcSwap<View>>,
     /// Held while the next view is made, so that no change is lost.
     making: Mutex<()>,
     wake: Mutex<Vec<Wake>>,
@@ -195,7 +195,7 @@ impl Views {
     pub fn new(first: View) -> (Arc<Self>, Receiver<Arc<View>>) {
         let (retired, reaper) = crossbeam::channel::unbounded();
         let views = Self {
-            current: ArcSwap::from_pointee(first),
+            current: Arc::new(ArcSwap::from_pointee(first)),
             making: Mutex::new(()),
             wake: Mutex::new(Vec::new()),
             retired,
@@ -209,8 +209,8 @@ impl Views {
     }
 
     /// A worker's access to the newest view.
-    pub fn reader(self: &Arc<Self>) -> Reader {
-        Reader { cache: self.current.load_full(), views: Arc::clone(self) }
+    pub fn reader(&self) -> Reader {
+        Reader(Cache::new(Arc::clone(&self.current)))
     }
 
     /// Makes the next view from the last and publishes it.
@@ -233,19 +233,12 @@ impl Views {
 }
 
 /// One worker's view of the zones.
-pub struct Reader {
-    cache: Arc<View>,
-    views: Arc<Views>,
-}
+pub struct Reader(Cache<Arc<ArcSwap<View>>, Arc<View>>);
 
 impl Reader {
     /// The newest view, kept until the next call: one atomic load if nothing was published.
     pub fn refresh(&mut self) -> &View {
-        let newest = self.views.current.load();
-        if !Arc::ptr_eq(&self.cache, &newest) {
-            self.cache = arc_swap::Guard::into_inner(newest);
-        }
-        &self.cache
+        self.0.load()
     }
 }
 

@@ -4,8 +4,9 @@
 //! from it into the small option structs of the other modules, which do not know this one.
 //!
 //! **In it.** `document` walks the TOML and knows where everything stands; `units` reads the single
-//! values; `server`, `keys`, `zones` and `list` read one part of the file each, `cross` judges what
-//! only shows when all parts are known; `problem` is what is told to the operator.
+//! values; `server`, `keys`, `access`, `settings`, `zones` and `list` read one part of the file
+//! each, in an order in which all that a part refers to is known; `problem` is what the operator
+//! is told.
 //!
 //! **Invariants.**
 //! - *all mistakes*: reading goes on after a mistake; every one is reported with its place and with
@@ -17,12 +18,15 @@
 //!
 //! It opens no socket and reads no zone file.
 
-mod cross;
+mod access;
 mod document;
 mod keys;
 mod list;
+#[cfg(test)]
+mod mistakes;
 mod problem;
 mod server;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -30,17 +34,23 @@ mod zones;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use toml::de::DeTable;
+
+use self::access::Known;
+use self::document::{Document, Kind, Section, Wrong};
 use crate::acl::Acl;
 use crate::name::NameBuf;
 
 pub use problem::{Problem, Severity, report};
 
-/// All that an operator can set.
+/// All that an operator can set. The parts compare, so that a new reading shows what changed.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `[server]`: addresses, threads, places.
@@ -62,9 +72,29 @@ pub struct Config {
 pub type Loaded = Result<(Config, Vec<Problem>), Vec<Problem>>;
 
 impl Config {
-    /// Reads and checks the file at `path` and the files it names.
+    /// Reads and checks the file at `path` and the files it names. Paths in it are relative to
+    /// its folder.
     pub fn load(path: &Path) -> Loaded {
-        document::read(path)
+        let text = match text(path) {
+            Ok(text) => text,
+            Err(wrong) => return Err(alone(path, wrong)),
+        };
+        let doc = Document::new(path, &text);
+        let (table, errors) = DeTable::parse_recoverable(&text);
+        if !errors.is_empty() {
+            // What was recovered of a broken file would only seem to have other mistakes.
+            for error in errors {
+                let at = error.span().map_or(0, |span| span.start);
+                doc.error(at, Wrong::new(error.message(), syntax(error.message())));
+            }
+            return Err(doc.into_problems());
+        }
+        let config = read(&Section::top(&doc, table.get_ref(), &TOP));
+        let problems = doc.into_problems();
+        if problems.iter().any(|problem| problem.severity == Severity::Error) {
+            return Err(problems);
+        }
+        Ok((config, problems))
     }
 
     /// Every key with its default, unit and meaning, as a page of Markdown.
@@ -73,8 +103,64 @@ impl Config {
     }
 }
 
+static TOP: Kind = Kind {
+    title: "the file",
+    own: &["server", "tcp", "transfer", "xdp", "key", "template", "zone", "zone-list"],
+    shared: &[],
+};
+
+/// No configuration is larger, in octets: a zone list holds millions of zones, this file need not.
+const FILE_MAX: u64 = 256 << 20;
+
+fn read(top: &Section<'_>) -> Config {
+    let server = server::server(top);
+    let keys = keys::read(top);
+    let zones = zones::read(top, &Known { keys: &keys, listen: &server.listen });
+    Config {
+        tcp: server::tcp(top),
+        transfer: server::transfer(top),
+        xdp: server::xdp(top, server.io),
+        server,
+        keys,
+        zones,
+    }
+}
+
+fn text(path: &Path) -> Result<String, Wrong> {
+    let unreadable = |error: std::io::Error| {
+        Wrong::new(format!("cannot be read ({error})"), "give the path of a configuration file")
+    };
+    let mut text = String::new();
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(FILE_MAX + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > FILE_MAX {
+        return Err(Wrong::new("is larger than 256MiB", "move the zones to a [[zone-list]]"));
+    }
+    Ok(text)
+}
+
+/// What to write instead of what is not TOML, for what its parser says most.
+fn syntax(message: &str) -> &'static str {
+    let advice = [
+        ("duplicate key", "remove one of the two"),
+        ("unclosed", "close it"),
+        ("must be quoted", "write text in quotes: \"...\""),
+        ("invalid", "write text in quotes: \"...\""),
+        ("key with no value", "write key = value"),
+    ];
+    let found = advice.iter().find(|(part, _)| message.contains(part));
+    found.map_or("write TOML: [table] or key = value", |(_, advice)| advice)
+}
+
+/// The one problem of a file that cannot be read.
+fn alone(path: &Path, wrong: Wrong) -> Vec<Problem> {
+    let doc = Document::new(path, "");
+    doc.error(0, wrong);
+    doc.into_problems()
+}
+
 /// `[server]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
     /// Where queries are answered, over UDP and TCP; at least one.
     pub listen: Vec<SocketAddr>,
@@ -142,7 +228,7 @@ pub enum LogLevel {
 }
 
 /// `[tcp]`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tcp {
     /// Connections open at a time.
     pub max_connections: usize,
@@ -153,7 +239,7 @@ pub struct Tcp {
 }
 
 /// `[transfer]`: transfers in. How large a zone may be is a zone's setting.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transfer {
     /// At a time, in all.
     pub concurrent: usize,
@@ -168,7 +254,7 @@ pub struct Transfer {
 }
 
 /// `[xdp]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Xdp {
     /// Network interfaces by name; empty: those of the listen addresses.
     pub interfaces: Vec<String>,
@@ -205,7 +291,7 @@ pub enum ZeroCopy {
 }
 
 /// `[[key]]`: a TSIG key (RFC 8945).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TsigKey {
     /// Its name, which both sides must agree on.
     pub name: NameBuf,
@@ -246,7 +332,7 @@ impl fmt::Debug for Secret {
 }
 
 /// A zone to serve.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ZoneConfig {
     /// Its apex.
     pub name: NameBuf,
@@ -255,7 +341,7 @@ pub struct ZoneConfig {
 }
 
 /// What can be set for a zone or in a template.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ZoneSettings {
     /// Where its data comes from.
     pub source: Source,
@@ -263,7 +349,8 @@ pub struct ZoneSettings {
     pub allow_query: Option<Acl>,
     /// Who may transfer it from us.
     pub allow_transfer: Acl,
-    /// Whose NOTIFY is heeded. By default the primaries', signed or not: it only makes us ask.
+    /// Whose NOTIFY is heeded: the primaries', signed where they have a key, and what
+    /// `allow-notify` adds.
     pub allow_notify: Acl,
     /// Whom we notify of a new version.
     pub notify: Vec<Target>,
@@ -280,7 +367,7 @@ pub struct ZoneSettings {
 }
 
 /// Where a zone's data comes from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// From these by transfer, in order of preference; at least one.
     Primaries(Vec<Primary>),
@@ -289,7 +376,7 @@ pub enum Source {
 }
 
 /// A server to transfer a zone from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Primary {
     /// Its address.
     pub address: SocketAddr,
@@ -302,7 +389,7 @@ pub struct Primary {
 }
 
 /// A server to send NOTIFY to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Its address.
     pub address: SocketAddr,

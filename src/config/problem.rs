@@ -1,6 +1,5 @@
 //! What is wrong with a configuration, as the operator is told.
 
-use std::cmp::Ordering;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -42,11 +41,6 @@ impl fmt::Display for Problem {
         }
         write!(f, "{}: {}", self.message, self.advice)
     }
-}
-
-/// By place: within a file from top to bottom.
-pub(super) fn by_place(a: &Problem, b: &Problem) -> Ordering {
-    (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column))
 }
 
 /// What `check` prints: a line for each problem, then how many, or what was found good.

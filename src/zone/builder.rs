@@ -46,18 +46,18 @@ impl Builder {
     }
 
     /// Adds a record; its data are uncompressed and of the type's form. `false`: its owner is
-    /// not in the zone, and it is dropped and counted.
+    /// not in the zone (or, for NSEC3, not where RFC 5155 section 3 puts it), and it is dropped
+    /// and counted.
     pub fn add(&mut self, owner: Name<'_>, record: Record<'_>) -> bool {
-        if !owner.is_at_or_below(self.apex.as_name()) {
+        let key = Key::of(owner, self.labels);
+        let of_hashes = belongs_to_hashes(record);
+        let inside = owner.is_at_or_below(self.apex.as_name());
+        if !inside || (of_hashes && !is_one_label(&key)) {
             self.outside += 1;
             return false;
         }
-        let key = Key::of(owner, self.labels);
-        if belongs_to_hashes(record) {
-            self.hashes.push(key.as_bytes(), record);
-        } else {
-            self.names.push(key.as_bytes(), record);
-        }
+        let heap = if of_hashes { &mut self.hashes } else { &mut self.names };
+        heap.push(key.as_bytes(), record);
         true
     }
 
@@ -89,44 +89,72 @@ impl Zone {
         Ok(zone)
     }
 
-    /// The zone that these entries are: what [`Zone::entries`] gave, in that order, kept by a
-    /// store. Every one is checked.
+    /// The zone that these entries are: what [`Zone::kept`] gave, in that order. Every one is
+    /// checked.
     pub fn restore<K: AsRef<[u8]>, B: AsRef<[u8]>>(
         apex: Name<'_>,
         entries: impl IntoIterator<Item = (K, B)>,
     ) -> Result<Self, BuildError> {
         let mut entries = entries.into_iter().peekable();
-        let (mut records, mut sound) = (0, true);
-        let mut part = |of_hashes: bool| {
-            let mut last: Option<Box<[u8]>> = None;
-            Tree::build(std::iter::from_fn(|| {
-                let (key, blob) = entries.next_if(|(_, blob)| {
-                    sound &= Node::check(blob.as_ref());
-                    sound && is_of_hashes(Node::of(blob.as_ref())) == of_hashes
-                })?;
-                let bytes = key.as_ref();
-                let ascends = last.as_deref().is_none_or(|last| last < bytes);
-                sound &= ascends && Key::from_bytes(bytes).is_some();
-                last = Some(bytes.into());
-                records += Node::of(blob.as_ref()).records() as u64;
-                sound.then_some((key, blob, ()))
-            }))
-        };
-        let (names, hashes) = (part(false), part(true));
-        if !sound || entries.next().is_some() {
+        let mut check = Check::default();
+        let first = entries.next_if(|(key, _)| key.as_ref().is_empty());
+        let hashes = Tree::build(std::iter::from_fn(|| {
+            let (key, blob) = entries.next_if(|(key, _)| key.as_ref().first() == Some(&HASHES))?;
+            let key = key.as_ref()[1..].to_vec();
+            check.entry(&key, blob.as_ref()).then_some((key, blob, ()))
+        }));
+        check.last = None;
+        let mut rest = first.into_iter().chain(entries);
+        let names = Tree::build(std::iter::from_fn(|| {
+            let (key, blob) = rest.next()?;
+            check.entry(key.as_ref(), blob.as_ref()).then_some((key, blob, ()))
+        }));
+        if check.damaged {
             return Err(BuildError::Damaged);
         }
-        Self::settled(apex.to_owned(), names, hashes, records)
+        Self::settled(apex.to_owned(), names, hashes, check.records)
     }
+}
+
+/// What goes before the key of an entry of [`Zone::hashes`] when it is kept: no other key begins
+/// with it, and they all come behind the apex and before the other names.
+pub(super) const HASHES: u8 = 0;
+
+/// Entries that come from outside.
+#[derive(Default)]
+struct Check {
+    last: Option<Vec<u8>>,
+    records: u64,
+    damaged: bool,
+}
+
+impl Check {
+    /// Is this a node, and behind the last?
+    fn entry(&mut self, key: &[u8], blob: &[u8]) -> bool {
+        let ascends = self.last.as_deref().is_none_or(|last| last < key);
+        let sound = ascends && Key::from_bytes(key).is_some() && Node::check(blob);
+        if sound {
+            self.records += Node::of(blob).records() as u64;
+            let last = self.last.get_or_insert_default();
+            last.clear();
+            last.extend_from_slice(key);
+        }
+        self.damaged |= !sound;
+        sound
+    }
+}
+
+/// Is the owner a child of the apex?
+pub(super) fn is_one_label(key: &Key) -> bool {
+    key.as_bytes()
+        .iter()
+        .position(|&byte| byte == 0)
+        .is_some_and(|end| end + 1 == key.as_bytes().len())
 }
 
 /// Is this an NSEC3 record or the signature of one?
 pub(super) fn belongs_to_hashes(record: Record<'_>) -> bool {
     split_type(record).0 == Rtype::NSEC3
-}
-
-fn is_of_hashes(node: Node<'_>) -> bool {
-    node.sets().next().is_some_and(|set| set.rtype() == Rtype::NSEC3)
 }
 
 /// Does a node with this set, below the apex, hide what is below it?

@@ -24,11 +24,17 @@ impl Records {
 
     /// The records in the order they were added.
     pub fn iter(&self) -> impl Iterator<Item = (Name<'_>, Record<'_>)> {
-        let mut rest = &self.0[..];
+        self.iter_from(0).map(|(owner, record, _)| (owner, record))
+    }
+
+    /// The records from the place `at` on, each with the place behind it: for going on later.
+    /// The first is at 0, the end at [`octets`](Self::octets).
+    pub fn iter_from(&self, at: usize) -> impl Iterator<Item = (Name<'_>, Record<'_>, usize)> {
+        let mut rest = self.0.get(at..).unwrap_or(&[]);
         std::iter::from_fn(move || {
             let (owner, record, after) = split(rest)?;
             rest = after;
-            Some((owner, record))
+            Some((owner, record, self.0.len() - after.len()))
         })
     }
 
@@ -133,11 +139,13 @@ impl Diff {
                 (None, None) => return,
                 (Some(_), None) => std::cmp::Ordering::Less,
                 (None, Some(_)) => std::cmp::Ordering::Greater,
-                (Some(old), Some(new)) => old.key.as_bytes().cmp(new.key.as_bytes()),
+                (Some(old), Some(new)) => {
+                    old.key.to_key().as_bytes().cmp(new.key.to_key().as_bytes())
+                }
             };
             let before = if order.is_le() { old.next() } else { None };
             let after = if order.is_ge() { new.next() } else { None };
-            let key = before.as_ref().or(after.as_ref()).expect("one of them is there").key.clone();
+            let key = before.or(after).expect("one of them is there").key.to_key();
             let before = before.map(|entry| entry.blob);
             let after = after.map(|entry| entry.blob);
             if before == after {

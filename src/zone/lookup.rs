@@ -130,8 +130,7 @@ impl Zone {
 fn cut_above(key: &Key, place: &Place<'_, ()>) -> usize {
     let Some(before) = place.at_or_before() else { return 0 };
     let cut = Node::of(before.blob).cut();
-    let above = &before.key.as_bytes()[..cut];
-    if key.as_bytes().starts_with(above) { cut } else { 0 }
+    if before.key.common_labels(key) >= cut { cut } else { 0 }
 }
 
 /// What one owner's records say about `rtype`.

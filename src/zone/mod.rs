@@ -30,6 +30,8 @@ pub use update::OutOfSync;
 use crate::name::{Key, Name, NameBuf};
 use crate::tree::Tree;
 use crate::wire::{Rtype, Serial, read_u32};
+use builder::HASHES;
+use std::ops::ControlFlow;
 
 /// One version of a zone.
 #[derive(Clone)]
@@ -144,7 +146,49 @@ impl Zone {
     /// Every owner with its node: the ordinary names in canonical order, then those of NSEC3.
     pub fn entries(&self) -> impl Iterator<Item = (Key, Node<'_>)> {
         let both = self.names.iter().chain(self.hashes.iter());
-        both.map(|entry| (entry.key.clone(), Node::of(entry.blob)))
+        both.map(|entry| (entry.key.to_key(), Node::of(entry.blob)))
+    }
+
+    /// The entries to keep, after the one kept under `after`: all of them, for
+    /// [`Zone::restore`], under keys that ascend. Stops when `each` breaks.
+    pub fn kept(
+        &self,
+        after: Option<&[u8]>,
+        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let key = |bytes: &[u8]| Key::from_bytes(bytes).expect("the key of an entry of this zone");
+        if after.is_none() {
+            let (blob, ()) = self.names.get(&Key::empty()).expect("a zone has an apex");
+            each(&[], blob)?;
+        }
+        if after.is_none_or(|after| after.is_empty() || after[0] == HASHES) {
+            let from = after
+                .filter(|after| !after.is_empty())
+                .map_or(Key::empty(), |after| key(&after[1..]));
+            let mut kept = [HASHES; Key::MAX];
+            for entry in self.hashes.after(&from) {
+                let len = entry.key.len();
+                kept[1..=len].copy_from_slice(entry.key.to_key().as_bytes());
+                each(&kept[..=len], entry.blob)?;
+            }
+        }
+        let of_names = after.filter(|after| !after.is_empty() && after[0] != HASHES);
+        for entry in self.names.after(&of_names.map_or(Key::empty(), key)) {
+            each(entry.key.to_key().as_bytes(), entry.blob)?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// The owners from `key` on, of the ordinary names or of NSEC3's: for a walk in parts.
+    pub fn entries_from<'z>(
+        &'z self,
+        hashes: bool,
+        key: &Key,
+    ) -> impl Iterator<Item = (Key, Node<'z>)> + use<'z> {
+        let tree = if hashes { &self.hashes } else { &self.names };
+        let first = tree.get(key).map(|(blob, ())| (key.clone(), Node::of(blob)));
+        let rest = tree.after(key).map(|entry| (entry.key.to_key(), Node::of(entry.blob)));
+        first.into_iter().chain(rest)
     }
 
     /// Takes the SOA and what else is kept beside the trees from the apex's records.

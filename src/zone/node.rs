@@ -317,6 +317,12 @@ impl NodeBuf {
         true
     }
 
+    /// Takes all records of a type out. `false`: there were none.
+    pub fn remove_all(&mut self, rtype: Rtype) -> bool {
+        let place = self.place(rtype, false);
+        place.map(|at| self.sets.remove(at)).is_ok()
+    }
+
     fn place(&self, rtype: Rtype, signatures: bool) -> Result<usize, usize> {
         self.sets.binary_search_by_key(&(rtype, signatures), |set| (set.rtype, set.signatures))
     }

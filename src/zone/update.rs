@@ -1,6 +1,6 @@
 //! The next version of a zone: an older one and a diff. The cost is that of the diff.
 
-use super::builder::{belongs_to_hashes, is_barrier};
+use super::builder::{belongs_to_hashes, is_barrier, is_one_label};
 use super::{BuildError, Diff, Node, NodeBuf, Record, Zone};
 use crate::name::{Key, Name};
 use crate::tree::Tree;
@@ -42,8 +42,11 @@ impl Zone {
         let mut next = self.clone();
         let mut touched = Touched::default();
         for (owner, record) in diff.removed.iter() {
+            // The SOA is matched by its serial, which was: servers differ in what else they put.
+            let is_soa = record.rtype == Rtype::SOA;
             if let Some(node) = touched.node(&next, owner, record)
-                && !remove(node, record)
+                && !(is_soa && node.remove_all(Rtype::SOA))
+                && !node.remove(record)
             {
                 return Err(OutOfSync::Missing(describe(owner, record)));
             }
@@ -72,7 +75,7 @@ impl Zone {
         for (key, node) in touched.hashes {
             let key = Key::from_bytes(&key).expect("made from a key");
             self.records += put(&mut self.hashes, &key, &node, &mut blob);
-            self.records -= node_records(node.before);
+            self.records -= node.before;
         }
     }
 
@@ -84,7 +87,7 @@ impl Zone {
         let cut = if above > 0 || !hides { above } else { key.as_bytes().len() };
         node.now.set_cut(cut);
         self.records += put(&mut self.names, key, &node, blob);
-        self.records -= node_records(node.before);
+        self.records -= node.before;
         if hides != node.hid && above == 0 {
             self.mark_below(key, cut, blob);
         }
@@ -112,15 +115,14 @@ impl Zone {
         let mut stale = Vec::new();
         for entry in self.names.range(key.as_bytes()).skip_while(|entry| entry.key == *key) {
             let node = Node::of(entry.blob);
-            let bytes = entry.key.as_bytes();
-            if top.is_empty() || !bytes.starts_with(&top) {
+            if top.is_empty() || !entry.key.starts_with(&top) {
                 top.clear();
                 if node.sets().any(|set| is_barrier(set.rtype()) && !set.is_signatures()) {
-                    top.extend_from_slice(bytes);
+                    top.extend_from_slice(entry.key.to_key().as_bytes());
                 }
             }
             if node.cut() != top.len() {
-                stale.push((entry.key.clone(), top.len()));
+                stale.push((entry.key.to_key(), top.len()));
             }
         }
         for (key, cut) in stale {
@@ -142,7 +144,7 @@ struct Touched {
 
 struct Changed {
     now: NodeBuf,
-    before: usize,
+    before: u64,
     hid: bool,
 }
 
@@ -154,6 +156,9 @@ impl Touched {
         }
         let key = zone.key(owner);
         let (nodes, tree) = if belongs_to_hashes(record) {
+            if !is_one_label(&key) {
+                return None;
+            }
             (&mut self.hashes, &zone.hashes)
         } else {
             (&mut self.names, &zone.names)
@@ -163,16 +168,10 @@ impl Touched {
             let now = node.map_or_else(NodeBuf::default, NodeBuf::from_node);
             let apex = key.as_bytes().is_empty();
             let hid = !apex && (now.has(Rtype::NS) || now.has(Rtype::DNAME));
-            Changed { now, before: node.map_or(0, Node::records), hid }
+            Changed { now, before: node.map_or(0, |node| node.records() as u64), hid }
         });
         Some(&mut changed.now)
     }
-}
-
-/// Takes a record out. An SOA is matched by its serial alone: servers differ in what else they
-/// put there.
-fn remove(node: &mut NodeBuf, record: Record<'_>) -> bool {
-    node.remove(record)
 }
 
 fn put(tree: &mut Tree, key: &Key, changed: &Changed, blob: &mut Vec<u8>) -> u64 {
@@ -183,10 +182,6 @@ fn put(tree: &mut Tree, key: &Key, changed: &Changed, blob: &mut Vec<u8>) -> u64
     changed.now.pack(blob);
     tree.insert(key, blob, ());
     Node::of(blob).records() as u64
-}
-
-fn node_records(records: usize) -> u64 {
-    records as u64
 }
 
 fn describe(owner: Name<'_>, record: Record<'_>) -> String {

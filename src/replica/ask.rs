@@ -1,0 +1,424 @@
+//! Asking a primary: one question, its answer, over the network.
+//!
+//! The task here reads octets and waits; taking transfers apart and building zones happens on the
+//! builders' threads (`spawn_blocking`) when there is more than a little of it, a stretch of
+//! messages at a time, while the next ones are being received. No builder ever waits for a
+//! primary.
+
+use super::inbox::Inbox;
+use super::limits::{Lane, Limits};
+use crate::name::NameBuf;
+use crate::refresh::{Ask, Failure};
+use crate::tsig::{Key, TsigError, Verifier};
+use crate::wire::{Rcode, Serial};
+use crate::xfr::{self, Incoming, Progress, Statistics, XfrError};
+use crate::zone::{BuildError, Builder, Diff, OutOfSync, Zone};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use tokio::task::{JoinError, spawn_blocking};
+use tokio::time::{timeout, timeout_at};
+
+/// A primary of a zone.
+#[derive(Clone)]
+pub(super) struct Primary {
+    pub(super) address: SocketAddr,
+    pub(super) source: Option<SocketAddr>,
+    pub(super) key: Option<Arc<Key>>,
+}
+
+/// A question to one primary.
+pub(super) struct Job {
+    pub(super) apex: NameBuf,
+    pub(super) primary: Primary,
+    pub(super) ask: Ask,
+    pub(super) lane: Lane,
+    /// The version held.
+    pub(super) have: Option<Arc<Zone>>,
+    pub(super) max_octets: u64,
+}
+
+/// What the primary said.
+pub(super) enum Answer {
+    /// Its serial, and no more.
+    Told(Serial),
+    /// What has changed, a version a step; at least one.
+    Changed(Vec<Change>),
+    /// The whole zone.
+    Whole {
+        /// The version.
+        zone: Arc<Zone>,
+        /// It has the serial of the version held, and other records.
+        differs: bool,
+    },
+}
+
+/// A difference, and the version that it makes.
+pub(super) struct Change {
+    pub(super) diff: Arc<Diff>,
+    pub(super) zone: Arc<Zone>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AskError {
+    /// Left alone for a while.
+    #[error("not asked: it did not answer, next attempt in {} s", .0.as_secs())]
+    Silent(Duration),
+    /// No connection.
+    #[error("cannot connect: {0}")]
+    Connect(io::Error),
+    /// The connection or the datagram was lost.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// Nothing came.
+    #[error("no answer within {} s", .0.as_secs())]
+    TimeOut(Duration),
+    /// Nothing more came.
+    #[error("it stopped in mid-transfer: nothing for {} s", .0.as_secs())]
+    Stalled(Duration),
+    /// Too little came.
+    #[error("it is too slow: less than {0} octets/s")]
+    Slow(u64),
+    /// The connection ended early.
+    #[error("it closed the connection in mid-transfer")]
+    Closed,
+    /// The reply cannot be believed.
+    #[error("{0}")]
+    Tsig(#[from] TsigError),
+    /// The reply is no transfer.
+    #[error("{0}")]
+    Transfer(#[from] XfrError),
+    /// The transfer is no zone.
+    #[error("{0}")]
+    Build(#[from] BuildError),
+    /// The differences are not from our version.
+    #[error("{0}")]
+    OutOfSync(#[from] OutOfSync),
+    /// A bug.
+    #[error("a builder failed: {0}")]
+    Builder(#[from] JoinError),
+}
+
+impl AskError {
+    /// What it means for what to ask next.
+    pub(super) fn failure(&self) -> Failure {
+        match self {
+            Self::Transfer(XfrError::Rcode(rcode)) if refuses_ixfr(*rcode) => Failure::NoIxfr,
+            Self::Transfer(error) if error.asks_for_axfr() => Failure::BadIxfr,
+            Self::OutOfSync(_) => Failure::BadIxfr,
+            _ => Failure::Primary,
+        }
+    }
+}
+
+fn refuses_ixfr(rcode: Rcode) -> bool {
+    matches!(rcode, Rcode::REFUSED | Rcode::NOTIMP | Rcode::FORMERR | Rcode::NOTAUTH)
+}
+
+/// The answer, and what the transfer brought as far as it came.
+pub(super) struct Asked {
+    pub(super) answer: Result<Answer, AskError>,
+    pub(super) statistics: Statistics,
+    pub(super) began: Instant,
+}
+
+/// Asks.
+pub(super) async fn ask(job: Job, limits: Arc<Limits>) -> Asked {
+    let address = job.primary.address.ip();
+    let _place = limits.place(address, job.lane).await;
+    let began = Instant::now();
+    let mut statistics = Statistics::default();
+    let answer = match limits.is_silent(address) {
+        Some(left) => Err(AskError::Silent(left)),
+        None if job.ask == Ask::Soa => probe(&job, &limits).await.map(Answer::Told),
+        None => transfer(&job, &limits, &mut statistics).await,
+    };
+    match &answer {
+        Err(AskError::Connect(error)) if error.kind() == io::ErrorKind::TimedOut => {
+            limits.silent(address);
+        }
+        Err(_) => {}
+        Ok(_) => limits.heard(address),
+    }
+    Asked { answer, statistics, began }
+}
+
+/// How long a datagram's answer is waited for, attempt by attempt.
+const PROBE_WAITS: [Duration; 3] =
+    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(3)];
+/// The UDP size that we offer.
+const PROBE_SIZE: u16 = 1232;
+
+/// The primary's serial: over UDP, or over TCP if that brings nothing.
+async fn probe(job: &Job, limits: &Limits) -> Result<Serial, AskError> {
+    match probe_udp(job).await {
+        Err(AskError::TimeOut(_) | AskError::Transfer(XfrError::Truncated)) => {
+            probe_tcp(job, limits).await
+        }
+        other => other,
+    }
+}
+
+async fn probe_udp(job: &Job) -> Result<Serial, AskError> {
+    let primary = &job.primary;
+    let socket = UdpSocket::bind(primary.source.unwrap_or_else(|| any(primary.address))).await?;
+    socket.connect(primary.address).await?;
+    let mut reply = vec![0; usize::from(PROBE_SIZE)];
+    for wait in PROBE_WAITS {
+        let (id, request, mut verifier) = soa_request(job);
+        socket.send(&request).await?;
+        let until = tokio::time::Instant::now() + wait;
+        while let Ok(len) = timeout_at(until, socket.recv(&mut reply)).await {
+            match read_serial(job, id, &mut reply[..len?], verifier.as_mut()) {
+                // Not the reply to this question: a late one, or forged.
+                Err(AskError::Transfer(XfrError::NotOurs)) => {}
+                other => return other,
+            }
+        }
+    }
+    Err(AskError::TimeOut(PROBE_WAITS.iter().sum()))
+}
+
+async fn probe_tcp(job: &Job, limits: &Limits) -> Result<Serial, AskError> {
+    let options = limits.options();
+    let (id, request, mut verifier) = soa_request(job);
+    let stream = connect(&job.primary, options.connect_timeout).await?;
+    let mut inbox = Inbox::new(send(stream, &request, options.stall_timeout).await?);
+    let mut stretch = inbox.next(options.stall_timeout).await?;
+    let reply = stretch.next().ok_or(AskError::Closed)?;
+    read_serial(job, id, reply, verifier.as_mut())
+}
+
+fn soa_request(job: &Job) -> (u16, Vec<u8>, Option<Verifier>) {
+    let id = random_id();
+    let mut request = xfr::soa_query(id, job.apex.as_name(), Some(PROBE_SIZE));
+    let key = job.primary.key.as_ref();
+    let verifier = key.map(|key| key.sign_request(&mut request, unix_s()));
+    (id, request, verifier)
+}
+
+fn read_serial(
+    job: &Job,
+    id: u16,
+    reply: &mut [u8],
+    verifier: Option<&mut Verifier>,
+) -> Result<Serial, AskError> {
+    let reply = match verifier {
+        Some(verifier) => verifier.verify(reply, unix_s())?,
+        None => reply,
+    };
+    Ok(xfr::parse_soa_reply(reply, id, job.apex.as_name())?.serial)
+}
+
+/// A transfer under way: what takes its messages apart.
+struct Reading {
+    incoming: Incoming,
+    verifier: Option<Verifier>,
+}
+
+/// Stretches of up to so many octets are read where they arrive: handing them to a builder would
+/// take longer.
+const READ_HERE: usize = 32 * 1024;
+
+impl Reading {
+    /// Reads the messages of a stretch.
+    fn read(&mut self, stretch: &mut super::inbox::Stretch) -> Result<Progress, AskError> {
+        while let Some(message) = stretch.next() {
+            let message = match &mut self.verifier {
+                Some(verifier) => verifier.verify(message, unix_s())?,
+                None => message,
+            };
+            match self.incoming.message(message)? {
+                Progress::More => {}
+                end => {
+                    if let Some(verifier) = &self.verifier {
+                        verifier.finish()?;
+                    }
+                    return Ok(end);
+                }
+            }
+        }
+        Ok(Progress::More)
+    }
+}
+
+async fn transfer(
+    job: &Job,
+    limits: &Limits,
+    statistics: &mut Statistics,
+) -> Result<Answer, AskError> {
+    let options = limits.options();
+    let id = random_id();
+    let apex = job.apex.as_name();
+    let (mut request, incoming) = match job.ask {
+        Ask::Ixfr(have) => {
+            (xfr::ixfr_query(id, apex, have), Incoming::ixfr(apex, id, have, job.max_octets))
+        }
+        _ => (xfr::axfr_query(id, apex), Incoming::axfr(apex, id, job.max_octets)),
+    };
+    let key = job.primary.key.as_ref();
+    let verifier = key.map(|key| key.sign_request(&mut request, unix_s()));
+    let stream = connect(&job.primary, options.connect_timeout).await?;
+    let stream = send(stream, &request, options.stall_timeout).await?;
+    let mut inbox = Inbox::new(stream);
+    inbox.min_rate = options.min_rate;
+    let mut reading = Reading { incoming, verifier };
+    let end = receive(&mut inbox, &mut reading, options.stall_timeout).await;
+    *statistics = reading.incoming.statistics();
+    install(job, end?).await
+}
+
+/// Reads stretch after stretch, the next one being received while a builder reads the last.
+async fn receive(
+    inbox: &mut Inbox,
+    reading: &mut Reading,
+    stall: Duration,
+) -> Result<Progress, AskError> {
+    let mut stretch = inbox.next(stall).await?;
+    loop {
+        if stretch.len() <= READ_HERE {
+            match reading.read(&mut stretch)? {
+                Progress::More => stretch = inbox.next(stall).await?,
+                end => return Ok(end),
+            }
+            continue;
+        }
+        // The reading state goes to the builder and comes back.
+        let empty =
+            Reading { incoming: Incoming::axfr(crate::name::Name::ROOT, 0, 0), verifier: None };
+        let mut away = std::mem::replace(reading, empty);
+        let mut built = spawn_blocking(move || {
+            let progress = away.read(&mut stretch);
+            (away, progress)
+        });
+        let (back, next) = tokio::select! {
+            built = &mut built => (built?, None),
+            next = inbox.next(stall) => (built.await?, Some(next)),
+        };
+        *reading = back.0;
+        match (back.1?, next) {
+            (Progress::More, Some(next)) => stretch = next?,
+            (Progress::More, None) => stretch = inbox.next(stall).await?,
+            (end, _) => return Ok(end),
+        }
+    }
+}
+
+/// Makes a version of what came.
+async fn install(job: &Job, end: Progress) -> Result<Answer, AskError> {
+    match end {
+        Progress::More => Err(AskError::Closed),
+        Progress::UpToDate(serial) | Progress::Behind(serial) => Ok(Answer::Told(serial)),
+        Progress::Whole(builder, _) => {
+            let have = job.have.clone();
+            spawn_blocking(move || whole(*builder, have)).await?
+        }
+        Progress::Diffs(diffs) => {
+            let have = job.have.clone().ok_or(AskError::Closed)?;
+            let octets: usize = diffs.iter().map(Diff::octets).sum();
+            if octets <= READ_HERE {
+                changed(&have, diffs)
+            } else {
+                spawn_blocking(move || changed(&have, diffs)).await?
+            }
+        }
+    }
+}
+
+fn changed(have: &Zone, diffs: Vec<Diff>) -> Result<Answer, AskError> {
+    let mut changes: Vec<Change> = Vec::with_capacity(diffs.len());
+    for diff in diffs {
+        let last = changes.last().map_or(have, |change| &change.zone);
+        let zone = Arc::new(last.apply(&diff)?);
+        changes.push(Change { diff: Arc::new(diff), zone });
+    }
+    Ok(Answer::Changed(changes))
+}
+
+fn whole(builder: Builder, have: Option<Arc<Zone>>) -> Result<Answer, AskError> {
+    Ok(compare(Arc::new(builder.build()?), have.as_deref()))
+}
+
+/// A whole zone that differs little from the version held becomes that version and a difference:
+/// it then shares its memory, costs the store little, and can be sent on as an IXFR.
+pub(super) fn compare(zone: Arc<Zone>, have: Option<&Zone>) -> Answer {
+    let Some(have) = have else { return Answer::Whole { zone, differs: false } };
+    if zone.serial() != have.serial() && !zone.serial().is_after(have.serial()) {
+        return Answer::Whole { zone, differs: false };
+    }
+    let diff = Diff::between(have, &zone);
+    // The SOA records of both are always part of it.
+    let records = diff.records() as u64 - 2;
+    if zone.serial() == have.serial() {
+        return Answer::Whole { zone, differs: records > 0 };
+    }
+    match have.apply(&diff) {
+        Ok(changed) if records <= have.records() / 4 => {
+            let change = Change { diff: Arc::new(diff), zone: Arc::new(changed) };
+            Answer::Changed(vec![change])
+        }
+        _ => Answer::Whole { zone, differs: false },
+    }
+}
+
+pub(super) async fn connect(primary: &Primary, wait: Duration) -> Result<TcpStream, AskError> {
+    let attempt = async {
+        let socket = match primary.address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        if let Some(source) = primary.source {
+            socket.set_reuseaddr(true)?;
+            socket.bind(source)?;
+        }
+        let stream = socket.connect(primary.address).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    };
+    match timeout(wait, attempt).await {
+        Ok(result) => result.map_err(AskError::Connect),
+        Err(_) => Err(AskError::Connect(io::ErrorKind::TimedOut.into())),
+    }
+}
+
+/// Sends a request with its length before it.
+async fn send(
+    mut stream: TcpStream,
+    request: &[u8],
+    wait: Duration,
+) -> Result<TcpStream, AskError> {
+    let len = u16::try_from(request.len()).expect("requests are short");
+    let framed = [&len.to_be_bytes()[..], request].concat();
+    timeout(wait, stream.write_all(&framed)).await.map_err(|_| AskError::TimeOut(wait))??;
+    Ok(stream)
+}
+
+/// An address of `peer`'s family that leaves the choice to the kernel.
+pub(super) fn any(peer: SocketAddr) -> SocketAddr {
+    let ip = match peer {
+        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    SocketAddr::new(ip, 0)
+}
+
+/// An id that cannot be guessed.
+pub(super) fn random_id() -> u16 {
+    #[expect(clippy::cast_possible_truncation, reason = "half of it is as random")]
+    let id = random() as u16;
+    id
+}
+
+/// A random number.
+pub(super) fn random() -> u32 {
+    getrandom::u32().expect("the kernel gives random numbers")
+}
+
+/// The wall clock, which TSIG goes by.
+pub(super) fn unix_s() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}

@@ -1,0 +1,526 @@
+//! The keeper: the one thread that writes.
+//!
+//! **How it fits.** It takes what [`Store`](super::Store) queues. A turn is: one transaction with
+//! all small changes that wait (group commit over all zones; no timer: the flush in progress is the
+//! group), then one slice of a big job, then one bounded step of deletion, so that nothing big is
+//! ever in the way of something small for longer than a slice.
+//!
+//! **Invariants.**
+//! - *after the commit*: tickets are done, and what the keeper remembers is changed, only after the
+//!   transaction that holds the change is committed; one that fails changes nothing.
+//! - *in step*: a diff is kept only if it leads on from the version kept.
+//! - *in order*: changes of a zone whose stage is being written wait behind it.
+//!
+//! When a commit fails (a full disk), the tickets of its group fail and the reason is in `disk`;
+//! background work rests for a second. After an error that LMDB does not survive, the environment
+//! is closed and opened again.
+
+use super::format::{Id, ZoneKey};
+use super::stage::{Goal, Stage};
+use super::tables::{self, Environment, Tables, error};
+use super::{Disk, Durability, History, Options, Shared, Snapshot, State, StoreError, lock};
+use crossbeam::channel::{Receiver, RecvTimeoutError, TryRecvError};
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// Where a ticket's outcome goes.
+pub(super) type Done = oneshot::Sender<Result<(), StoreError>>;
+
+/// What a turn writes of a big job: smaller slices write more in all, larger ones stall commits.
+pub(super) const SLICE: usize = 512 * 1024;
+/// The most a group commit holds, in octets (the last change may pass it) and in changes.
+const GROUP_LEN: usize = 1024 * 1024;
+const GROUP_COUNT: usize = 1024;
+/// How long timers may wait for their commit, and how long background work rests after an error.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A change that waits for the keeper.
+pub(super) enum Request {
+    Replace {
+        key: ZoneKey,
+        state: State,
+        history: History,
+        snapshot: Box<dyn Snapshot>,
+        done: Done,
+    },
+    Append {
+        key: ZoneKey,
+        state: State,
+        from: u32,
+        diff: Vec<u8>,
+        snapshot: Box<dyn Snapshot>,
+        done: Done,
+    },
+    Retire {
+        key: ZoneKey,
+        at_ms: u64,
+        done: Done,
+    },
+    Forget {
+        key: ZoneKey,
+        done: Done,
+    },
+    PutMeta {
+        key: String,
+        value: Vec<u8>,
+        done: Done,
+    },
+    Sweep {
+        now_ms: u64,
+    },
+    /// There are timers to be kept.
+    Wake,
+}
+
+impl Request {
+    /// The zone that is changed.
+    pub(super) fn zone(&self) -> Option<&ZoneKey> {
+        match self {
+            Self::Replace { key, .. }
+            | Self::Append { key, .. }
+            | Self::Retire { key, .. }
+            | Self::Forget { key, .. } => Some(key),
+            Self::PutMeta { .. } | Self::Sweep { .. } | Self::Wake => None,
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Append { diff, .. } => diff.len(),
+            Self::PutMeta { value, .. } => value.len(),
+            _ => 0,
+        }
+    }
+
+    /// Where the outcome goes; what is taken is not asked for again.
+    pub(super) fn take_done(&mut self) -> Option<Done> {
+        match self {
+            Self::Replace { done, .. }
+            | Self::Append { done, .. }
+            | Self::Retire { done, .. }
+            | Self::Forget { done, .. }
+            | Self::PutMeta { done, .. } => Some(take_done(done)),
+            Self::Sweep { .. } | Self::Wake => None,
+        }
+    }
+}
+
+/// Takes the sender, leaving one that nobody listens to.
+pub(super) fn take_done(done: &mut Done) -> Done {
+    std::mem::replace(done, oneshot::channel().0)
+}
+
+/// The thread's state; what LMDB lends lives on its stack.
+pub(super) struct Keeper {
+    pub(super) dir: PathBuf,
+    pub(super) options: Options,
+    pub(super) requests: Receiver<Request>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) next_id: Id,
+    /// The next id as it is kept.
+    pub(super) saved_id: Id,
+    /// Zones removed from the configuration, and when.
+    pub(super) retired: HashMap<ZoneKey, u64>,
+    /// What is to be deleted.
+    pub(super) doomed: VecDeque<Id>,
+    /// Whole zones being written, in turn.
+    stages: VecDeque<Stage>,
+    /// Folds, one after the other, when there is no stage.
+    folds: VecDeque<Stage>,
+    /// What came for zones whose stage is being written.
+    pub(super) waiting: HashMap<ZoneKey, VecDeque<Request>>,
+    /// What came for them and may go on.
+    pub(super) ready: VecDeque<Request>,
+    /// The senders are gone.
+    closing: bool,
+    /// Background work rests until then.
+    rest_until: Instant,
+    /// When timers were last kept.
+    touched: Instant,
+}
+
+/// What a transaction will have done once it is committed.
+#[derive(Default)]
+pub(super) struct Outcome {
+    /// Tickets, and what becomes of them.
+    pub(super) acks: Vec<(Done, Result<(), StoreError>)>,
+    /// More to delete.
+    pub(super) doomed: Vec<Id>,
+    /// Stages to go on with, and folds.
+    pub(super) stages: Vec<Stage>,
+    pub(super) folds: Vec<Stage>,
+    /// Zones whose stage has ended.
+    pub(super) finished: Vec<ZoneKey>,
+    /// What ended in this transaction, but was begun in an earlier one.
+    pub(super) begun: Vec<Id>,
+    /// Values of the caller's.
+    pub(super) meta: Vec<(String, Vec<u8>)>,
+    /// Whether zones are retired, as of now.
+    pub(super) retired: Vec<(ZoneKey, Option<u64>)>,
+    /// What has nothing left to delete.
+    pub(super) deleted: Option<Id>,
+}
+
+/// Why the inner loop ended.
+enum Ended {
+    Closed,
+    Broken,
+}
+
+/// A change failed: by itself, or with its transaction.
+pub(super) enum Failed {
+    Change(StoreError),
+    Transaction(heed::Error),
+}
+
+impl From<heed::Error> for Failed {
+    fn from(error: heed::Error) -> Self {
+        Self::Transaction(error)
+    }
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        Self::Change(error)
+    }
+}
+
+impl Keeper {
+    pub(super) fn new(
+        dir: PathBuf,
+        options: Options,
+        requests: Receiver<Request>,
+        shared: Arc<Shared>,
+        next_id: Id,
+    ) -> Self {
+        Self {
+            dir,
+            options,
+            requests,
+            shared,
+            next_id,
+            saved_id: next_id,
+            retired: HashMap::new(),
+            doomed: VecDeque::new(),
+            stages: VecDeque::new(),
+            folds: VecDeque::new(),
+            waiting: HashMap::new(),
+            ready: VecDeque::new(),
+            closing: false,
+            rest_until: Instant::now(),
+            touched: Instant::now(),
+        }
+    }
+
+    /// Serves until the store is dropped.
+    pub(super) fn run(mut self) {
+        loop {
+            let opened = tables::open(&self.dir);
+            let ended = opened.and_then(|env| {
+                let tables = Tables::of(&env)?;
+                Ok(self.serve(&env, tables))
+            });
+            match ended {
+                Ok(Ended::Closed) => return,
+                Ok(Ended::Broken) => self.fail_all(&StoreError::Disk("reopening".into())),
+                Err(failed) => {
+                    let failed = self.note(&failed);
+                    self.fail_all(&failed);
+                }
+            }
+            if self.closing {
+                return;
+            }
+        }
+    }
+
+    fn serve(&mut self, env: &Environment, tables: Tables<'_>) -> Ended {
+        loop {
+            let group = self.gather();
+            let touches = self.due_touches();
+            let mut result = Ok(());
+            if !group.is_empty() || !touches.is_empty() {
+                result = self.commit_group(env, tables, group, touches);
+            }
+            if result.is_ok() && (!self.stages.is_empty() || self.background_due()) {
+                result = self.background(env, tables);
+            }
+            if let Err(heed::Error::Mdb(
+                heed::MdbError::Panic | heed::MdbError::BadTxn | heed::MdbError::Corrupted,
+            )) = result
+            {
+                return Ended::Broken;
+            }
+            let idle = self.ready.is_empty() && self.stages.is_empty();
+            if self.closing && idle && self.requests.is_empty() && self.no_touches() {
+                return Ended::Closed;
+            }
+        }
+    }
+
+    fn no_touches(&self) -> bool {
+        lock(&self.shared.touches).is_empty()
+    }
+
+    fn background_due(&self) -> bool {
+        let work = !self.folds.is_empty() || !self.doomed.is_empty();
+        work && !self.closing && self.rest_until <= Instant::now()
+    }
+
+    /// The next group of changes: what waits now, or the first that comes.
+    fn gather(&mut self) -> Vec<Request> {
+        let mut group = Vec::new();
+        let mut len = 0;
+        while group.len() < GROUP_COUNT && len < GROUP_LEN {
+            let next = match self.ready.pop_front() {
+                Some(request) => Some(request),
+                None if group.is_empty() => self.first(),
+                None => self.requests.try_recv().ok(),
+            };
+            let Some(request) = next else { break };
+            len += request.len();
+            group.push(request);
+        }
+        if self.options.durability == Durability::Relaxed {
+            self.relax(&mut group, len);
+        }
+        group
+    }
+
+    /// Waits for a change, unless there is something else to do.
+    fn first(&mut self) -> Option<Request> {
+        if !self.stages.is_empty() || self.background_due() || self.closing {
+            let request = self.requests.try_recv();
+            self.closing |= matches!(request, Err(TryRecvError::Disconnected));
+            return request.ok();
+        }
+        let resting = !self.folds.is_empty() || !self.doomed.is_empty();
+        let until = match (resting, self.no_touches()) {
+            (true, true) => Some(self.rest_until),
+            (true, false) => Some(self.rest_until.min(self.touched + PAUSE)),
+            (false, false) => Some(self.touched + PAUSE),
+            (false, true) => None,
+        };
+        let request = match until {
+            Some(until) => self.requests.recv_deadline(until),
+            None => self.requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        self.closing |= matches!(request, Err(RecvTimeoutError::Disconnected));
+        request.ok()
+    }
+
+    /// Relaxed durability: tickets are done at once, and the group goes on growing for a while.
+    fn relax(&mut self, group: &mut Vec<Request>, mut len: usize) {
+        let until = Instant::now() + PAUSE;
+        let mut acknowledged = 0;
+        loop {
+            for done in group[acknowledged..].iter_mut().filter_map(Request::take_done) {
+                done.send(Ok(())).ok();
+            }
+            acknowledged = group.len();
+            if group.is_empty() || group.len() >= GROUP_COUNT || len >= GROUP_LEN || self.closing {
+                return;
+            }
+            match self.requests.recv_deadline(until) {
+                Ok(request) => {
+                    len += request.len();
+                    group.push(request);
+                }
+                Err(end) => {
+                    self.closing |= end == RecvTimeoutError::Disconnected;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The timers that have waited long enough.
+    fn due_touches(&mut self) -> HashMap<ZoneKey, State> {
+        let due = self.closing || self.touched.elapsed() >= PAUSE;
+        let mut touches = lock(&self.shared.touches);
+        if !due || touches.is_empty() {
+            return HashMap::new();
+        }
+        self.touched = Instant::now();
+        std::mem::take(&mut *touches)
+    }
+
+    /// One transaction with all of `group` and `touches`.
+    fn commit_group(
+        &mut self,
+        env: &Environment,
+        tables: Tables<'_>,
+        group: Vec<Request>,
+        touches: HashMap<ZoneKey, State>,
+    ) -> heed::Result<()> {
+        let mut outcome = Outcome::default();
+        let written = env.write_txn().and_then(|mut txn| {
+            self.write_group(tables, &mut txn, group, &mut outcome)?;
+            for (key, state) in &touches {
+                self.touch(tables, &mut txn, key, state, &mut outcome)?;
+            }
+            self.save_next_id(tables, &mut txn)?;
+            txn.commit()
+        });
+        if written.is_err() && !self.closing {
+            let mut waiting = lock(&self.shared.touches);
+            for (key, state) in touches {
+                waiting.entry(key).or_insert(state);
+            }
+        }
+        self.settle(env, written, outcome)
+    }
+
+    /// A slice of the stages in turn, or else of the folds, and a step of deletion.
+    fn background(&mut self, env: &Environment, tables: Tables<'_>) -> heed::Result<()> {
+        let mut outcome = Outcome::default();
+        let written = env.write_txn().and_then(|mut txn| {
+            let mut budget = SLICE;
+            while budget > 0
+                && let Some(stage) = self.stages.pop_front()
+            {
+                self.advance(tables, &mut txn, stage, &mut budget, &mut outcome)?;
+            }
+            if self.background_due() {
+                while budget > 0
+                    && let Some(fold) = self.folds.pop_front()
+                {
+                    self.advance(tables, &mut txn, fold, &mut budget, &mut outcome)?;
+                }
+                outcome.deleted = self.delete_step(tables, &mut txn)?;
+            }
+            self.save_next_id(tables, &mut txn)?;
+            txn.commit()
+        });
+        self.settle(env, written, outcome)
+    }
+
+    /// Makes the outcome of a transaction known: to the keeper itself and to the tickets.
+    fn settle(
+        &mut self,
+        env: &Environment,
+        written: heed::Result<()>,
+        outcome: Outcome,
+    ) -> heed::Result<()> {
+        match &written {
+            Ok(()) => self.succeed(env, outcome),
+            Err(failed) => {
+                let failed = self.note(failed);
+                self.fail(&failed, outcome);
+            }
+        }
+        written
+    }
+
+    fn succeed(&mut self, env: &Environment, outcome: Outcome) {
+        self.saved_id = self.next_id;
+        if outcome.deleted.is_some() {
+            self.doomed.pop_front();
+        }
+        self.doomed.extend(outcome.doomed);
+        for key in &outcome.finished {
+            self.release(key);
+        }
+        for stage in outcome.stages {
+            self.waiting.entry(stage.key.clone()).or_default();
+            self.stages.push_back(stage);
+        }
+        for fold in outcome.folds {
+            self.offer_fold(fold);
+        }
+        lock(&self.shared.meta).extend(outcome.meta);
+        for (key, at) in outcome.retired {
+            match at {
+                Some(at) => self.retired.insert(key, at),
+                None => self.retired.remove(&key),
+            };
+        }
+        let file_len = env.real_disk_size().unwrap_or_default();
+        *lock(&self.shared.disk) = Disk { file_len, ..Disk::default() };
+        for (done, result) in outcome.acks {
+            done.send(result).ok();
+        }
+    }
+
+    /// Nothing of the transaction is kept: neither small changes nor what its stages wrote before.
+    fn fail(&mut self, failed: &StoreError, outcome: Outcome) {
+        self.doomed.extend(outcome.begun);
+        for key in &outcome.finished {
+            self.release(key);
+        }
+        for stage in outcome.stages.into_iter().chain(outcome.folds) {
+            self.abandon(stage, failed);
+        }
+        for (done, result) in outcome.acks {
+            done.send(result.and_then(|()| Err(failed.clone()))).ok();
+        }
+    }
+
+    /// Queues a fold, in the place of one of the same zone that has not begun.
+    fn offer_fold(&mut self, fold: Stage) {
+        match self.folds.iter_mut().find(|other| other.key == fold.key) {
+            Some(other) if other.started() => {}
+            Some(other) => *other = fold,
+            None => self.folds.push_back(fold),
+        }
+    }
+
+    /// Remembers why a transaction failed.
+    fn note(&mut self, failed: &heed::Error) -> StoreError {
+        let failed = error(failed);
+        self.rest_until = Instant::now() + PAUSE;
+        let mut disk = lock(&self.shared.disk);
+        disk.full = matches!(failed, StoreError::Full(_));
+        disk.error = Some(failed.to_string());
+        drop(disk);
+        tracing::error!(%failed, "the store's commit failed");
+        failed
+    }
+
+    /// Fails what waits, for a moment, so that nobody waits for a store that is broken.
+    fn fail_all(&mut self, failed: &StoreError) {
+        for stage in std::mem::take(&mut self.stages) {
+            self.abandon(stage, failed);
+        }
+        self.folds.clear();
+        let until = Instant::now() + PAUSE;
+        loop {
+            let request = match self.ready.pop_front() {
+                Some(request) => Ok(request),
+                None => self.requests.recv_deadline(until),
+            };
+            match request {
+                Ok(mut request) => {
+                    if let Some(done) = request.take_done() {
+                        done.send(Err(failed.clone())).ok();
+                    }
+                }
+                Err(end) => {
+                    self.closing |= end == RecvTimeoutError::Disconnected;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Gives a stage up after a failure.
+    fn abandon(&mut self, stage: Stage, failed: &StoreError) {
+        if stage.started() {
+            self.doomed.push_back(stage.id);
+        }
+        if let Goal::Replace { done, .. } = stage.goal {
+            self.release(&stage.key);
+            done.send(Err(failed.clone())).ok();
+        }
+    }
+
+    /// Lets the changes go on that waited for the stage of a zone.
+    fn release(&mut self, key: &ZoneKey) {
+        if let Some(waiting) = self.waiting.remove(key) {
+            self.ready.extend(waiting);
+        }
+    }
+}

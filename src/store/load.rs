@@ -1,0 +1,474 @@
+//! Opening a store and reading back what it keeps.
+//!
+//! **How it fits.** [`Opened`] holds the lock and has no writer yet; [`Opened::load`] reads every
+//! zone in one transaction, closes LMDB and opens it again in the keeper, so that the pages that
+//! were read do not count as this process's memory.
+//!
+//! **Invariants.**
+//! - *locked*: the lock file is held from before the first read to the end of the store. LMDB
+//!   itself would let a second process write.
+//! - *created whole*: a new store is written beside its place and renamed into it.
+//! - *all or aside*: a zone is given only after every value of it was checked; any other is moved
+//!   to a file in `damaged/`, neither served nor lost, and the rest load.
+
+use super::format::{DIFF_HEADER, FORMAT, META_FORMAT, META_NEXT_ID, META_USER, NO_BASE};
+use super::format::{Id, Row, Stream, ZoneKey, base_key, decode_diff_header, journal_key, unseal};
+use super::inspect::inspect;
+use super::keeper::Keeper;
+use super::tables::{self, Environment, Tables, error};
+use super::{Damage, Options, Shared, State, Store, StoreError, lock};
+use crate::name::NameBuf;
+use crossbeam::channel;
+use heed::{RoTxn, RwTxn, WithoutTls};
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, BufWriter, Write};
+use std::ops::{Bound, Range};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+const DATA_FILE: &str = "data.mdb";
+/// How many changes may wait for the keeper.
+const QUEUE_MAX: usize = 65_536;
+/// How many zones that were set aside are removed in one transaction.
+const REMOVE_STEP: usize = 256;
+
+/// A store that is open, locked and inspected, but not loaded yet.
+pub struct Opened {
+    dir: PathBuf,
+    options: Options,
+    lock: File,
+    env: Environment,
+    shared: Arc<Shared>,
+    next_id: Id,
+}
+
+impl Opened {
+    pub(super) fn new(dir: &Path, options: Options) -> Result<Self, StoreError> {
+        fs::create_dir_all(dir).map_err(|error| at(dir, &error))?;
+        let lock = lock_dir(dir)?;
+        let path = dir.join(DATA_FILE);
+        if fs::exists(&path).map_err(|error| at(&path, &error))? {
+            inspect(&path)?;
+        } else {
+            create(dir)?;
+        }
+        let env = tables::open(dir).map_err(|failed| error(&failed))?;
+        let shared = Arc::new(Shared::default());
+        let next_id = {
+            let tables = Tables::of(&env).map_err(|failed| error(&failed))?;
+            let txn = env.read_txn().map_err(|failed| error(&failed))?;
+            let structure = |what: &str| StoreError::Structure { path, what: what.into() };
+            for entry in tables.meta.iter(&txn).map_err(|failed| error(&failed))? {
+                let (key, value) = entry.map_err(|failed| error(&failed))?;
+                let Some((&META_USER, name)) = key.split_first() else { continue };
+                if let (Ok(name), Some(value)) = (str::from_utf8(name), unseal(key, value)) {
+                    super::lock(&shared.meta).insert(name.to_owned(), value.to_vec());
+                }
+            }
+            let next_id = tables.next_id(&txn).map_err(|failed| error(&failed))?;
+            next_id.ok_or_else(|| structure("the next id is damaged"))?
+        };
+        Ok(Self { dir: dir.into(), options, lock, env, shared, next_id })
+    }
+
+    /// A small value of the caller's own; one that is damaged is missing.
+    pub fn meta(&self, key: &str) -> Option<Vec<u8>> {
+        lock(&self.shared.meta).get(key).cloned()
+    }
+
+    /// Gives every zone that is kept, in canonical order, or what is wrong with it; then starts
+    /// the keeper.
+    ///
+    /// # Errors
+    /// LMDB failed.
+    pub fn load(
+        self,
+        mut each: impl FnMut(Result<Stored<'_>, Damage>),
+    ) -> Result<Store, StoreError> {
+        let Self { dir, options, lock, env, shared, next_id } = self;
+        let (sender, requests) = channel::bounded(QUEUE_MAX);
+        let mut keeper = Keeper::new(dir, options, requests, Arc::clone(&shared), next_id);
+        let tables = Tables::of(&env).map_err(|failed| error(&failed))?;
+        let removals =
+            survey(&env, tables, &mut keeper, &mut each).map_err(|failed| error(&failed))?;
+        for step in removals.chunks(REMOVE_STEP) {
+            remove(&env, tables, step).map_err(|failed| error(&failed))?;
+            keeper.doomed.extend(step.iter().flat_map(|removal| &removal.ids));
+        }
+        super::lock(&shared.disk).file_len = env.real_disk_size().unwrap_or_default();
+        drop(env);
+        let thread = thread::Builder::new().name("store".into()).spawn(move || {
+            keeper.run();
+            drop(lock);
+        });
+        let thread = thread.map_err(|error| StoreError::Disk(error.to_string()))?;
+        Ok(Store { requests: sender, shared, keeper: Some(thread) })
+    }
+}
+
+fn lock_dir(dir: &Path) -> Result<File, StoreError> {
+    let path = dir.join("lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|error| at(&path, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked(dir.into())),
+        Err(TryLockError::Error(error)) => Err(at(&path, &error)),
+    }
+}
+
+/// Creates an empty store: beside its place, so that one that is found there is whole.
+fn create(dir: &Path) -> Result<(), StoreError> {
+    let new = dir.join("new");
+    let io = |error: io::Error| at(&new, &error);
+    if fs::exists(&new).map_err(io)? {
+        fs::remove_dir_all(&new).map_err(io)?;
+    }
+    fs::create_dir(&new).map_err(io)?;
+    let begin = || {
+        let env = tables::open(&new)?;
+        let tables = Tables::of(&env)?;
+        let mut txn = env.write_txn()?;
+        tables.put_meta(&mut txn, META_FORMAT, FORMAT.to_be_bytes().to_vec())?;
+        tables.put_meta(&mut txn, META_NEXT_ID, (NO_BASE + 1).to_be_bytes().to_vec())?;
+        txn.commit()
+    };
+    begin().map_err(|failed| error(&failed))?;
+    let data = new.join(DATA_FILE);
+    File::open(&data).and_then(|file| file.sync_all()).map_err(io)?;
+    fs::rename(&data, dir.join(DATA_FILE)).map_err(io)?;
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| at(dir, &error))?;
+    fs::remove_dir_all(&new).map_err(io)
+}
+
+fn at(path: &Path, error: &io::Error) -> StoreError {
+    StoreError::Disk(format!("{}: {error}", path.display()))
+}
+
+/// What was set aside and is to be removed from the tables.
+struct Removal {
+    key: Option<Vec<u8>>,
+    ids: Vec<Id>,
+}
+
+/// Reads all zones, gives them to `each`, and tells the keeper what it must know.
+fn survey(
+    env: &Environment,
+    tables: Tables<'_>,
+    keeper: &mut Keeper,
+    each: &mut impl FnMut(Result<Stored<'_>, Damage>),
+) -> heed::Result<Vec<Removal>> {
+    let txn = env.read_txn()?;
+    let mut removals = Vec::new();
+    let mut ownerless = false;
+    for entry in tables.zones.iter(&txn)? {
+        let (key, value) = entry?;
+        let (row, what) = match Stored::examine(tables, &txn, key, value) {
+            Ok((zone, stored)) => {
+                if let Some(at) = stored.state.retired_at_ms {
+                    keeper.retired.insert(zone, at);
+                }
+                each(Ok(stored));
+                continue;
+            }
+            Err(damage) => damage,
+        };
+        ownerless |= row.is_none();
+        let ids: Vec<Id> = row.iter().flat_map(|row| [row.base, row.journal]).collect();
+        let apex = ZoneKey::apex(key);
+        let name = apex.as_ref().map_or_else(|| "unknown.".into(), ToString::to_string);
+        let written = set_aside(&keeper.dir, &name, tables, &txn, Some((key, value)), &ids);
+        let aside = written.inspect_err(|error| tracing::error!(%error, "not set aside")).ok();
+        if aside.is_some() {
+            removals.push(Removal { key: Some(key.into()), ids });
+        }
+        each(Err(Damage { apex, what, aside }));
+    }
+    for entry in tables.doomed.iter(&txn)? {
+        keeper.doomed.extend(entry?.0.try_into().map(Id::from_be_bytes));
+    }
+    if ownerless {
+        for id in ownerless_ids(tables, &txn, keeper)? {
+            let name = "ownerless.";
+            if set_aside(&keeper.dir, name, tables, &txn, None, &[id]).is_ok() {
+                removals.push(Removal { key: None, ids: vec![id] });
+            }
+        }
+    }
+    Ok(removals)
+}
+
+fn remove(env: &Environment, tables: Tables<'_>, step: &[Removal]) -> heed::Result<()> {
+    let mut txn: RwTxn<'_> = env.write_txn()?;
+    for removal in step {
+        if let Some(key) = &removal.key {
+            tables.zones.delete(&mut txn, key)?;
+        }
+        for &id in &removal.ids {
+            tables.doom(&mut txn, id)?;
+        }
+    }
+    txn.commit()
+}
+
+/// The ids in `base` and `journal` that no row has: those of rows that could not be read.
+fn ownerless_ids(
+    tables: Tables<'_>,
+    txn: &RoTxn<'_, WithoutTls>,
+    keeper: &Keeper,
+) -> heed::Result<Vec<Id>> {
+    let mut owned: HashSet<Id> = keeper.doomed.iter().copied().collect();
+    for entry in tables.zones.iter(txn)? {
+        let (key, value) = entry?;
+        if let Some(row) = unseal(key, value).and_then(Row::decode) {
+            owned.extend([row.base, row.journal]);
+        }
+    }
+    let mut found = Vec::new();
+    for table in [tables.base, tables.journal] {
+        let mut id: Id = 0;
+        // From id to id, not from key to key.
+        while let Some((key, _)) = table.get_greater_than_or_equal_to(txn, &id.to_be_bytes())? {
+            let Some(head) = key.first_chunk() else { break };
+            id = Id::from_be_bytes(*head);
+            if !owned.contains(&id) {
+                found.push(id);
+            }
+            let Some(next) = id.checked_add(1) else { break };
+            id = next;
+        }
+    }
+    Ok(found)
+}
+
+/// Writes what is kept of a zone to a file of its own: lengths, key, value; table by table.
+fn set_aside(
+    dir: &Path,
+    name: &str,
+    tables: Tables<'_>,
+    txn: &RoTxn<'_, WithoutTls>,
+    row: Option<(&[u8], &[u8])>,
+    ids: &[Id],
+) -> io::Result<PathBuf> {
+    let dir = dir.join("damaged");
+    fs::create_dir_all(&dir)?;
+    let name: String = name.chars().map(|c| if c == '/' { '_' } else { c }).take(100).collect();
+    let path = dir.join(format!("{name}{}", ids.first().copied().unwrap_or_default()));
+    let mut file = BufWriter::new(File::create(&path)?);
+    let mut write = |key: &[u8], value: &[u8]| {
+        file.write_all(&(key.len() as u64).to_be_bytes())?;
+        file.write_all(&(value.len() as u64).to_be_bytes())?;
+        file.write_all(key)?;
+        file.write_all(value)
+    };
+    if let Some((key, value)) = row {
+        write(key, value)?;
+    }
+    for id in ids {
+        let (from, to) = (id.to_be_bytes(), id.saturating_add(1).to_be_bytes());
+        let range = (Bound::Included(&from[..]), Bound::Excluded(&to[..]));
+        for table in [tables.base, tables.journal] {
+            for entry in table.range(txn, &range).map_err(io::Error::other)? {
+                let (key, value) = entry.map_err(io::Error::other)?;
+                write(key, value)?;
+            }
+        }
+    }
+    file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+    Ok(path)
+}
+
+/// A zone as it was kept, all of it checked.
+pub struct Stored<'t> {
+    /// The zone.
+    pub apex: NameBuf,
+    /// Its state; the version of `state.serial` is the base and all of [`diffs`](Self::diffs).
+    pub state: State,
+    /// The serial of the base.
+    pub base_serial: u32,
+    row: Row,
+    history_from: u64,
+    tables: Tables<'t>,
+    txn: &'t RoTxn<'t, WithoutTls>,
+}
+
+impl<'t> Stored<'t> {
+    /// Checks all that is kept of a zone; else what is wrong, and the row if that can be read.
+    fn examine(
+        tables: Tables<'t>,
+        txn: &'t RoTxn<'t, WithoutTls>,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<(ZoneKey, Self), (Option<Box<Row>>, String)> {
+        let row = unseal(key, value).and_then(Row::decode);
+        let row = row.ok_or_else(|| (None, "its row is damaged".to_owned()))?;
+        let Some(apex) = ZoneKey::apex(key) else {
+            return Err((None, "its name is damaged".to_owned()));
+        };
+        let state = row.state.clone();
+        let base_serial = row.base_serial;
+        let history_from = row.base_seq;
+        let mut stored = Self { apex, state, base_serial, row, history_from, tables, txn };
+        match stored.check() {
+            Ok(()) => Ok((ZoneKey::of(stored.apex.as_name()), stored)),
+            Err(what) => Err((Some(Box::new(stored.row)), what)),
+        }
+    }
+
+    fn check(&mut self) -> Result<(), String> {
+        let row = &self.row;
+        if (row.base != NO_BASE) != row.state.has_data {
+            return Err("it should have data and has not, or the other way round".into());
+        }
+        self.check_base()?;
+        let mut serial = row.base_serial;
+        for seq in row.base_seq..row.next_seq {
+            let diff = read_diff(self.tables, self.txn, row.journal, seq);
+            let diff = diff.filter(|diff| diff.from == serial);
+            let diff = diff.ok_or_else(|| format!("a diff from serial {serial} is damaged"))?;
+            serial = diff.to;
+        }
+        if row.state.has_data && serial != row.state.serial {
+            return Err(format!("it ends with serial {serial}, not {}", row.state.serial));
+        }
+        // History that does not lead to the base without a gap is of no use to anyone.
+        let mut serial = row.base_serial;
+        for seq in (row.first_seq..row.base_seq).rev() {
+            let diff = read_diff(self.tables, self.txn, row.journal, seq);
+            let Some(diff) = diff.filter(|diff| diff.to == serial) else { break };
+            serial = diff.from;
+            self.history_from = seq;
+        }
+        Ok(())
+    }
+
+    fn check_base(&self) -> Result<(), String> {
+        let mut len = 0;
+        let chunks = Chunks { checked: false, ..self.chunks() };
+        let mut stream = Stream::new(chunks);
+        loop {
+            match stream.entry() {
+                Some(Some((key, blob))) => len += (5 + key.len() + blob.len()) as u64,
+                Some(None) if len == self.row.base_len => return Ok(()),
+                Some(None) => return Err("its base has not the length that was written".into()),
+                None => return Err("a chunk of its base is damaged or missing".into()),
+            }
+        }
+    }
+
+    fn chunks(&self) -> Chunks<'t> {
+        let Self { row, tables, txn, .. } = self;
+        Chunks { tables: *tables, txn, id: row.base, chunks: 0..row.base_chunks, checked: true }
+    }
+
+    /// The base: keys and blobs, in order.
+    pub fn entries(&self) -> Entries<'t> {
+        Entries(Stream::new(self.chunks()))
+    }
+
+    /// The diffs that lead on from the base, in order.
+    pub fn diffs(&self) -> Diffs<'t> {
+        self.diffs_in(self.row.base_seq..self.row.next_seq)
+    }
+
+    /// The diffs that lead to the base, in order, without a gap; kept for outgoing IXFR.
+    pub fn history(&self) -> Diffs<'t> {
+        self.diffs_in(self.history_from..self.row.base_seq)
+    }
+
+    fn diffs_in(&self, seqs: Range<u64>) -> Diffs<'t> {
+        Diffs { tables: self.tables, txn: self.txn, journal: self.row.journal, seqs }
+    }
+}
+
+/// The chunks of a base; `None` for one that is missing or damaged.
+struct Chunks<'t> {
+    tables: Tables<'t>,
+    txn: &'t RoTxn<'t, WithoutTls>,
+    id: Id,
+    chunks: Range<u32>,
+    /// Were they all found to be good before, in this transaction?
+    checked: bool,
+}
+
+impl<'t> Iterator for Chunks<'t> {
+    type Item = Option<&'t [u8]>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let key = base_key(self.id, self.chunks.next()?);
+        let value = self.tables.base.get(self.txn, &key).ok().flatten();
+        Some(value.and_then(|value| match self.checked {
+            true => value.len().checked_sub(4).map(|len| &value[..len]),
+            false => unseal(&key, value),
+        }))
+    }
+}
+
+/// The entries of a base: keys and blobs, in order.
+pub struct Entries<'t>(Stream<'t, Chunks<'t>>);
+
+impl<'t> Iterator for Entries<'t> {
+    type Item = (Cow<'t, [u8]>, Cow<'t, [u8]>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.entry().expect("checked before in the same transaction")
+    }
+}
+
+/// What leads from one version to the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diff {
+    /// The serial before.
+    pub from: u32,
+    /// The serial after.
+    pub to: u32,
+    /// The bytes that were given.
+    pub bytes: Vec<u8>,
+}
+
+/// Diffs that follow each other.
+pub struct Diffs<'t> {
+    tables: Tables<'t>,
+    txn: &'t RoTxn<'t, WithoutTls>,
+    journal: Id,
+    seqs: Range<u64>,
+}
+
+impl Iterator for Diffs<'_> {
+    type Item = Diff;
+
+    fn next(&mut self) -> Option<Diff> {
+        let diff = read_diff(self.tables, self.txn, self.journal, self.seqs.next()?);
+        Some(diff.expect("checked before in the same transaction"))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.seqs.size_hint()
+    }
+}
+
+/// A diff, put together from its chunks; `None` if one of them is missing or damaged.
+fn read_diff(
+    tables: Tables<'_>,
+    txn: &RoTxn<'_, WithoutTls>,
+    journal: Id,
+    seq: u64,
+) -> Option<Diff> {
+    let chunk = |number: u32| {
+        let key = journal_key(journal, seq, number);
+        unseal(&key, tables.journal.get(txn, &key).ok()??)
+    };
+    let (header, data) = chunk(0)?.split_at_checked(DIFF_HEADER)?;
+    let (from, to, len) = decode_diff_header(header)?;
+    let mut bytes = data.to_vec();
+    for number in 1.. {
+        if bytes.len() as u64 >= len {
+            break;
+        }
+        bytes.extend_from_slice(chunk(number)?);
+    }
+    (bytes.len() as u64 == len).then_some(Diff { from, to, bytes })
+}

@@ -1,0 +1,141 @@
+//! A base being written, slice by slice.
+//!
+//! **How it fits.** `keeper` makes one for a whole zone that came in and one for a fold, fills it
+//! within its transactions, and makes it a zone's base when it has ended.
+//!
+//! **Invariants.**
+//! - *doomed until it is a base*: a stage that outlives a transaction is entered among what is to
+//!   be deleted in that very transaction, so that a crash leaves nothing that nobody owns.
+
+use super::format::{CHUNK, Id, Row, ZoneKey, base_key, encode_entry, seal};
+use super::keeper::Done;
+use super::tables::Tables;
+use super::{History, Snapshot, State};
+use heed::RwTxn;
+use std::ops::ControlFlow;
+
+/// Whose base, what for, and how far.
+pub(super) struct Stage {
+    pub(super) key: ZoneKey,
+    pub(super) id: Id,
+    pub(super) goal: Goal,
+    snapshot: Box<dyn Snapshot>,
+    /// The key of the last entry taken from the snapshot.
+    last: Option<Vec<u8>>,
+    /// What of the stream is in no chunk yet.
+    rest: Vec<u8>,
+    chunks: u32,
+    len: u64,
+    /// Is it among what is to be deleted?
+    doomed: bool,
+}
+
+/// What the stage is to become.
+pub(super) enum Goal {
+    /// A zone's content, as it came in.
+    Replace { state: State, history: History, done: Done },
+    /// The version after which the diffs from `seq` on follow, as long as the journal is this one.
+    Fold { journal: Id, seq: u64, serial: u32, mark: u64 },
+}
+
+impl Goal {
+    /// The goal itself, of a stage that has reached it.
+    pub(super) fn take(&mut self) -> Self {
+        let reached = Self::Fold { journal: 0, seq: 0, serial: 0, mark: 0 };
+        std::mem::replace(self, reached)
+    }
+}
+
+impl Stage {
+    pub(super) fn new(key: ZoneKey, id: Id, goal: Goal, snapshot: Box<dyn Snapshot>) -> Self {
+        Self {
+            key,
+            id,
+            goal,
+            snapshot,
+            last: None,
+            rest: Vec::new(),
+            chunks: 0,
+            len: 0,
+            doomed: false,
+        }
+    }
+
+    /// Was any of it written before?
+    pub(super) fn started(&self) -> bool {
+        self.doomed
+    }
+
+    /// Writes chunks until `budget` octets are used up. Has it ended?
+    pub(super) fn fill(
+        &mut self,
+        tables: Tables<'_>,
+        txn: &mut RwTxn<'_>,
+        budget: &mut usize,
+    ) -> heed::Result<bool> {
+        let Self { id, snapshot, last, rest, chunks, len, .. } = self;
+        let mut failed = None;
+        let mut broken = false;
+        let mut after = last.take();
+        snapshot.entries_after(after.clone().as_deref(), &mut |key, blob| {
+            encode_entry(key, blob, rest);
+            let taken = after.get_or_insert_default();
+            taken.clear();
+            taken.extend_from_slice(key);
+            let written = put_chunks(tables, txn, *id, chunks, rest, CHUNK);
+            *budget = budget.saturating_sub(5 + key.len() + blob.len());
+            *len += (5 + key.len() + blob.len()) as u64;
+            failed = written.err();
+            broken = failed.is_some() || *budget == 0;
+            if broken { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        *last = after;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        if !broken {
+            put_chunks(tables, txn, *id, chunks, rest, 1)?;
+            return Ok(true);
+        }
+        if !self.doomed {
+            tables.doom(txn, self.id)?;
+            self.doomed = true;
+        }
+        Ok(false)
+    }
+
+    /// Makes this base, which has ended, the one of `row`; its serial and place are the caller's.
+    pub(super) fn become_base(
+        &self,
+        tables: Tables<'_>,
+        txn: &mut RwTxn<'_>,
+        row: &mut Row,
+    ) -> heed::Result<()> {
+        row.base = self.id;
+        row.base_chunks = self.chunks;
+        row.base_len = self.len;
+        if self.doomed {
+            tables.doomed.delete(txn, &self.id.to_be_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes what `rest` holds in chunks, as long as it is at least `least` octets.
+fn put_chunks(
+    tables: Tables<'_>,
+    txn: &mut RwTxn<'_>,
+    id: Id,
+    chunks: &mut u32,
+    rest: &mut Vec<u8>,
+    least: usize,
+) -> heed::Result<()> {
+    while rest.len() >= least {
+        let after = rest.split_off(rest.len().min(CHUNK));
+        let chunk = std::mem::replace(rest, after);
+        let key = base_key(id, *chunks);
+        tables.base.put(txn, &key, &seal(&key, chunk))?;
+        *chunks += 1;
+    }
+    Ok(())
+}

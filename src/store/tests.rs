@@ -1,0 +1,294 @@
+use super::*;
+use std::path::Path;
+use std::sync::Arc as StdArc;
+use tempfile::TempDir;
+
+/// A whole zone in memory: what the tests hand over and expect back.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Content(StdArc<BTreeMap<Vec<u8>, Vec<u8>>>);
+
+impl Content {
+    /// `count` entries with blobs of `len` octets of `fill`.
+    fn of(count: u32, len: usize, fill: u8) -> Self {
+        let entries = (0..count).map(|n| {
+            let label = format!("host-{n:08}\0");
+            (label.into_bytes(), vec![fill; len])
+        });
+        Self(StdArc::new(entries.collect()))
+    }
+}
+
+impl Snapshot for Content {
+    fn entries_after(&self, after: Option<&[u8]>, each: &mut Each<'_>) {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = after.map_or(Unbounded, Excluded);
+        for (key, blob) in self.0.range::<[u8], _>((from, Unbounded)) {
+            if each(key, blob).is_break() {
+                return;
+            }
+        }
+    }
+}
+
+fn name(text: &str) -> NameBuf {
+    text.parse().unwrap()
+}
+
+fn state(serial: u32) -> State {
+    State { serial, has_data: true, contact_ms: u64::from(serial), ..State::default() }
+}
+
+struct Found {
+    state: State,
+    base_serial: u32,
+    base: Content,
+    diffs: Vec<Diff>,
+    history: Vec<Diff>,
+}
+
+fn load(dir: &Path) -> (Store, BTreeMap<NameBuf, Found>) {
+    let mut found = BTreeMap::new();
+    let opened = Store::open(dir, Options::default()).unwrap();
+    let store = opened.load(|stored| {
+        let stored = stored.unwrap();
+        let base = stored.entries().map(|(key, blob)| (key.into_owned(), blob.into_owned()));
+        let zone = Found {
+            state: stored.state.clone(),
+            base_serial: stored.base_serial,
+            base: Content(StdArc::new(base.collect())),
+            diffs: stored.diffs().collect(),
+            history: stored.history().collect(),
+        };
+        found.insert(stored.apex.clone(), zone);
+    });
+    (store.unwrap(), found)
+}
+
+fn empty() -> (TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, found) = load(dir.path());
+    assert!(found.is_empty());
+    (dir, store)
+}
+
+fn chain(diffs: &[Diff]) -> Vec<(u32, u32)> {
+    diffs.iter().map(|diff| (diff.from, diff.to)).collect()
+}
+
+#[test]
+fn zones_come_back_as_they_were_kept_in_canonical_order() {
+    let (dir, store) = empty();
+    let apexes = [".", "example.", "a.example.", "z.a.example.", "b.example."].map(name);
+    for (fill, apex) in (0..).zip(&apexes) {
+        let content = Content::of(3, 100, fill);
+        store.replace(apex.as_name(), state(7), History::Drop, content).wait().unwrap();
+    }
+    let content = Content::of(3, 100, 9);
+    store
+        .append(apexes[1].as_name(), state(8), 7, b"seven to eight".to_vec(), content)
+        .wait()
+        .unwrap();
+    drop(store);
+    let (_store, found) = load(dir.path());
+    assert_eq!(found.keys().cloned().collect::<Vec<_>>(), apexes);
+    let zone = &found[&apexes[1]];
+    assert_eq!((zone.state.clone(), zone.base_serial), (state(8), 7));
+    assert_eq!(zone.base, Content::of(3, 100, 1));
+    assert_eq!(zone.diffs, [Diff { from: 7, to: 8, bytes: b"seven to eight".to_vec() }]);
+    assert!(found[&apexes[0]].diffs.is_empty());
+}
+
+#[test]
+fn a_diff_that_does_not_lead_on_is_refused_and_the_zone_stays() {
+    let (dir, store) = empty();
+    let apex = name("example.");
+    let append = |from, to| {
+        store.append(apex.as_name(), state(to), from, vec![1], Content::of(1, 1, 1)).wait()
+    };
+    assert_eq!(append(1, 2), Err(StoreError::OutOfStep { kept: None, from: 1 }));
+    let content = Content::of(1, 1, 0);
+    store.replace(apex.as_name(), state(5), History::Drop, content).wait().unwrap();
+    assert_eq!(append(4, 6), Err(StoreError::OutOfStep { kept: Some(5), from: 4 }));
+    append(5, 6).unwrap();
+    drop(store);
+    let (_store, found) = load(dir.path());
+    assert_eq!(chain(&found[&apex].diffs), [(5, 6)]);
+}
+
+#[test]
+fn a_large_zone_does_not_keep_small_commits_waiting() {
+    let (dir, store) = empty();
+    let (large, small) = (name("large.example."), name("small.example."));
+    let content = Content::of(200_000, 60, 1);
+    let ticket = store.replace(large.as_name(), state(1), History::Drop, content.clone());
+    let mut before = 0;
+    let mut ticket = std::pin::pin!(ticket);
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    for serial in 1.. {
+        let content = Content::of(2, 20, 2);
+        store.replace(small.as_name(), state(serial), History::Drop, content).wait().unwrap();
+        if let Poll::Ready(done) = ticket.as_mut().poll(&mut cx) {
+            done.unwrap();
+            break;
+        }
+        before += 1;
+    }
+    assert!(before >= 5, "only {before} small commits during a stage of some 30 slices");
+    drop(store);
+    let (_store, found) = load(dir.path());
+    assert!(found[&large].base == content);
+}
+
+#[test]
+fn diffs_are_folded_into_a_new_base_and_older_ones_kept_for_a_while() {
+    let (dir, store) = empty();
+    let apex = name("example.");
+    let version = |serial: u32| Content::of(1000, 60, u8::try_from(serial % 256).unwrap());
+    store.replace(apex.as_name(), state(0), History::Drop, version(0)).wait().unwrap();
+    for to in 1..=400 {
+        let diff = vec![7; 400];
+        store.append(apex.as_name(), state(to), to - 1, diff, version(to)).wait().unwrap();
+    }
+    drop(store);
+    let (store, found) = load(dir.path());
+    let zone = &found[&apex];
+    assert_eq!(zone.base, version(zone.base_serial));
+    assert!(zone.base_serial > 300, "still at base {}", zone.base_serial);
+    let all = [chain(&zone.history), chain(&zone.diffs)].concat();
+    let expected: Vec<(u32, u32)> =
+        (400 - u32::try_from(all.len()).unwrap()..400).map(|from| (from, from + 1)).collect();
+    assert_eq!(all, expected);
+    assert!(!zone.history.is_empty() && all.len() <= 100 + zone.diffs.len());
+    drop(store);
+}
+
+#[test]
+fn a_zone_can_be_replaced_while_its_fold_is_being_written() {
+    let (dir, store) = empty();
+    let apex = name("example.");
+    let content = Content::of(20_000, 100, 1);
+    store.replace(apex.as_name(), state(1), History::Drop, content.clone()).wait().unwrap();
+    let diff = vec![0; 1 << 20];
+    store.append(apex.as_name(), state(2), 1, diff, content).wait().unwrap();
+    let last = Content::of(5, 100, 2);
+    store.replace(apex.as_name(), state(9), History::Drop, last.clone()).wait().unwrap();
+    drop(store);
+    let (_store, found) = load(dir.path());
+    assert_eq!((found[&apex].state.serial, &found[&apex].base), (9, &last));
+    assert!(found[&apex].diffs.is_empty() && found[&apex].history.is_empty());
+}
+
+#[test]
+fn a_diff_too_large_to_keep_becomes_a_whole_zone() {
+    let (dir, store) = empty();
+    let apex = name("example.");
+    let content = Content::of(10, 10, 1);
+    store.replace(apex.as_name(), state(1), History::Drop, content).wait().unwrap();
+    let content = Content::of(10, 10, 2);
+    let diff = vec![0; change::DIFF_MAX + 1];
+    store.append(apex.as_name(), state(2), 1, diff, content.clone()).wait().unwrap();
+    drop(store);
+    let (_store, found) = load(dir.path());
+    assert_eq!((found[&apex].base_serial, &found[&apex].base), (2, &content));
+}
+
+#[test]
+fn timers_are_kept_for_the_version_they_belong_to() {
+    let (dir, store) = empty();
+    let (apex, bare) = (name("example."), name("bare.example."));
+    let content = Content::of(1, 1, 1);
+    store.replace(apex.as_name(), state(5), History::Drop, content).wait().unwrap();
+    let primary = "[fd18::1]:53".parse().ok();
+    store.touch(apex.as_name(), State { expires_at_ms: 77, primary, ..state(5) });
+    store.touch(bare.as_name(), State { refresh_at_ms: 3, ..State::default() });
+    drop(store);
+    let (store, found) = load(dir.path());
+    assert_eq!(found[&apex].state, State { expires_at_ms: 77, primary, ..state(5) });
+    assert_eq!(found[&bare].state, State { refresh_at_ms: 3, ..State::default() });
+    store.touch(apex.as_name(), State { expires_at_ms: 99, ..state(4) });
+    drop(store);
+    let (_store, found) = load(dir.path());
+    assert_eq!(found[&apex].state.expires_at_ms, 77);
+}
+
+#[test]
+fn a_removed_zone_is_kept_for_its_time_and_a_touch_brings_it_back() {
+    let (dir, store) = empty();
+    let apexes = ["old.example.", "back.example.", "new.example."].map(name);
+    for apex in &apexes {
+        let content = Content::of(10_000, 100, 1);
+        store.replace(apex.as_name(), state(1), History::Drop, content).wait().unwrap();
+        store.retire(apex.as_name(), 1000).wait().unwrap();
+    }
+    store.retire(apexes[2].as_name(), 5000).wait().unwrap();
+    drop(store);
+    let (store, found) = load(dir.path());
+    assert_eq!(found[&apexes[0]].state.retired_at_ms, Some(1000));
+    store.touch(apexes[1].as_name(), state(1));
+    drop(store);
+    let (store, _) = load(dir.path());
+    let keep_ms = u64::try_from(Options::default().keep_removed.as_millis()).unwrap();
+    store.sweep(1000 + keep_ms);
+    drop(store);
+    let (store, found) = load(dir.path());
+    assert_eq!(found.keys().collect::<Vec<_>>(), [&apexes[1], &apexes[2]]);
+    store.forget(apexes[2].as_name()).wait().unwrap();
+    drop(store);
+    assert_eq!(load(dir.path()).1.len(), 1);
+}
+
+#[test]
+fn small_values_are_there_before_the_zones() {
+    let (dir, store) = empty();
+    store.put_meta("clock", b"one").wait().unwrap();
+    store.put_meta("clock", b"two").wait().unwrap();
+    assert_eq!(store.meta("clock").unwrap(), b"two");
+    drop(store);
+    let opened = Store::open(dir.path(), Options::default()).unwrap();
+    assert_eq!(opened.meta("clock").unwrap(), b"two");
+    assert_eq!(opened.meta("other"), None);
+}
+
+#[test]
+fn a_state_directory_serves_one_process_at_a_time() {
+    let (dir, store) = empty();
+    let again = Store::open(dir.path(), Options::default()).err().unwrap();
+    assert_eq!(again, StoreError::Locked(dir.path().into()));
+    drop(store);
+    Store::open(dir.path(), Options::default()).unwrap();
+}
+
+#[test]
+fn relaxed_tickets_are_done_at_once_and_all_is_kept_at_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { durability: Durability::Relaxed, ..Options::default() };
+    let store = Store::open(dir.path(), options).unwrap().load(|_| ()).unwrap();
+    for n in 0..50 {
+        let apex = name(&format!("z{n}.example."));
+        store
+            .replace(apex.as_name(), state(n), History::Drop, Content::of(1, 9, 1))
+            .wait()
+            .unwrap();
+    }
+    drop(store);
+    assert_eq!(load(dir.path()).1.len(), 50);
+}
+
+#[test]
+fn a_tree_gives_its_entries_from_anywhere() {
+    let apex = name("example.");
+    let keys: Vec<Key> = ["example.", "a.example.", "b.a.example.", "c.example."]
+        .map(|text| Key::of(name(text).as_name(), 1))
+        .into();
+    let tree: Tree<()> = Tree::build(keys.iter().map(|key| (key.as_bytes(), b"blob", ())));
+    for from in 0..=keys.len() {
+        let mut given = Vec::new();
+        let after = from.checked_sub(1).map(|last| keys[last].as_bytes());
+        tree.entries_after(after, &mut |key, _| {
+            given.push(Key::from_bytes(key).unwrap());
+            ControlFlow::Continue(())
+        });
+        assert_eq!(given, keys[from..]);
+    }
+    assert_eq!(keys[1].name(apex.as_name()), Some(name("a.example.")));
+}

@@ -1,0 +1,179 @@
+//! Keys as the tree holds and compares them: in pieces, and by their first differing word.
+
+use crate::name::{Key, NAME_MAX};
+use std::cmp::Ordering;
+use std::fmt;
+
+/// A word of a key: the octets behind a prefix that searches compare first.
+pub(super) const WORD: usize = 4;
+
+/// The octets of a key with enough zeros behind them to read a word at any place.
+pub(super) type Padded = [u8; NAME_MAX + 8];
+
+/// What a search looks for.
+#[derive(Clone, Copy)]
+pub(super) struct Sought<'k> {
+    padded: &'k Padded,
+    len: usize,
+}
+
+impl<'k> Sought<'k> {
+    /// The first `len` octets of `padded`; those behind must be zero.
+    pub(super) fn new(padded: &'k Padded, len: usize) -> Self {
+        debug_assert!(padded[len..].iter().all(|&byte| byte == 0), "not padded with zeros");
+        Self { padded, len }
+    }
+
+    pub(super) fn as_bytes(self) -> &'k [u8] {
+        &self.padded[..self.len]
+    }
+
+    pub(super) fn padded(self) -> &'k Padded {
+        self.padded
+    }
+
+    pub(super) fn len(self) -> usize {
+        self.len
+    }
+
+    /// How the key's first octets compare with `prefix`, zeros standing in for missing ones.
+    /// A zero is below all octets a key could have there, so the order is right.
+    pub(super) fn compare_start(self, prefix: &[u8]) -> Ordering {
+        self.padded[..prefix.len()].cmp(prefix)
+    }
+
+    /// The word behind the first `at` octets, in the form whose signed order is the octets' order.
+    pub(super) fn word(self, at: usize) -> i32 {
+        word(self.padded, at)
+    }
+
+    /// What follows that word.
+    pub(super) fn rest(self, at: usize) -> &'k [u8] {
+        self.padded.get(at + WORD..self.len).unwrap_or(&[])
+    }
+}
+
+impl<'k> From<&'k Key> for Sought<'k> {
+    fn from(key: &'k Key) -> Self {
+        Self::new(key.padded(), key.as_bytes().len())
+    }
+}
+
+/// The word at `at`: signed, because SSE2 compares only signed words, thus with the top bit
+/// flipped.
+pub(super) fn word(padded: &Padded, at: usize) -> i32 {
+    let octets = [padded[at], padded[at + 1], padded[at + 2], padded[at + 3]];
+    i32::from_be_bytes(octets) ^ i32::MIN
+}
+
+/// How many of `words` are below `mine`, and how many are not above it. One pass without
+/// branches, over a slice: a loop of fixed length would be unrolled to scalar code.
+pub(super) fn rank(words: impl Iterator<Item = i32>, mine: i32) -> (usize, usize) {
+    let (mut below, mut equal) = (0_u32, 0_u32);
+    for word in words {
+        below += u32::from(word < mine);
+        equal += u32::from(word == mine);
+    }
+    (below as usize, (below + equal) as usize)
+}
+
+/// How many leading octets two strings share.
+pub(super) fn common_octets(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+/// The key of an entry, as it lies in its page: in three pieces, nothing copied.
+#[derive(Clone, Copy)]
+pub struct EntryKey<'t> {
+    prefix: &'t [u8],
+    word: [u8; WORD],
+    rest: &'t [u8],
+    len: u8,
+}
+
+impl<'t> EntryKey<'t> {
+    /// A key of `len` octets: those all keys of a page begin with, a word, and what follows it.
+    pub(super) fn new(prefix: &'t [u8], word: i32, rest: &'t [u8], len: u8) -> Self {
+        Self { prefix, word: (word ^ i32::MIN).to_be_bytes(), rest, len }
+    }
+
+    /// The key that is all in `bytes`, at most [`Key::MAX`] of them.
+    pub(super) fn whole(bytes: &'t [u8]) -> Self {
+        let len = u8::try_from(bytes.len()).expect("a key has 254 octets at most");
+        Self { prefix: bytes, word: [0; WORD], rest: &[], len }
+    }
+
+    fn pieces(&self) -> [&[u8]; 3] {
+        let in_word = (self.len() - self.prefix.len()).min(WORD);
+        [self.prefix, &self.word[..in_word], self.rest]
+    }
+
+    /// How many octets the key has.
+    pub fn len(&self) -> usize {
+        usize::from(self.len)
+    }
+
+    /// Is this the key without labels: the apex, or the root?
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Does the key begin with `prefix`?
+    pub fn starts_with(&self, prefix: &[u8]) -> bool {
+        self.common(prefix) == prefix.len()
+    }
+
+    /// How many leading octets this key and `key` have in common, counted in whole labels: the
+    /// key's length of their closest common ancestor.
+    pub fn common_labels(&self, key: &Key) -> usize {
+        self.common_labels_of(key.into())
+    }
+
+    /// As [`common_labels`](Self::common_labels).
+    pub(super) fn common_labels_of(&self, sought: Sought<'_>) -> usize {
+        let shared = &sought.as_bytes()[..self.common(sought.as_bytes())];
+        shared.iter().rposition(|&byte| byte == 0).map_or(0, |end| end + 1)
+    }
+
+    /// A key of its own: a copy of 264 octets, so better not on the answer path.
+    pub fn to_key(&self) -> Key {
+        let mut padded = [0; NAME_MAX + 8];
+        self.copy_to(&mut padded);
+        Key::from_bytes(&padded[..self.len()]).expect("only keys are stored")
+    }
+
+    /// Writes the key to the front of `to` and zeros behind it, enough of them to read a word.
+    pub(super) fn copy_to(&self, to: &mut Padded) {
+        let mut at = 0;
+        for piece in self.pieces() {
+            to[at..at + piece.len()].copy_from_slice(piece);
+            at += piece.len();
+        }
+        to[at..at + WORD].fill(0);
+    }
+
+    /// How many leading octets this key and `other` have in common.
+    pub(super) fn common(&self, other: &[u8]) -> usize {
+        let mut at = 0;
+        for piece in self.pieces() {
+            let same = common_octets(piece, &other[at..]);
+            at += same;
+            if same < piece.len() {
+                break;
+            }
+        }
+        at
+    }
+}
+
+impl PartialEq<Key> for EntryKey<'_> {
+    fn eq(&self, other: &Key) -> bool {
+        self.len() == other.as_bytes().len() && self.starts_with(other.as_bytes())
+    }
+}
+
+impl fmt::Debug for EntryKey<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.to_key().fmt(f)
+    }
+}

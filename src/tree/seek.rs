@@ -1,0 +1,234 @@
+//! Searches: the place of a key among its neighbours, ranges, and warming the cache for many.
+
+use super::inner::{Inner, NodeRef};
+use super::key::{Padded, Sought};
+use super::page::Page;
+use super::{Entry, Tree};
+use crate::name::{Key, NAME_MAX};
+use std::array;
+
+/// How many look-ups are warmed together: more gain nothing, as the processor has no more than
+/// a dozen misses under way.
+const BATCH: usize = 32;
+
+/// The way down to a page. Of the inner nodes on it, those with the nearest pages to the left and
+/// to the right below another child are remembered, with that child.
+struct Path<'t, V> {
+    page: &'t Page<V>,
+    left: Option<(&'t Inner<V>, usize)>,
+    right: Option<(&'t Inner<V>, usize)>,
+}
+
+impl<'t, V> Path<'t, V> {
+    fn to(mut node: NodeRef<'t, V>, sought: Sought<'_>) -> Option<Self> {
+        let (mut left, mut right) = (None, None);
+        loop {
+            match node {
+                NodeRef::Page(page) => return Some(Self { page, left, right }),
+                NodeRef::Inner(inner) => {
+                    let at = inner.slot(sought);
+                    if at > 0 {
+                        left = Some((inner, at - 1));
+                    }
+                    if at + 1 < inner.count() {
+                        right = Some((inner, at + 1));
+                    }
+                    node = inner.child(at)?;
+                    node.prefetch();
+                }
+            }
+        }
+    }
+
+    fn page_before(&self) -> Option<&'t Page<V>> {
+        let (inner, at) = self.left?;
+        inner.child(at)?.edge(true)
+    }
+
+    fn page_after(&self) -> Option<&'t Page<V>> {
+        let (inner, at) = self.right?;
+        inner.child(at)?.edge(false)
+    }
+}
+
+/// Where a key is, or would be.
+pub struct Place<'t, V> {
+    /// `None` in an empty tree.
+    path: Option<Path<'t, V>>,
+    /// Of the key's entry in the page, or of the first one behind its place.
+    at: usize,
+    found: bool,
+    encloser: usize,
+}
+
+impl<'t, V> Place<'t, V> {
+    /// Blob and value of exactly the key.
+    pub fn exact(&self) -> Option<(&'t [u8], &'t V)> {
+        if self.found { self.path.as_ref()?.page.content(self.at) } else { None }
+    }
+
+    /// The last entry that is not after the key.
+    pub fn at_or_before(&self) -> Option<Entry<'t, V>> {
+        let path = self.path.as_ref()?;
+        match (self.at + usize::from(self.found)).checked_sub(1) {
+            Some(at) => path.page.entry(at),
+            None => path.page_before()?.last(),
+        }
+    }
+
+    /// The first entry after the key.
+    pub fn after(&self) -> Option<Entry<'t, V>> {
+        let path = self.path.as_ref()?;
+        let next = path.page.entry(self.at + usize::from(self.found));
+        next.or_else(|| path.page_after()?.entry(0))
+    }
+
+    /// How many octets of the key exist: as an entry, or as the ancestor of one. The key's
+    /// length of the closest encloser (RFC 4592 section 3.3.1), empty non-terminals included.
+    pub fn encloser(&self) -> usize {
+        self.encloser
+    }
+
+    /// Both neighbours decide: an empty non-terminal may have all it encloses on one side.
+    fn find_encloser(&self, sought: Sought<'_>) -> usize {
+        if self.found {
+            return sought.len();
+        }
+        let neighbours = self.at_or_before().into_iter().chain(self.after());
+        neighbours.map(|entry| entry.key.common_labels_of(sought)).max().unwrap_or(0)
+    }
+}
+
+/// Entries in order, as [`Tree::range`] gives them.
+pub struct Range<'t, V> {
+    root: Option<NodeRef<'t, V>>,
+    /// `None` at the end.
+    page: Option<&'t Page<V>>,
+    at: usize,
+    prefix: Padded,
+    prefix_len: usize,
+}
+
+impl<'t, V> Iterator for Range<'t, V> {
+    type Item = Entry<'t, V>;
+
+    fn next(&mut self) -> Option<Entry<'t, V>> {
+        loop {
+            let page = self.page?;
+            if let Some(entry) = page.entry(self.at) {
+                self.at += 1;
+                if entry.key.starts_with(&self.prefix[..self.prefix_len]) {
+                    return Some(entry);
+                }
+                self.page = None;
+            } else {
+                self.page = self.page_after(page);
+                self.at = 0;
+            }
+        }
+    }
+}
+
+impl<'t, V> Range<'t, V> {
+    /// Finds it from above: a page knows no other, or a change would have to touch both.
+    fn page_after(&self, page: &'t Page<V>) -> Option<&'t Page<V>> {
+        let last = page.last()?;
+        let mut key: Padded = [0; NAME_MAX + 8];
+        last.key.copy_to(&mut key);
+        Path::to(self.root?, Sought::new(&key, last.key.len()))?.page_after()
+    }
+}
+
+impl<V> Tree<V> {
+    /// One descent to the place of `key`.
+    pub fn seek(&self, key: &Key) -> Place<'_, V> {
+        let sought = Sought::from(key);
+        let path = self.root().and_then(|root| Path::to(root, sought));
+        let found = path.as_ref().map_or(Err(0), |path| path.page.search(sought));
+        let at = found.unwrap_or_else(|at| at);
+        let mut place = Place { path, at, found: found.is_ok(), encloser: 0 };
+        place.encloser = place.find_encloser(sought);
+        place
+    }
+
+    /// All entries in order.
+    pub fn iter(&self) -> Range<'_, V> {
+        self.range(&[])
+    }
+
+    /// The entries whose keys begin with `prefix`, in order.
+    pub fn range<'t>(&'t self, prefix: &[u8]) -> Range<'t, V> {
+        let mut padded: Padded = [0; NAME_MAX + 8];
+        let mut range =
+            Range { root: self.root(), page: None, at: 0, prefix: padded, prefix_len: 0 };
+        if prefix.len() > Key::MAX {
+            return range;
+        }
+        padded[..prefix.len()].copy_from_slice(prefix);
+        let sought = Sought::new(&padded, prefix.len());
+        range.page = self.root().and_then(|root| Path::to(root, sought)).map(|path| path.page);
+        range.at = range.page.map_or(0, |page| page.search(sought).unwrap_or_else(|at| at));
+        (range.prefix, range.prefix_len) = (padded, prefix.len());
+        range
+    }
+
+    /// The entries whose keys are after `key`, in order.
+    pub fn after(&self, key: &Key) -> Range<'_, V> {
+        let sought = Sought::from(key);
+        let page = self.root().and_then(|root| Path::to(root, sought)).map(|path| path.page);
+        let at = page.map_or(0, |page| page.search(sought).map_or_else(|at| at, |at| at + 1));
+        Range { root: self.root(), page, at, prefix: [0; NAME_MAX + 8], prefix_len: 0 }
+    }
+
+    /// The first entry of all.
+    pub fn first(&self) -> Option<Entry<'_, V>> {
+        self.root()?.edge(false)?.entry(0)
+    }
+
+    /// The last entry of all.
+    pub fn last(&self) -> Option<Entry<'_, V>> {
+        self.root()?.edge(true)?.last()
+    }
+
+    /// Brings into the cache what looking these keys up will read, level by level, so that the
+    /// misses of one level wait together: several times the rate of a look-up after the other.
+    /// It says nothing about the keys: the answers come from [`get`](Self::get) and
+    /// [`seek`](Self::seek).
+    pub fn warm<'k>(&self, keys: impl IntoIterator<Item = &'k Key>) {
+        let Some(root) = self.root() else { return };
+        let mut keys = keys.into_iter();
+        loop {
+            let mut walks: [_; BATCH] =
+                array::from_fn(|_| keys.next().map(|key| (Sought::from(key), root)));
+            if walks[0].is_none() {
+                return;
+            }
+            while warm_level(&mut walks) {}
+        }
+    }
+}
+
+/// One level for every walk. Is there another?
+fn warm_level<V>(walks: &mut [Option<(Sought<'_>, NodeRef<'_, V>)>; BATCH]) -> bool {
+    let mut slots = [0; BATCH];
+    for ((sought, node), slot) in walks.iter().flatten().zip(&mut slots) {
+        match node {
+            NodeRef::Page(page) => page.prefetch_entry(*sought),
+            NodeRef::Inner(inner) => {
+                *slot = inner.slot(*sought);
+                inner.prefetch_child(*slot);
+            }
+        }
+    }
+    let mut deeper = false;
+    for ((_, node), slot) in walks.iter_mut().flatten().zip(slots) {
+        if let NodeRef::Inner(inner) = node
+            && let Some(child) = inner.child(slot)
+        {
+            child.prefetch();
+            *node = child;
+            deeper = true;
+        }
+    }
+    deeper
+}
