@@ -1,8 +1,10 @@
 //! What a port costs: a bare echo over loopback, by every backend.
 //!
-//! `cargo bench --bench port` reports, for one worker on the last CPU and clients on the first: the
-//! processor time of the worker's thread per reply, user and system, and packets per turn. On
-//! loopback the system's part includes the client's receive path, which runs within our send.
+//! `cargo bench --bench port` reports two things. First, with batches of a given size already
+//! queued, the time a reply takes, as the median of many rounds: this compares backends even on a
+//! busy machine. Second, with a worker on the last CPU and a client on the first, the processor
+//! time of the worker's thread per reply (the kernel samples how it splits), and packets per turn.
+//! On loopback the system's part includes the client's receive path, which runs within our send.
 #![expect(clippy::print_stdout, reason = "it reports")]
 
 use std::fs;
@@ -15,15 +17,24 @@ use std::time::{Duration, Instant};
 
 use backstop::io::{Backend, Bind, Packet, Port, bind, cpus, pin};
 
-const RUNS: usize = 3;
-const TIME: Duration = Duration::from_secs(3);
+const RUNS: usize = 2;
+const TIME: Duration = Duration::from_secs(2);
 /// A typical query.
 const REQUEST: [u8; 40] = [7; 40];
 /// A typical reply.
 const REPLY_LEN: usize = 120;
 
 fn main() {
-    println!("backend  in flight  replies/s  packets/turn  user us  system us  (per reply)");
+    println!("backend  batch  median us  (per reply)");
+    for batch in [1, 8, 32, 64] {
+        for backend in [Backend::Mmsg, Backend::Uring] {
+            match rounds(backend, batch) {
+                Ok(median) => println!("{:<7}  {batch:>5}  {median:>9.2}", format!("{backend:?}")),
+                Err(error) => println!("{backend:?}: {error}"),
+            }
+        }
+    }
+    println!("\nbackend  in flight  replies/s  packets/turn  user us  system us  (per reply)");
     for window in [1, 8, 64] {
         for _ in 0..RUNS {
             for backend in [Backend::Mmsg, Backend::Uring] {
@@ -34,6 +45,32 @@ fn main() {
             }
         }
     }
+}
+
+/// The median time per reply, in microseconds, where `batch` requests are queued before a turn.
+fn rounds(backend: Backend, batch: usize) -> Result<f64, Box<dyn std::error::Error>> {
+    const ROUNDS: usize = 4000;
+    let socket = bind("127.0.0.1:0".parse()?, Bind::default())?;
+    let client = UdpSocket::bind("127.0.0.1:0")?;
+    client.connect(socket.local())?;
+    client.set_nonblocking(true)?;
+    let mut port = Port::open(backend, vec![socket])?;
+    let mut times = Vec::with_capacity(ROUNDS);
+    let mut reply = [0; 512];
+    for _ in 0..ROUNDS {
+        for _ in 0..batch {
+            client.send(&REQUEST)?;
+        }
+        let (start, mut received) = (Instant::now(), 0);
+        while received < batch {
+            received += port.turn(Some(TIME), &mut echo)?.received;
+        }
+        times.push(start.elapsed());
+        while client.recv(&mut reply).is_ok() {}
+    }
+    times.sort_unstable();
+    #[expect(clippy::cast_precision_loss, reason = "at most 64")]
+    Ok(times[ROUNDS / 2].as_secs_f64() * 1e6 / batch as f64)
 }
 
 fn measure(backend: Backend, window: usize) -> Result<String, Box<dyn std::error::Error>> {

@@ -152,6 +152,16 @@ impl Refresh {
         self.doing.is_some()
     }
 
+    /// Is the whole zone being fetched because the operator wants it, whatever its serial?
+    pub fn is_forced(&self) -> bool {
+        self.doing.is_some_and(|doing| doing.wish == Wish::Retransfer)
+    }
+
+    /// Is what is being asked more urgent than a planned refresh?
+    pub fn is_urgent(&self) -> bool {
+        self.doing.is_some_and(|doing| doing.wish != Wish::Check)
+    }
+
     /// Rounds in a row in which no primary was of use.
     pub fn failures(&self) -> u32 {
         self.failures

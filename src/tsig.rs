@@ -1,96 +1,629 @@
-//! Signing and verifying messages (RFC 8945). Signatures first, bodies follow.
-#![allow(unused_variables)]
+//! Signing and verifying messages with keys that both sides share.
+//!
+//! **How it fits.** `replica` signs its requests with [`Key::sign_request`] and lets the
+//! [`Verifier`] it gets judge the reply, or each reply of a transfer; whoever answers asks
+//! [`verify_request`], and signs with the [`Signer`] it gets. All of it works on whole messages
+//! in wire form; the time is an argument, in seconds since 1970.
+//!
+//! **Invariants.**
+//! - *stripped*: a message that was verified is handed on without its TSIG record, the count of
+//!   additional records being one less.
+//! - *every reply signed*: of a sequence we sign every message; of others' we accept up to 99
+//!   unsigned ones in a row, never the first nor the last.
+//! - *constant time*: MACs are compared by the `hmac` crate only. Nothing prints a secret.
+//!
+//! **Sections.** RFC 8945: 4.2 (the record), 4.3 (what is digested), 5.2 (order of the checks),
+//! 5.2.2.1 (truncated MACs: accepted from the minimum on), 5.3.1 (sequences), 5.3.2 (errors).
+//!
+//! It has no GSS-TSIG, no SIG(0) and no HMAC-MD5, and does not truncate the MACs it makes.
 
 use crate::name::{Name, NameBuf};
-use crate::wire::{Full, Rcode};
+use crate::wire::{Class, Full, HEADER_LEN, Rcode, Rtype, expand_name, flag, read_u16, read_u32};
+use hmac::{Hmac, KeyInit, Mac};
+use sha1::Sha1;
+use sha2::{Sha224, Sha256, Sha384, Sha512};
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 /// The keys by name.
 pub type Keys = HashMap<NameBuf, Arc<Key>>;
 
-/// What a key signs with.
+/// How far two clocks may be apart, seconds (RFC 8945 section 10).
+const FUDGE: u16 = 300;
+
+/// How many messages of a sequence may be unsigned in a row (RFC 8945 section 5.3.1).
+const UNSIGNED_MAX: u32 = 99;
+
+/// What a key signs with (RFC 8945 section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
+    /// hmac-sha1.
     Sha1,
+    /// hmac-sha224.
     Sha224,
+    /// hmac-sha256.
     Sha256,
+    /// hmac-sha384.
     Sha384,
+    /// hmac-sha512.
     Sha512,
 }
 
-/// A key that messages are signed with. Debug shows name and algorithm only.
-pub struct Key;
+impl Algorithm {
+    /// Its name, as a TSIG record has it.
+    pub fn name(self) -> Name<'static> {
+        let wire: &[u8] = match self {
+            Self::Sha1 => b"\x09hmac-sha1\0",
+            Self::Sha224 => b"\x0bhmac-sha224\0",
+            Self::Sha256 => b"\x0bhmac-sha256\0",
+            Self::Sha384 => b"\x0bhmac-sha384\0",
+            Self::Sha512 => b"\x0bhmac-sha512\0",
+        };
+        Name::from_wire(wire).expect("written so")
+    }
+
+    /// Octets of a whole MAC.
+    pub fn mac_len(self) -> usize {
+        match self {
+            Self::Sha1 => 20,
+            Self::Sha224 => 28,
+            Self::Sha256 => 32,
+            Self::Sha384 => 48,
+            Self::Sha512 => 64,
+        }
+    }
+}
+
+/// A key that messages are signed with.
+pub struct Key {
+    name: NameBuf,
+    algorithm: Algorithm,
+    fresh: Digest,
+}
+
 impl Key {
-    pub fn new(name: NameBuf, algorithm: Algorithm, secret: &[u8]) -> Self {
-        unimplemented!()
+    /// A key; both sides must agree on all three.
+    pub fn new(name: Name<'_>, algorithm: Algorithm, secret: &[u8]) -> Self {
+        let lower = name.as_wire().to_ascii_lowercase();
+        let name = Name::from_wire(&lower).expect("length octets are no letters").to_owned();
+        Self { name, algorithm, fresh: Digest::new(algorithm, secret) }
     }
+
+    /// Its name, in lower case.
     pub fn name(&self) -> Name<'_> {
-        unimplemented!()
+        self.name.as_name()
     }
+
+    /// Its algorithm.
     pub fn algorithm(&self) -> Algorithm {
-        unimplemented!()
+        self.algorithm
     }
-    /// Octets of the TSIG record that a signature takes, at the most: reserve them.
+
+    /// How many octets a signature takes: to be kept free behind the message.
     pub fn signature_len(&self) -> usize {
-        unimplemented!()
+        self.name().len() + 10 + self.algorithm.name().len() + 16 + self.algorithm.mac_len()
     }
-    /// Client: signs a request in place, and returns what verifies its reply or replies.
+
+    /// Signs a request, and returns what verifies its reply or replies.
+    ///
+    /// # Panics
+    /// If the message has no header.
     pub fn sign_request(self: &Arc<Self>, message: &mut Vec<u8>, now_s: u64) -> Verifier {
-        unimplemented!()
+        let mut digest = self.fresh.clone();
+        digest.update(message);
+        let mut record = Signature::by(self, message, now_s);
+        record.digest_variables(&mut digest);
+        record.mac = digest.finish();
+        record.append(message);
+        count_additional(message, 1);
+        Verifier { chain: Chain::behind(self, &record.mac), unsigned: 0 }
+    }
+
+    /// May a MAC of this key have `len` octets? Shortened ones down to half, but never fewer
+    /// than 10 (RFC 8945 section 5.2.2.1).
+    fn takes_mac_of(&self, len: usize) -> bool {
+        let whole = self.algorithm.mac_len();
+        (10.max(whole / 2)..=whole).contains(&len)
     }
 }
 
-/// Verifies the reply to a request that was signed, or the sequence of replies.
-pub struct Verifier;
-impl Verifier {
-    /// The next message; returned without its TSIG record, ready to parse.
-    pub fn verify<'m>(&mut self, message: &'m mut [u8], now_s: u64) -> Result<&'m [u8], TsigError> {
-        unimplemented!()
-    }
-    /// Call after the last message of a sequence: it must have been signed.
-    pub fn finish(&self) -> Result<(), TsigError> {
-        unimplemented!()
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({} {:?})", self.name, self.algorithm)
     }
 }
 
-/// Why a reply is not believed.
+/// Why a reply to a signed request is not believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TsigError {
-    #[error("...")]
+    /// No signature where there must be one. What the reply claims is told for the operator.
+    #[error("the reply is not signed (it says {0})")]
     Missing(Rcode),
-    #[error("...")]
-    BadSig,
-    #[error("...")]
+    /// Not parsable, or the record is not the last one.
+    #[error("the reply's TSIG record is malformed or misplaced")]
+    Malformed,
+    /// Signed by another key or algorithm than the request.
+    #[error("the reply is signed by another key than the request")]
+    WrongKey,
+    /// The signature is wrong: other secrets, or the message was changed on its way.
+    #[error("the reply's signature is wrong")]
+    BadSignature,
+    /// The clocks differ too much.
+    #[error("the other side's clock is {ahead_s} seconds ahead of ours")]
+    Clock {
+        /// Seconds; negative: behind.
+        ahead_s: i64,
+    },
+    /// The other side did not believe our request: BADKEY or BADSIG.
+    #[error("the other side rejects our signature: {}", rejection(*.0))]
     Rejected(Rcode),
+    /// More than 99 unsigned messages in a row.
+    #[error("too many messages without a signature")]
+    LongUnsigned,
+    /// The last message of the sequence had no signature.
+    #[error("the last message is not signed")]
+    EndUnsigned,
 }
 
-/// Server: what a request's signature says.
+fn rejection(error: Rcode) -> String {
+    match error {
+        Rcode::BADSIG => "BADSIG (another secret?)".into(),
+        Rcode::BADKEY => "BADKEY (it does not know the key or its algorithm)".into(),
+        other => other.to_string(),
+    }
+}
+
+/// Verifies the reply to a signed request, or the sequence of replies to a transfer.
+pub struct Verifier {
+    chain: Chain,
+    /// Messages since the last signed one.
+    unsigned: u32,
+}
+
+impl Verifier {
+    /// Verifies the next message and returns it without its TSIG record.
+    ///
+    /// # Errors
+    /// After one, nothing of the sequence may be used.
+    pub fn verify<'m>(&mut self, message: &'m mut [u8], now_s: u64) -> Result<&'m [u8], TsigError> {
+        let found = Signature::find(message).ok_or(TsigError::Malformed)?;
+        let Some((start, record)) = found else {
+            return self.verify_unsigned(message);
+        };
+        let error = Rcode(record.error);
+        if record.mac.is_empty() && matches!(error, Rcode::BADKEY | Rcode::BADSIG) {
+            return Err(TsigError::Rejected(error));
+        }
+        let key = &self.chain.key;
+        if !record.is_of(key) {
+            return Err(TsigError::WrongKey);
+        }
+        if !key.takes_mac_of(record.mac.len()) {
+            return Err(TsigError::Malformed);
+        }
+        count_additional(message, -1);
+        if !self.chain.verify(&message[..start], &record) {
+            return Err(TsigError::BadSignature);
+        }
+        let theirs = record.servers_time().unwrap_or(record.time_s);
+        if error == Rcode::BADTIME || !record.is_timely(now_s) {
+            return Err(TsigError::Clock { ahead_s: theirs.cast_signed() - now_s.cast_signed() });
+        }
+        if error != Rcode::NOERROR {
+            return Err(TsigError::Rejected(error));
+        }
+        self.unsigned = 0;
+        Ok(&message[..start])
+    }
+
+    fn verify_unsigned<'m>(&mut self, message: &'m [u8]) -> Result<&'m [u8], TsigError> {
+        if self.chain.first {
+            return Err(TsigError::Missing(Rcode(u16::from(message[3] & 0x0f))));
+        }
+        self.unsigned += 1;
+        if self.unsigned > UNSIGNED_MAX {
+            return Err(TsigError::LongUnsigned);
+        }
+        self.chain.digest.update(message);
+        Ok(message)
+    }
+
+    /// To be asked behind the last message of a sequence: was it signed?
+    pub fn finish(&self) -> Result<(), TsigError> {
+        if self.unsigned > 0 || self.chain.first { Err(TsigError::EndUnsigned) } else { Ok(()) }
+    }
+}
+
+/// What a request's signature says.
 pub enum Request<'m> {
-    /// It has none.
+    /// There is none.
     Unsigned(&'m [u8]),
-    /// It is good.
-    Signed { key: Arc<Key>, message: &'m [u8], signer: Signer },
-    /// It is not: send this as it is. With the TSIG error (or FORMERR) for the log.
-    Refused { reply: Vec<u8>, error: Rcode },
+    /// It is right.
+    Signed {
+        /// The request without its TSIG record.
+        message: &'m [u8],
+        /// Tells the key, and signs the reply or replies.
+        signer: Box<Signer>,
+    },
+    /// It is wrong: send the reply as it is, and do nothing.
+    Refused {
+        /// A whole message.
+        reply: Vec<u8>,
+        /// FORMERR, BADKEY, BADSIG or BADTIME.
+        error: Rcode,
+    },
 }
 
-/// Server: looks at a request.
+/// Verifies a request. What has no header counts as unsigned; that is for others to judge.
 pub fn verify_request<'m>(message: &'m mut [u8], keys: &Keys, now_s: u64) -> Request<'m> {
-    unimplemented!()
+    if message.len() < HEADER_LEN {
+        return Request::Unsigned(message);
+    }
+    let refused = |message: &[u8], record: Option<Signature>, error| Request::Refused {
+        reply: error_reply(message, record, error),
+        error,
+    };
+    let Some(found) = Signature::find(message) else {
+        return refused(message, None, Rcode::FORMERR);
+    };
+    let Some((start, record)) = found else {
+        return Request::Unsigned(message);
+    };
+    let Some(key) = keys.get(&record.owner).filter(|key| record.is_of(key)) else {
+        return refused(message, Some(record), Rcode::BADKEY);
+    };
+    if !key.takes_mac_of(record.mac.len()) {
+        return refused(message, None, Rcode::FORMERR);
+    }
+    count_additional(message, -1);
+    let mut request = Chain { key: Arc::clone(key), digest: key.fresh.clone(), first: true };
+    if !request.verify(&message[..start], &record) {
+        return refused(message, Some(record), Rcode::BADSIG);
+    }
+    let mut signer = Signer { chain: Chain::behind(key, &record.mac) };
+    if !record.is_timely(now_s) {
+        let mut reply = header_and_question(message, Rcode::NOTAUTH);
+        signer.sign_late(&mut reply, record.time_s, now_s);
+        return Request::Refused { reply, error: Rcode::BADTIME };
+    }
+    Request::Signed { message: &message[..start], signer: Box::new(signer) }
 }
 
-/// Signs the reply or the sequence of replies to a verified request.
-pub struct Signer;
+/// Signs the reply, or the sequence of replies, to a request that was verified.
+pub struct Signer {
+    chain: Chain,
+}
+
 impl Signer {
+    /// The key that signed the request.
     pub fn key(&self) -> &Arc<Key> {
-        unimplemented!()
+        &self.chain.key
     }
+
+    /// How many octets a signature takes: to be kept free behind each message.
     pub fn signature_len(&self) -> usize {
-        unimplemented!()
+        self.chain.key.signature_len()
     }
-    /// Signs the message that is `buffer[..len]` in place; the new length.
+
+    /// Signs the next message, `buffer[..len]`, in place. Its new length.
+    ///
+    /// # Errors
+    /// If the signature does not fit into the buffer; the message may still be signed in a
+    /// larger one.
+    ///
+    /// # Panics
+    /// If the message has no header.
     pub fn sign(&mut self, buffer: &mut [u8], len: usize, now_s: u64) -> Result<usize, Full> {
-        unimplemented!()
+        let end = len + self.signature_len();
+        let Some(space) = buffer.get_mut(..end) else { return Err(Full) };
+        let (message, signature) = space.split_at_mut(len);
+        let mut record = Signature::by(&self.chain.key, message, now_s);
+        self.chain.sign(message, &mut record);
+        let mut octets = Vec::with_capacity(signature.len());
+        record.append(&mut octets);
+        signature.copy_from_slice(&octets);
+        count_additional(message, 1);
+        Ok(end)
+    }
+
+    /// Signs the reply to a request whose time was wrong: with that time, and ours beside it
+    /// (RFC 8945 section 5.2.3).
+    fn sign_late(&mut self, reply: &mut Vec<u8>, time_s: u64, now_s: u64) {
+        let mut record = Signature::by(&self.chain.key, reply, time_s);
+        record.error = Rcode::BADTIME.0;
+        record.other = now_s.to_be_bytes()[2..].to_vec();
+        self.chain.sign(reply, &mut record);
+        record.append(reply);
+        count_additional(reply, 1);
+    }
+
+    /// Leaves the next message unsigned, as other servers do.
+    #[cfg(test)]
+    fn pass(&mut self, message: &[u8]) {
+        self.chain.digest.update(message);
     }
 }
+
+/// The state between the messages of a conversation: each MAC covers the one before it.
+struct Chain {
+    key: Arc<Key>,
+    /// What the next MAC covers, as far as it is known.
+    digest: Digest,
+    /// The first message's MAC covers the key's name and algorithm, those of later ones only the
+    /// times.
+    first: bool,
+}
+
+impl Chain {
+    /// What follows a request with this MAC.
+    fn behind(key: &Arc<Key>, mac: &[u8]) -> Self {
+        Self { key: Arc::clone(key), digest: Digest::after(key, mac), first: true }
+    }
+
+    fn cover(&mut self, record: &Signature) -> Digest {
+        let mut digest = std::mem::replace(&mut self.digest, self.key.fresh.clone());
+        if self.first {
+            record.digest_variables(&mut digest);
+        } else {
+            record.digest_times(&mut digest);
+        }
+        digest
+    }
+
+    fn advance(&mut self, mac: &[u8]) {
+        self.digest = Digest::after(&self.key, mac);
+        self.first = false;
+    }
+
+    fn sign(&mut self, message: &[u8], record: &mut Signature) {
+        self.digest.update(message);
+        record.mac = self.cover(record).finish();
+        self.advance(&record.mac);
+    }
+
+    /// Is this the right signature of `message`, which it is taken off from already?
+    fn verify(&mut self, message: &[u8], record: &Signature) -> bool {
+        self.digest.update(&record.original_id.to_be_bytes());
+        self.digest.update(&message[2..]);
+        let right = self.cover(record).matches(&record.mac);
+        self.advance(&record.mac);
+        right
+    }
+}
+
+/// A TSIG record.
+struct Signature {
+    owner: NameBuf,
+    algorithm: NameBuf,
+    time_s: u64,
+    fudge: u16,
+    mac: Vec<u8>,
+    original_id: u16,
+    error: u16,
+    other: Vec<u8>,
+}
+
+impl Signature {
+    fn by(key: &Key, message: &[u8], time_s: u64) -> Self {
+        Self {
+            owner: key.name.clone(),
+            algorithm: key.algorithm.name().to_owned(),
+            time_s,
+            fudge: FUDGE,
+            mac: Vec::new(),
+            original_id: read_u16(message, 0).expect("a message has a header"),
+            error: 0,
+            other: Vec::new(),
+        }
+    }
+
+    /// The record of a message and where it begins. `Some(None)`: there is none; `None`: the
+    /// message is malformed, or the record is not the very last thing in it.
+    #[expect(clippy::option_option, reason = "malformed, none, or one")]
+    fn find(message: &[u8]) -> Option<Option<(usize, Self)>> {
+        let additional = read_u16(message, 10)?;
+        let mut at = HEADER_LEN;
+        for _ in 0..read_u16(message, 4)? {
+            at = skip_name(message, at)? + 4;
+        }
+        let records = [6, 8, 10].iter().filter_map(|&at| read_u16(message, at)).map(u32::from);
+        let mut left: u32 = records.sum();
+        while left > 0 {
+            left -= 1;
+            let start = at;
+            let fixed = skip_name(message, at)?;
+            let end = fixed + 10 + usize::from(read_u16(message, fixed + 8)?);
+            let rest = message.get(fixed..end)?;
+            if Rtype(read_u16(rest, 0)?) == Rtype::TSIG {
+                let last = left == 0 && additional > 0 && end == message.len();
+                let plain = read_u16(rest, 2)? == Class::ANY.0 && read_u32(rest, 4)? == 0;
+                let mut owner = Vec::new();
+                expand_name(message, start, &mut owner)?;
+                let owner = Name::from_wire(&owner)?.to_owned();
+                let record = Self::parse(owner, &rest[10..])?;
+                return (last && plain).then_some(Some((start, record)));
+            }
+            at = end;
+        }
+        Some(None)
+    }
+
+    fn parse(owner: NameBuf, data: &[u8]) -> Option<Self> {
+        let (algorithm, rest) = Name::split(data)?;
+        let time_s = u64::from(read_u16(rest, 0)?) << 32 | u64::from(read_u32(rest, 2)?);
+        let mac_len = usize::from(read_u16(rest, 8)?);
+        let (mac, tail) = rest.get(10..)?.split_at_checked(mac_len)?;
+        let other = tail.get(6..)?;
+        (other.len() == usize::from(read_u16(tail, 4)?)).then(|| Self {
+            owner,
+            algorithm: algorithm.to_owned(),
+            time_s,
+            fudge: read_u16(rest, 6).unwrap_or(0),
+            mac: mac.to_vec(),
+            original_id: read_u16(tail, 0).unwrap_or(0),
+            error: read_u16(tail, 2).unwrap_or(0),
+            other: other.to_vec(),
+        })
+    }
+
+    fn is_of(&self, key: &Key) -> bool {
+        self.owner == key.name && self.algorithm.as_name() == key.algorithm.name()
+    }
+
+    fn is_timely(&self, now_s: u64) -> bool {
+        now_s.abs_diff(self.time_s) <= u64::from(self.fudge)
+    }
+
+    /// With BADTIME: what time it is on the server.
+    fn servers_time(&self) -> Option<u64> {
+        let other: [u8; 6] = self.other.as_slice().try_into().ok()?;
+        Some(other.iter().fold(0, |time, &octet| time << 8 | u64::from(octet)))
+    }
+
+    fn times(&self) -> [u8; 8] {
+        (self.time_s << 16 | u64::from(self.fudge)).to_be_bytes()
+    }
+
+    fn digest_times(&self, digest: &mut Digest) {
+        digest.update(&self.times());
+    }
+
+    /// RFC 8945 section 4.3.3.
+    fn digest_variables(&self, digest: &mut Digest) {
+        digest.update(&self.owner.as_name().as_wire().to_ascii_lowercase());
+        digest.update(&Class::ANY.0.to_be_bytes());
+        digest.update(&[0; 4]);
+        digest.update(&self.algorithm.as_name().as_wire().to_ascii_lowercase());
+        digest.update(&self.times());
+        digest.update(&self.error.to_be_bytes());
+        digest.update(&len_of(&self.other).to_be_bytes());
+        digest.update(&self.other);
+    }
+
+    fn append(&self, out: &mut Vec<u8>) {
+        let algorithm = self.algorithm.as_name().as_wire();
+        let octets = algorithm.len() + 16 + self.mac.len() + self.other.len();
+        out.extend_from_slice(self.owner.as_name().as_wire());
+        out.extend_from_slice(&Rtype::TSIG.0.to_be_bytes());
+        out.extend_from_slice(&Class::ANY.0.to_be_bytes());
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&u16::try_from(octets).expect("small parts").to_be_bytes());
+        out.extend_from_slice(algorithm);
+        out.extend_from_slice(&self.times());
+        out.extend_from_slice(&len_of(&self.mac).to_be_bytes());
+        out.extend_from_slice(&self.mac);
+        out.extend_from_slice(&self.original_id.to_be_bytes());
+        out.extend_from_slice(&self.error.to_be_bytes());
+        out.extend_from_slice(&len_of(&self.other).to_be_bytes());
+        out.extend_from_slice(&self.other);
+    }
+}
+
+fn len_of(octets: &[u8]) -> u16 {
+    u16::try_from(octets.len()).expect("it came with a 16-bit length, or is a MAC")
+}
+
+/// The reply to a request whose signature is wrong: unsigned, but with a TSIG record that says
+/// why, unless the request's made no sense (RFC 8945 section 5.3.2).
+fn error_reply(request: &[u8], record: Option<Signature>, error: Rcode) -> Vec<u8> {
+    let Some(record) = record else { return header_and_question(request, error) };
+    let mut reply = header_and_question(request, Rcode::NOTAUTH);
+    Signature { mac: Vec::new(), other: Vec::new(), error: error.0, ..record }.append(&mut reply);
+    count_additional(&mut reply, 1);
+    reply
+}
+
+fn header_and_question(request: &[u8], rcode: Rcode) -> Vec<u8> {
+    let mut reply = request[..4].to_vec();
+    reply[2] = request[2] & 0x79 | (flag::QR >> 8) as u8; // the opcode and RD are kept
+    reply[3] = (rcode.0 & 0x0f) as u8;
+    let end = skip_name(request, HEADER_LEN).map(|end| end + 4);
+    match end.and_then(|end| request.get(HEADER_LEN..end)) {
+        Some(question) if request[4..6] == [0, 1] => {
+            reply.extend_from_slice(&[0, 1, 0, 0, 0, 0, 0, 0]);
+            reply.extend_from_slice(question);
+        }
+        _ => reply.extend_from_slice(&[0; 8]),
+    }
+    reply
+}
+
+/// Where the name at `at` ends.
+fn skip_name(message: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        match *message.get(at)? {
+            0 => return Some(at + 1),
+            len @ 1..=63 => at += 1 + usize::from(len),
+            0xc0.. => return Some(at + 2),
+            _ => return None,
+        }
+    }
+}
+
+fn count_additional(message: &mut [u8], more: i16) {
+    let count = read_u16(message, 10).expect("a message has a header");
+    message[10..12].copy_from_slice(&count.wrapping_add_signed(more).to_be_bytes());
+}
+
+/// A MAC under way.
+#[derive(Clone)]
+enum Digest {
+    Sha1(Hmac<Sha1>),
+    Sha224(Hmac<Sha224>),
+    Sha256(Hmac<Sha256>),
+    Sha384(Hmac<Sha384>),
+    Sha512(Hmac<Sha512>),
+}
+
+/// The same for whichever algorithm.
+macro_rules! with {
+    ($digest:expr, $hmac:ident => $result:expr) => {
+        match $digest {
+            Digest::Sha1($hmac) => $result,
+            Digest::Sha224($hmac) => $result,
+            Digest::Sha256($hmac) => $result,
+            Digest::Sha384($hmac) => $result,
+            Digest::Sha512($hmac) => $result,
+        }
+    };
+}
+
+impl Digest {
+    fn new(algorithm: Algorithm, secret: &[u8]) -> Self {
+        fn keyed<H: KeyInit>(secret: &[u8]) -> H {
+            H::new_from_slice(secret).expect("HMAC takes a secret of any length")
+        }
+        match algorithm {
+            Algorithm::Sha1 => Self::Sha1(keyed(secret)),
+            Algorithm::Sha224 => Self::Sha224(keyed(secret)),
+            Algorithm::Sha256 => Self::Sha256(keyed(secret)),
+            Algorithm::Sha384 => Self::Sha384(keyed(secret)),
+            Algorithm::Sha512 => Self::Sha512(keyed(secret)),
+        }
+    }
+
+    /// Begun with the MAC of the message before.
+    fn after(key: &Key, mac: &[u8]) -> Self {
+        let mut digest = key.fresh.clone();
+        digest.update(&len_of(mac).to_be_bytes());
+        digest.update(mac);
+        digest
+    }
+
+    fn update(&mut self, octets: &[u8]) {
+        with!(self, hmac => hmac.update(octets));
+    }
+
+    fn finish(self) -> Vec<u8> {
+        with!(self, hmac => hmac.finalize().into_bytes().to_vec())
+    }
+
+    /// Is `mac` this one, or its beginning?
+    fn matches(self, mac: &[u8]) -> bool {
+        with!(self, hmac => hmac.verify_truncated_left(mac).is_ok())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,12 @@
 //! transfers, NOTIFY, incremental transfers, restarts; signed zones; and the namespaces.
 mod common;
 
-use std::{net::SocketAddr, path::Path, process::Command, time::Duration};
+use std::{
+    net::{Ipv6Addr, SocketAddr},
+    path::Path,
+    process::Command,
+    time::Duration,
+};
 
 use common::{
     dns::{self, Ask, Edns, TsigKey, wait_for_serial, wait_until},
@@ -177,6 +182,24 @@ fn a_peer_refuses_transfers_when_told_so() {
         let setup = Setup::of([ZoneSetup::primary(ZONE, &zone(1)).no_transfer()]);
         let peer = Peer::start(kind, &setup);
         assert!(transfer(peer.addr(), ZONE, None).is_err(), "{kind:?} gave the zone away");
+    }
+}
+
+#[test]
+fn every_peer_speaks_ipv6() {
+    for kind in Kind::AUTHORITATIVE {
+        if let Some(why) = kind.missing() {
+            skip::uninstalled(&why);
+            continue;
+        }
+        let at = || ports::free_on(Ipv6Addr::LOCALHOST.into());
+        let from = Setup::of([ZoneSetup::primary(ZONE, &zone(1))]).at(at());
+        let from = Peer::start(kind, &from);
+        let copy = Setup::of([ZoneSetup::secondary(ZONE, from.addr())]).at(at());
+        let copy = Peer::start(kind, &copy);
+        wait_for_serial(copy.addr(), ZONE, 1, PATIENCE);
+        let both = [&from, &copy].map(|peer| transfer(peer.addr(), ZONE, None).expect("AXFR"));
+        assert_eq!(both[0], both[1], "{kind:?}");
     }
 }
 

@@ -45,15 +45,26 @@ pub(super) struct Job {
 pub(super) enum Answer {
     /// Its serial, and no more.
     Told(Serial),
-    /// What has changed, and the version that makes.
-    Changed { zone: Arc<Zone>, diffs: Vec<Arc<Diff>> },
+    /// What has changed, a version a step; at least one.
+    Changed(Vec<Change>),
     /// The whole zone.
-    Whole(Arc<Zone>),
+    Whole {
+        /// The version.
+        zone: Arc<Zone>,
+        /// It has the serial of the version held, and other records.
+        differs: bool,
+    },
+}
+
+/// A difference, and the version that it makes.
+pub(super) struct Change {
+    pub(super) diff: Arc<Diff>,
+    pub(super) zone: Arc<Zone>,
 }
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum AskError {
+pub(super) enum AskError {
     /// Left alone for a while.
     #[error("not asked: it did not answer, next attempt in {} s", .0.as_secs())]
     Silent(Duration),
@@ -277,7 +288,8 @@ async fn receive(
             continue;
         }
         // The reading state goes to the builder and comes back.
-        let empty = Reading { incoming: Incoming::axfr(crate::name::Name::ROOT, 0, 0), verifier: None };
+        let empty =
+            Reading { incoming: Incoming::axfr(crate::name::Name::ROOT, 0, 0), verifier: None };
         let mut away = std::mem::replace(reading, empty);
         let mut built = spawn_blocking(move || {
             let progress = away.read(&mut stretch);
@@ -318,29 +330,39 @@ async fn install(job: &Job, end: Progress) -> Result<Answer, AskError> {
 }
 
 fn changed(have: &Zone, diffs: Vec<Diff>) -> Result<Answer, AskError> {
-    let mut zone = have.clone();
-    for diff in &diffs {
-        zone = zone.apply(diff)?;
+    let mut changes: Vec<Change> = Vec::with_capacity(diffs.len());
+    for diff in diffs {
+        let last = changes.last().map_or(have, |change| &change.zone);
+        let zone = Arc::new(last.apply(&diff)?);
+        changes.push(Change { diff: Arc::new(diff), zone });
     }
-    let diffs = diffs.into_iter().map(Arc::new).collect();
-    Ok(Answer::Changed { zone: Arc::new(zone), diffs })
+    Ok(Answer::Changed(changes))
+}
+
+fn whole(builder: Builder, have: Option<Arc<Zone>>) -> Result<Answer, AskError> {
+    Ok(compare(Arc::new(builder.build()?), have.as_deref()))
 }
 
 /// A whole zone that differs little from the version held becomes that version and a difference:
 /// it then shares its memory, costs the store little, and can be sent on as an IXFR.
-fn whole(builder: Builder, have: Option<Arc<Zone>>) -> Result<Answer, AskError> {
-    let zone = builder.build()?;
-    if let Some(have) = have
-        && zone.serial().is_after(have.serial())
-    {
-        let diff = Diff::between(&have, &zone);
-        if diff.records() as u64 <= have.records() / 4
-            && let Ok(changed) = have.apply(&diff)
-        {
-            return Ok(Answer::Changed { zone: Arc::new(changed), diffs: vec![Arc::new(diff)] });
-        }
+pub(super) fn compare(zone: Arc<Zone>, have: Option<&Zone>) -> Answer {
+    let Some(have) = have else { return Answer::Whole { zone, differs: false } };
+    if zone.serial() != have.serial() && !zone.serial().is_after(have.serial()) {
+        return Answer::Whole { zone, differs: false };
     }
-    Ok(Answer::Whole(Arc::new(zone)))
+    let diff = Diff::between(have, &zone);
+    // The SOA records of both are always part of it.
+    let records = diff.records() as u64 - 2;
+    if zone.serial() == have.serial() {
+        return Answer::Whole { zone, differs: records > 0 };
+    }
+    match have.apply(&diff) {
+        Ok(changed) if records <= have.records() / 4 => {
+            let change = Change { diff: Arc::new(diff), zone: Arc::new(changed) };
+            Answer::Changed(vec![change])
+        }
+        _ => Answer::Whole { zone, differs: false },
+    }
 }
 
 pub(super) async fn connect(primary: &Primary, wait: Duration) -> Result<TcpStream, AskError> {
@@ -364,7 +386,11 @@ pub(super) async fn connect(primary: &Primary, wait: Duration) -> Result<TcpStre
 }
 
 /// Sends a request with its length before it.
-async fn send(mut stream: TcpStream, request: &[u8], wait: Duration) -> Result<TcpStream, AskError> {
+async fn send(
+    mut stream: TcpStream,
+    request: &[u8],
+    wait: Duration,
+) -> Result<TcpStream, AskError> {
     let len = u16::try_from(request.len()).expect("requests are short");
     let framed = [&len.to_be_bytes()[..], request].concat();
     timeout(wait, stream.write_all(&framed)).await.map_err(|_| AskError::TimeOut(wait))??;

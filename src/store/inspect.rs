@@ -94,6 +94,9 @@ struct Db {
     root: u64,
 }
 
+/// What is done with key, value and flags of a record.
+type Visit<'v> = dyn FnMut(&[u8], Vec<u8>, u16) -> Result<(), Fault> + 'v;
+
 /// A walk through one tree, in the order of its keys.
 struct Walk<'v> {
     order: Order,
@@ -103,7 +106,7 @@ struct Walk<'v> {
     /// May records be trees?
     subdata: bool,
     /// Are the values wanted, or only known to be there?
-    visit: Option<&'v mut dyn FnMut(&[u8], Vec<u8>, u16) -> Result<(), Fault>>,
+    visit: Option<&'v mut Visit<'v>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

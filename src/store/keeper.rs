@@ -455,7 +455,7 @@ impl Keeper {
             self.abandon(stage, failed);
         }
         for (done, result) in outcome.acks {
-            done.send(result.and(Err(failed.clone()))).ok();
+            done.send(result.and_then(|()| Err(failed.clone()))).ok();
         }
     }
 

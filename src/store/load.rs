@@ -297,13 +297,12 @@ pub struct Stored<'t> {
 
 impl<'t> Stored<'t> {
     /// Checks all that is kept of a zone; else what is wrong, and the row if that can be read.
-    #[expect(clippy::type_complexity, reason = "used once, just above")]
     fn examine(
         tables: Tables<'t>,
         txn: &'t RoTxn<'t, WithoutTls>,
         key: &[u8],
         value: &[u8],
-    ) -> Result<(ZoneKey, Self), (Option<Row>, String)> {
+    ) -> Result<(ZoneKey, Self), (Option<Box<Row>>, String)> {
         let row = unseal(key, value).and_then(Row::decode);
         let row = row.ok_or_else(|| (None, "its row is damaged".to_owned()))?;
         let Some(apex) = ZoneKey::apex(key) else {
@@ -315,7 +314,7 @@ impl<'t> Stored<'t> {
         let mut stored = Self { apex, state, base_serial, row, history_from, tables, txn };
         match stored.check() {
             Ok(()) => Ok((ZoneKey::of(stored.apex.as_name()), stored)),
-            Err(what) => Err((Some(stored.row), what)),
+            Err(what) => Err((Some(Box::new(stored.row)), what)),
         }
     }
 

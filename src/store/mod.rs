@@ -199,6 +199,9 @@ pub enum History {
     Keep,
 }
 
+/// What a snapshot calls with key and blob of each entry, until it breaks.
+pub type Each<'e> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'e;
+
 /// The content of one version, which the keeper walks in slices: `Send`, as it is another thread.
 ///
 /// The entries must be the same on every call, whatever happens to the zone in between.
@@ -206,20 +209,12 @@ pub trait Snapshot: Send + 'static {
     /// Calls `each` with key and blob of the entries after the key `after` (from the first one if
     /// there is none), in order, until it breaks. A key has 254 octets at most, a blob less than
     /// 4 GiB.
-    fn entries_after(
-        &self,
-        after: Option<&[u8]>,
-        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    );
+    fn entries_after(&self, after: Option<&[u8]>, each: &mut Each<'_>);
 }
 
 impl<V: Clone + Send + Sync + 'static> Snapshot for Tree<V> {
-    fn entries_after(
-        &self,
-        after: Option<&[u8]>,
-        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) {
-        let mut at = match after {
+    fn entries_after(&self, after: Option<&[u8]>, each: &mut Each<'_>) {
+        let from = match after {
             Some(key) => Key::from_bytes(key).expect("the key of an entry of this tree"),
             None => {
                 let first = Key::empty();
@@ -231,11 +226,10 @@ impl<V: Clone + Send + Sync + 'static> Snapshot for Tree<V> {
                 first
             }
         };
-        while let Some(entry) = self.seek(&at).after() {
-            if each(entry.key.as_bytes(), entry.blob).is_break() {
+        for entry in self.after(&from) {
+            if each(entry.key.to_key().as_bytes(), entry.blob).is_break() {
                 return;
             }
-            at = entry.key;
         }
     }
 }

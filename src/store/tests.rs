@@ -19,11 +19,7 @@ impl Content {
 }
 
 impl Snapshot for Content {
-    fn entries_after(
-        &self,
-        after: Option<&[u8]>,
-        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) {
+    fn entries_after(&self, after: Option<&[u8]>, each: &mut Each<'_>) {
         use std::ops::Bound::{Excluded, Unbounded};
         let from = after.map_or(Unbounded, Excluded);
         for (key, blob) in self.0.range::<[u8], _>((from, Unbounded)) {

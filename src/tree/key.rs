@@ -135,7 +135,7 @@ impl<'t> EntryKey<'t> {
         shared.iter().rposition(|&byte| byte == 0).map_or(0, |end| end + 1)
     }
 
-    /// A key of its own: 264 octets, so better not on the answer path.
+    /// A key of its own: a copy of 264 octets, so better not on the answer path.
     pub fn to_key(&self) -> Key {
         let mut padded = [0; NAME_MAX + 8];
         self.copy_to(&mut padded);

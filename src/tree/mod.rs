@@ -3,7 +3,7 @@
 //! **How it fits.** A zone keeps its names in one (an owner's records are the bytes), the view
 //! its zones (the zone is the value, the bytes are empty). It knows keys, not DNS. A copy of the
 //! whole is one reference count; a change copies one path, so old versions stay as they were and
-//! share the rest. A B+tree: [`inner`] nodes of 32 children above [`page`]s of about 1 KB, in
+//! share the rest. A B+tree: inner nodes of 32 children above pages of about 1 KB, in
 //! which keys and bytes lie inline: few serial cache misses, and neighbours in the same page.
 //!
 //! **Invariants.**
@@ -37,7 +37,7 @@ mod tests;
 pub use key::EntryKey;
 pub use seek::{Place, Range};
 
-use crate::name::{Key, NAME_MAX};
+use crate::name::Key;
 use inner::{FAN_OUT, Inner, Node, NodeRef};
 use key::{Sought, common_octets};
 use page::{PAGE_FILL, Page, entry_size};
@@ -182,10 +182,6 @@ impl<V: Clone> Tree<V> {
 
     /// Puts an entry in, or another blob and value to its key. In place where this tree alone
     /// holds the nodes.
-    ///
-    /// # Panics
-    ///
-    /// If the blob has 4 GiB or more.
     pub fn insert(&mut self, key: &Key, blob: &[u8], value: V) {
         self.len += usize::from(self.get(key).is_none());
         let entry = Entry { key: EntryKey::whole(key.as_bytes()), blob, value: &value };
@@ -282,7 +278,7 @@ impl<V> Default for Draft<V> {
 
 impl<V: Clone> Draft<V> {
     fn push(&mut self, key: &[u8], blob: &[u8], value: V) {
-        let mut size = entry_size(key.len(), blob.len(), self.shared.min(key.len()));
+        debug_assert!(Key::from_bytes(key).is_some(), "not the octets of a key");
         if let Some(&(first, _)) = self.ends.first() {
             let last = self.ends.len() - 1;
             assert!(self.key(last) < key, "keys must ascend strictly");
@@ -290,16 +286,15 @@ impl<V: Clone> Draft<V> {
             if shared < self.shared {
                 self.share(shared);
             }
-            size = entry_size(key.len(), blob.len(), shared);
+            let size = entry_size(key.len(), blob.len(), shared);
             if shared + self.size + size > PAGE_FILL {
                 self.turn();
             }
         }
         if self.ends.is_empty() {
             self.shared = key.len();
-            size = entry_size(key.len(), blob.len(), key.len());
         }
-        self.size += size;
+        self.size += entry_size(key.len(), blob.len(), self.shared);
         self.bytes.extend_from_slice(key);
         let key_end = self.bytes.len();
         self.bytes.extend_from_slice(blob);
@@ -365,5 +360,3 @@ fn prefetch(base: *const u8, offset: usize) {
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (base, offset);
 }
-
-const _: () = assert!(Key::MAX < NAME_MAX);

@@ -1,67 +1,289 @@
-//! Replies to a transfer request.
-#![allow(unused_variables)]
-use crate::name::Name;
-use crate::wire::{Rcode, Serial};
-use crate::zone::{Builder, Diff, Soa};
+//! What the replies to a transfer request say.
 
-pub struct Incoming;
-impl Incoming {
-    /// `id`: of the request. `max_octets`: of records in wire form that may be held.
-    pub fn axfr(apex: Name<'_>, id: u16, max_octets: u64) -> Self {
-        unimplemented!()
-    }
-    pub fn ixfr(apex: Name<'_>, id: u16, have: Serial, max_octets: u64) -> Self {
-        unimplemented!()
-    }
-    /// The next message, TSIG verified and stripped.
-    pub fn message(&mut self, message: &[u8]) -> Result<Progress, XfrError> {
-        unimplemented!()
-    }
-    pub fn statistics(&self) -> Statistics {
-        unimplemented!()
-    }
-}
+use super::XfrError;
+use super::reader::{Found, Reader};
+use crate::name::{Name, NameBuf};
+use crate::wire::{Class, Opcode, Rtype, Section, Serial, same_data};
+use crate::zone::{Builder, Diff, Record, Records, Soa};
+
+/// What has come of the messages so far.
 pub enum Progress {
-    /// More messages are to come.
+    /// There is more to come.
     More,
-    /// IXFR: the primary has what we have.
+    /// IXFR: the primary has just what we have.
     UpToDate(Serial),
-    /// IXFR: the primary's serial is not after ours.
+    /// IXFR: the primary's serial, which is not after ours.
     Behind(Serial),
-    /// The whole zone, ready to build, and its SOA.
+    /// The whole zone, and its SOA.
     Whole(Box<Builder>, Soa),
-    /// The differences, oldest first, contiguous from our serial on.
+    /// The differences, oldest first: the first goes on from the serial we have, each from the
+    /// one before it.
     Diffs(Vec<Diff>),
 }
+
+/// What a transfer consisted of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Statistics {
+    /// Messages.
     pub messages: u64,
+    /// Their octets, without TSIG and the lengths in front of them.
     pub octets: u64,
+    /// Records in their answer sections.
     pub records: u64,
+    /// Records whose owner is not in the zone, which were dropped.
     pub outside: u64,
 }
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum XfrError {
-    #[error("it is not the reply to our request")]
-    NotOurs,
-    #[error("the reply is truncated")]
-    Truncated,
-    #[error("the primary answered {0}")]
-    Rcode(Rcode),
-    #[error("the primary is not authoritative for the zone")]
-    Lame,
-    #[error("malformed: {0}")]
-    Malformed(&'static str),
-    #[error("the differences begin at serial {from}, the zone has {ours}")]
-    OutOfSync { from: Serial, ours: Serial },
-    #[error("more than {0} octets")]
-    TooBig(u64),
-    #[error("differences of more than {0} octets")]
-    DiffsTooBig(u64),
+
+/// Reads the replies to one transfer request.
+pub struct Incoming {
+    apex: NameBuf,
+    id: u16,
+    /// IXFR: the serial that we have; `None` for AXFR.
+    have: Option<Serial>,
+    max_octets: u64,
+    /// Octets of wire form that are held.
+    held: u64,
+    statistics: Statistics,
+    state: State,
+    /// The zone's new SOA, which is the first record of all.
+    soa: Option<(Soa, Box<[u8]>)>,
+    /// Whole differences.
+    diffs: Vec<Diff>,
 }
-impl XfrError {
-    /// After an IXFR that ended so: ask the same primary for the whole zone at once?
-    pub fn asks_for_axfr(&self) -> bool {
-        unimplemented!()
+
+/// What the next record may be.
+enum State {
+    /// The SOA that announces the version.
+    Start,
+    /// IXFR: the second record, which tells differences from a whole zone.
+    Announced,
+    /// A record of the zone, or the SOA again, which ends it.
+    Whole(Box<Builder>),
+    /// A removed record, or the SOA that what is added begins with.
+    Removed(Diff),
+    /// An added record, or the SOA that the next difference begins with, or that ends it all.
+    Added(Diff),
+    /// None: this is what came of it, until it is handed out.
+    Done(Progress),
+}
+
+impl Incoming {
+    /// Awaits the replies to [`axfr_query`](super::axfr_query) with this ID. Of the zone's records
+    /// no more than `max_octets` octets of wire form are held.
+    pub fn axfr(apex: Name<'_>, id: u16, max_octets: u64) -> Self {
+        Self {
+            apex: apex.to_owned(),
+            id,
+            have: None,
+            max_octets,
+            held: 0,
+            statistics: Statistics::default(),
+            state: State::Start,
+            soa: None,
+            diffs: Vec::new(),
+        }
+    }
+
+    /// As [`axfr`](Self::axfr), to [`ixfr_query`](super::ixfr_query).
+    pub fn ixfr(apex: Name<'_>, id: u16, have: Serial, max_octets: u64) -> Self {
+        Self { have: Some(have), ..Self::axfr(apex, id, max_octets) }
+    }
+
+    /// What the transfer consisted of so far.
+    pub fn statistics(&self) -> Statistics {
+        self.statistics
+    }
+
+    /// Reads the next message; its signature is verified and taken off already.
+    ///
+    /// # Errors
+    /// After one, and after anything but [`Progress::More`], the transfer is over: any further
+    /// message is an error.
+    pub fn message(&mut self, message: &[u8]) -> Result<Progress, XfrError> {
+        let result = self.read(message);
+        if result.is_err() {
+            self.state = State::Done(Progress::More);
+            self.diffs = Vec::new();
+        }
+        result
+    }
+
+    fn read(&mut self, message: &[u8]) -> Result<Progress, XfrError> {
+        if matches!(self.state, State::Done(_)) {
+            return Err(XfrError::Malformed("a message after the end"));
+        }
+        let mut reader = Reader::new(message).ok_or(XfrError::Malformed("no header"))?;
+        let rtype = if self.have.is_some() { Rtype::IXFR } else { Rtype::AXFR };
+        let later = self.statistics.messages > 0;
+        reader.check_reply(self.id, Opcode::QUERY, self.apex.as_name(), rtype, later)?;
+        self.statistics.messages += 1;
+        self.statistics.octets += message.len() as u64;
+        let records = reader.count(Section::Answer);
+        if records == 0 {
+            return Err(XfrError::Malformed("a message without records"));
+        }
+        let mut scratch = Vec::new();
+        for _ in 0..records {
+            let found = reader.record(&mut scratch).ok_or(XfrError::Malformed("a record"))?;
+            self.statistics.records += 1;
+            self.record(&found)?;
+            if matches!(self.state, State::Done(Progress::UpToDate(_) | Progress::Behind(_))) {
+                // Some primaries add more to the one SOA (its RRSIG); it does not matter.
+                break;
+            }
+        }
+        match &mut self.state {
+            State::Done(progress) => Ok(std::mem::replace(progress, Progress::More)),
+            _ => Ok(Progress::More),
+        }
+    }
+
+    fn record(&mut self, found: &Found<'_>) -> Result<(), XfrError> {
+        let rtype = found.record.rtype;
+        if found.class != Class::IN {
+            return Err(XfrError::Malformed("a record of another class"));
+        }
+        if rtype.is_meta() || rtype == Rtype(0) {
+            return Err(XfrError::Malformed("a record of a type that no zone has"));
+        }
+        if rtype == Rtype::SOA {
+            if found.owner != self.apex.as_name() {
+                return Err(XfrError::Malformed("an SOA record that is not the zone's"));
+            }
+            return self.soa(found);
+        }
+        match &self.state {
+            State::Start => return Err(XfrError::Malformed("the first record is no SOA")),
+            State::Done(_) => return Err(XfrError::Malformed("records after the end")),
+            State::Announced => self.begin_whole()?,
+            State::Whole(_) | State::Removed(_) | State::Added(_) => {}
+        }
+        self.keep(found.owner, found.record)
+    }
+
+    /// The apex's SOA, in whichever of its roles.
+    fn soa(&mut self, found: &Found<'_>) -> Result<(), XfrError> {
+        let soa = Soa::parse(found.record.ttl, found.record.data)
+            .ok_or(XfrError::Malformed("an SOA record"))?;
+        let serial = soa.serial;
+        match std::mem::replace(&mut self.state, State::Announced) {
+            State::Start => self.announced(soa, found.record.data),
+            State::Announced => match self.have {
+                Some(have) if serial != self.announced_serial() => {
+                    if serial != have {
+                        return Err(XfrError::OutOfSync { from: serial, ours: have });
+                    }
+                    self.begin_diff(found)
+                }
+                _ => {
+                    self.begin_whole()?;
+                    self.soa(found)
+                }
+            },
+            State::Whole(builder) => self.end_whole(builder, found.record),
+            State::Removed(mut diff) => {
+                if !serial.is_after(diff.from) {
+                    return Err(XfrError::Malformed("a difference to an older serial"));
+                }
+                diff.to = serial;
+                self.state = State::Added(diff);
+                self.keep(found.owner, found.record)
+            }
+            State::Added(diff) => {
+                if serial != diff.to {
+                    return Err(XfrError::OutOfSync { from: serial, ours: diff.to });
+                }
+                self.diffs.push(diff);
+                if serial != self.announced_serial() {
+                    return self.begin_diff(found);
+                }
+                let diffs = std::mem::take(&mut self.diffs);
+                self.state = State::Done(Progress::Diffs(diffs));
+                Ok(())
+            }
+            State::Done(_) => Err(XfrError::Malformed("records after the end")),
+        }
+    }
+
+    /// The first record of all.
+    fn announced(&mut self, soa: Soa, data: &[u8]) -> Result<(), XfrError> {
+        let serial = soa.serial;
+        self.soa = Some((soa, data.into()));
+        match self.have {
+            None => self.begin_whole()?,
+            Some(have) if serial == have => self.state = State::Done(Progress::UpToDate(serial)),
+            Some(have) if !serial.is_after(have) => {
+                self.state = State::Done(Progress::Behind(serial));
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    fn announced_serial(&self) -> Serial {
+        self.soa.as_ref().expect("the state says that it was announced").0.serial
+    }
+
+    /// The announced SOA is the first record of the zone.
+    fn begin_whole(&mut self) -> Result<(), XfrError> {
+        let (soa, data) = self.soa.take().expect("the state says that it was announced");
+        let apex = self.apex.clone();
+        self.state = State::Whole(Box::new(Builder::new(apex.as_name())));
+        self.keep(apex.as_name(), Record { rtype: Rtype::SOA, ttl: soa.ttl, data: &data })?;
+        self.soa = Some((soa, data));
+        Ok(())
+    }
+
+    fn end_whole(&mut self, builder: Box<Builder>, last: Record<'_>) -> Result<(), XfrError> {
+        let (soa, data) = self.soa.take().expect("the state says that it was announced");
+        if !same_data(Rtype::SOA, &data, last.data) {
+            return Err(XfrError::Malformed("it ends with another SOA than it began with"));
+        }
+        self.state = State::Done(Progress::Whole(builder, soa));
+        Ok(())
+    }
+
+    /// A difference begins with the SOA that it removes.
+    fn begin_diff(&mut self, found: &Found<'_>) -> Result<(), XfrError> {
+        let soa = Soa::parse(0, found.record.data).expect("the caller has read it");
+        self.state = State::Removed(Diff {
+            from: soa.serial,
+            to: soa.serial,
+            removed: Records::default(),
+            added: Records::default(),
+        });
+        self.keep(found.owner, found.record)
+    }
+
+    /// Holds a record where the state says it belongs.
+    fn keep(&mut self, owner: Name<'_>, record: Record<'_>) -> Result<(), XfrError> {
+        let octets = (owner.len() + 10 + record.data.len()) as u64;
+        let whole = matches!(self.state, State::Whole(_));
+        if self.held + octets > self.max_octets {
+            let max = self.max_octets;
+            return Err(if whole { XfrError::TooBig(max) } else { XfrError::DiffsTooBig(max) });
+        }
+        let list = match &mut self.state {
+            State::Whole(builder) => {
+                if builder.add(owner, record) {
+                    self.held += octets;
+                } else {
+                    self.statistics.outside += 1;
+                }
+                return Ok(());
+            }
+            State::Removed(diff) => &mut diff.removed,
+            State::Added(diff) => &mut diff.added,
+            State::Start | State::Announced | State::Done(_) => {
+                unreachable!("records are kept in no other state")
+            }
+        };
+        if owner.is_at_or_below(self.apex.as_name()) {
+            list.push(owner, record);
+            self.held += octets;
+        } else {
+            self.statistics.outside += 1;
+        }
+        Ok(())
     }
 }

@@ -1,56 +1,216 @@
-//! Requests around transfers: built and parsed.
-#![allow(unused_variables)]
-use super::XfrError;
-use crate::name::{Name, NameBuf};
-use crate::wire::{Rcode, Rtype, Serial};
-use crate::zone::Soa;
+//! Requests around transfers and the short replies to them: written and read.
 
-/// `edns`: the UDP payload size to announce; `None`: no OPT record.
-pub fn soa_query(id: u16, apex: Name<'_>, edns: Option<u16>) -> Vec<u8> {
-    unimplemented!()
+use super::XfrError;
+use super::reader::Reader;
+use crate::name::{Name, NameBuf};
+use crate::wire::{Class, Full, Opcode, Rcode, Rtype, Section, Serial, Writer, flag};
+use crate::zone::{Record, Soa};
+
+/// Asks for the zone's SOA. `udp_size`: announce EDNS with this payload size, octets.
+pub fn soa_query(id: u16, apex: Name<'_>, udp_size: Option<u16>) -> Vec<u8> {
+    request(id, Opcode::QUERY, apex, Rtype::SOA, |writer| match udp_size {
+        Some(octets) => write_opt(writer, octets),
+        None => Ok(()),
+    })
 }
+
+/// Asks for the whole zone (RFC 5936 section 2.1).
 pub fn axfr_query(id: u16, apex: Name<'_>) -> Vec<u8> {
-    unimplemented!()
+    request(id, Opcode::QUERY, apex, Rtype::AXFR, |_| Ok(()))
 }
+
+/// Asks for what changed since serial `have` (RFC 1995 section 3). Of the SOA record that says
+/// so only the serial means anything.
 pub fn ixfr_query(id: u16, apex: Name<'_>, have: Serial) -> Vec<u8> {
-    unimplemented!()
+    request(id, Opcode::QUERY, apex, Rtype::IXFR, |writer| {
+        let mut data = vec![0; 22];
+        data[2..6].copy_from_slice(&have.0.to_be_bytes());
+        write(writer, Section::Authority, apex, Record { rtype: Rtype::SOA, ttl: 0, data: &data })
+    })
 }
-/// `soa`: TTL and data of the new SOA (a hint).
+
+/// Tells that the zone has changed (RFC 1996 section 3). `soa`: the new SOA's TTL and data, as
+/// a hint.
 pub fn notify(id: u16, apex: Name<'_>, soa: Option<(u32, &[u8])>) -> Vec<u8> {
-    unimplemented!()
+    request(id, Opcode::NOTIFY, apex, Rtype::SOA, |writer| match soa {
+        Some((ttl, data)) => {
+            write(writer, Section::Answer, apex, Record { rtype: Rtype::SOA, ttl, data })
+        }
+        None => Ok(()),
+    })
 }
+
+fn request(
+    id: u16,
+    opcode: Opcode,
+    apex: Name<'_>,
+    rtype: Rtype,
+    rest: impl FnOnce(&mut Writer<'_>) -> Result<(), Full>,
+) -> Vec<u8> {
+    let mut message = vec![0; 2048];
+    let limit = message.len();
+    let mut writer = Writer::new(&mut message, limit);
+    writer.question(apex, rtype, Class::IN).and_then(|()| rest(&mut writer)).expect("short parts");
+    let aa = if opcode == Opcode::NOTIFY { flag::AA } else { 0 };
+    let len = writer.finish(id, aa | u16::from(opcode.0) << flag::OPCODE_SHIFT);
+    message.truncate(len);
+    message
+}
+
+pub(super) fn write(
+    writer: &mut Writer<'_>,
+    section: Section,
+    owner: Name<'_>,
+    record: Record<'_>,
+) -> Result<(), Full> {
+    writer.record(section, owner, record.rtype, Class::IN, record.ttl)?;
+    writer.data(record.rtype, record.data)
+}
+
+/// An OPT record without options (RFC 6891 section 6.1.2).
+pub(super) fn write_opt(writer: &mut Writer<'_>, udp_size: u16) -> Result<(), Full> {
+    writer.record(Section::Additional, Name::ROOT, Rtype::OPT, Class(udp_size), 0)?;
+    writer.plain_data(&[])
+}
+
+/// Octets of [`write_opt`]'s record.
+pub(super) const OPT_LEN: usize = 11;
+
 /// The SOA in the reply to [`soa_query`].
 pub fn parse_soa_reply(reply: &[u8], id: u16, apex: Name<'_>) -> Result<Soa, XfrError> {
-    unimplemented!()
-}
-pub fn parse_notify_reply(reply: &[u8], id: u16, apex: Name<'_>) -> Result<(), XfrError> {
-    unimplemented!()
+    let mut reader = Reader::new(reply).ok_or(XfrError::NotOurs)?;
+    reader.check_reply(id, Opcode::QUERY, apex, Rtype::SOA, false)?;
+    if reader.flags() & flag::AA == 0 {
+        return Err(XfrError::Lame);
+    }
+    find_soa(&mut reader, Section::Answer, apex)
+        .ok_or(XfrError::Malformed("a record in the answer"))?
+        .ok_or(XfrError::Malformed("no SOA record in the answer"))
 }
 
+/// The apex's SOA in the section that `reader` stands before; `None` if a record is malformed.
+#[expect(clippy::option_option, reason = "malformed, none, or one")]
+fn find_soa(reader: &mut Reader<'_>, section: Section, apex: Name<'_>) -> Option<Option<Soa>> {
+    let mut scratch = Vec::new();
+    for _ in 0..reader.count(section) {
+        let found = reader.record(&mut scratch)?;
+        let record = found.record;
+        if found.owner == apex && found.class == Class::IN && record.rtype == Rtype::SOA {
+            return Some(Some(Soa::parse(record.ttl, record.data)?));
+        }
+    }
+    Some(None)
+}
+
+/// Was our NOTIFY heard?
+pub fn parse_notify_reply(reply: &[u8], id: u16, apex: Name<'_>) -> Result<(), XfrError> {
+    let mut reader = Reader::new(reply).ok_or(XfrError::NotOurs)?;
+    reader.check_reply(id, Opcode::NOTIFY, apex, Rtype::SOA, true)
+}
+
+/// A primary's word that a zone has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotifyRequest {
+    /// The zone.
     pub apex: NameBuf,
+    /// Its new serial, if told: a hint, to be believed only once the SOA was asked for.
     pub serial: Option<Serial>,
 }
-/// Err: the rcode to answer.
+
+/// Reads a NOTIFY request. The error is what to answer.
 pub fn parse_notify(request: &[u8]) -> Result<NotifyRequest, Rcode> {
-    unimplemented!()
+    let mut reader = Reader::new(request).ok_or(Rcode::FORMERR)?;
+    if reader.opcode() != Opcode::NOTIFY {
+        return Err(Rcode::NOTIMP);
+    }
+    let (apex, rtype) = question(&mut reader)?;
+    if rtype != Rtype::SOA {
+        return Err(Rcode::FORMERR);
+    }
+    let soa = find_soa(&mut reader, Section::Answer, apex.as_name()).ok_or(Rcode::FORMERR)?;
+    Ok(NotifyRequest { apex, serial: soa.map(|soa| soa.serial) })
 }
-/// Question copied, AA on NOERROR.
+
+/// The one question of a request in our class.
+fn question(reader: &mut Reader<'_>) -> Result<(NameBuf, Rtype), Rcode> {
+    if reader.is_reply() || reader.count(Section::Question) != 1 {
+        return Err(Rcode::FORMERR);
+    }
+    let mut scratch = Vec::new();
+    let (name, rtype, class) = reader.question(&mut scratch).ok_or(Rcode::FORMERR)?;
+    if class != Class::IN {
+        return Err(Rcode::REFUSED);
+    }
+    Ok((name.to_owned(), rtype))
+}
+
+/// The reply to a NOTIFY request or to any other request in need of a reply without data: its
+/// question, if that can be read, and `rcode`. Empty if the request has no header.
 pub fn notify_reply(request: &[u8], rcode: Rcode) -> Vec<u8> {
-    unimplemented!()
+    let Some(mut reader) = Reader::new(request) else { return Vec::new() };
+    let mut message = vec![0; 512];
+    let mut writer = Writer::new(&mut message, 512);
+    let mut scratch = Vec::new();
+    if reader.count(Section::Question) == 1
+        && let Some((name, rtype, class)) = reader.question(&mut scratch)
+    {
+        writer.question(name, rtype, class).expect("a question fits into 512 octets");
+    }
+    let kept = reader.flags() & (0x0f << flag::OPCODE_SHIFT | flag::RD);
+    let aa = if rcode == Rcode::NOERROR { flag::AA } else { 0 };
+    let len = writer.finish(reader.id(), flag::QR | kept | aa | rcode.0 & 0x0f);
+    message.truncate(len);
+    message
 }
 
 /// A client's AXFR or IXFR request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TransferRequest {
+    /// Its ID.
     pub id: u16,
-    pub flags: u16,
+    /// RD: the replies repeat it.
+    pub recursion_desired: bool,
+    /// It has an OPT record: the first reply then has one, too.
+    pub edns: bool,
+    /// The zone asked for.
     pub apex: NameBuf,
-    pub rtype: Rtype,
+    /// IXFR: the serial that the client has; `None` for AXFR.
     pub have: Option<Serial>,
 }
-/// Err: the rcode to answer.
+
+/// Reads an AXFR or IXFR request. The error is what to answer.
 pub fn parse_transfer(request: &[u8]) -> Result<TransferRequest, Rcode> {
-    unimplemented!()
+    let mut reader = Reader::new(request).ok_or(Rcode::FORMERR)?;
+    if reader.opcode() != Opcode::QUERY {
+        return Err(Rcode::NOTIMP);
+    }
+    let (apex, rtype) = question(&mut reader)?;
+    if reader.count(Section::Answer) > 0 {
+        return Err(Rcode::FORMERR);
+    }
+    let mut soa = None;
+    let mut edns = false;
+    let mut scratch = Vec::new();
+    let authority = reader.count(Section::Authority);
+    for at in 0..u32::from(authority) + u32::from(reader.count(Section::Additional)) {
+        let found = reader.record(&mut scratch).ok_or(Rcode::FORMERR)?;
+        let record = found.record;
+        if at < u32::from(authority) && record.rtype == Rtype::SOA && found.owner == apex.as_name()
+        {
+            soa = Soa::parse(record.ttl, record.data);
+        }
+        edns |= record.rtype == Rtype::OPT;
+    }
+    let have = match (rtype, soa) {
+        (Rtype::AXFR, _) => None,
+        (Rtype::IXFR, Some(soa)) => Some(soa.serial),
+        _ => return Err(Rcode::FORMERR),
+    };
+    Ok(TransferRequest {
+        id: reader.id(),
+        recursion_desired: reader.flags() & flag::RD != 0,
+        edns,
+        apex,
+        have,
+    })
 }

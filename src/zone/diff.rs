@@ -24,11 +24,17 @@ impl Records {
 
     /// The records in the order they were added.
     pub fn iter(&self) -> impl Iterator<Item = (Name<'_>, Record<'_>)> {
-        let mut rest = &self.0[..];
+        self.iter_from(0).map(|(owner, record, _)| (owner, record))
+    }
+
+    /// The records from the place `at` on, each with the place behind it: for going on later.
+    /// The first is at 0, the end at [`octets`](Self::octets).
+    pub fn iter_from(&self, at: usize) -> impl Iterator<Item = (Name<'_>, Record<'_>, usize)> {
+        let mut rest = self.0.get(at..).unwrap_or(&[]);
         std::iter::from_fn(move || {
             let (owner, record, after) = split(rest)?;
             rest = after;
-            Some((owner, record))
+            Some((owner, record, self.0.len() - after.len()))
         })
     }
 

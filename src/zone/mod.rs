@@ -179,6 +179,18 @@ impl Zone {
         ControlFlow::Continue(())
     }
 
+    /// The owners from `key` on, of the ordinary names or of NSEC3's: for a walk in parts.
+    pub fn entries_from<'z>(
+        &'z self,
+        hashes: bool,
+        key: &Key,
+    ) -> impl Iterator<Item = (Key, Node<'z>)> + use<'z> {
+        let tree = if hashes { &self.hashes } else { &self.names };
+        let first = tree.get(key).map(|(blob, ())| (key.clone(), Node::of(blob)));
+        let rest = tree.after(key).map(|entry| (entry.key.to_key(), Node::of(entry.blob)));
+        first.into_iter().chain(rest)
+    }
+
     /// Takes the SOA and what else is kept beside the trees from the apex's records.
     fn settle(&mut self) -> Result<(), BuildError> {
         let (blob, ()) = self.names.get(&Key::empty()).ok_or(BuildError::NoSoa)?;

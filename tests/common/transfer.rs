@@ -134,6 +134,9 @@ fn told(mut records: Vec<String>, since: Option<u32>) -> io::Result<Transfer> {
         }
     }
     parts.iter_mut().for_each(|(_, part)| part.sort_unstable());
+    if !parts.len().is_multiple_of(2) {
+        return Err(io::Error::other("a removal without its additions"));
+    }
     let steps = parts.chunks_exact(2).map(|step| {
         let [(from, removed), (to, added)] = step else { unreachable!("chunks of two") };
         Diff { from: *from, to: *to, removed: removed.clone(), added: added.clone() }

@@ -102,7 +102,8 @@ impl Drop for Guarded {
         // The group may outlive its first process; its id is not given away until all are gone.
         self.signal("KILL");
         self.server.wait().expect("our own child");
-        wait_until(Duration::from_secs(2), || !self.signal("0"));
+        // Its children are init's to bury: dead is enough, their sockets are closed.
+        wait_until(Duration::from_secs(5), || self.threads().iter().all(|state| state == "Z"));
         self.guard.kill().expect("our own child");
         self.guard.wait().expect("our own child");
     }

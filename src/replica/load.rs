@@ -1,0 +1,106 @@
+//! The zones of the configuration, with what the store kept of them.
+
+use super::ask::random;
+use super::zone::Entry;
+use crate::clock::Clock;
+use crate::config::ZoneConfig;
+use crate::name::NameBuf;
+use crate::store::{Opened, Store, StoreError, Stored};
+use crate::tsig::Keys;
+use crate::view::View;
+use crate::zone::{Diff, Zone};
+use std::collections::HashMap;
+use std::sync::Arc;
+use tracing::{error, info, warn};
+
+/// The zones as they were loaded.
+pub struct Loaded {
+    pub(super) entries: Vec<Entry>,
+    pub(super) keys: Arc<Keys>,
+    /// How many have data.
+    pub with_data: usize,
+    /// How many of those were damaged, and will be transferred again.
+    pub damaged: usize,
+}
+
+impl Loaded {
+    /// Puts all zones into a view.
+    pub fn fill(&self, view: &mut View) {
+        for entry in &self.entries {
+            view.put(entry.served());
+        }
+    }
+}
+
+/// After a start every zone is asked for soon, so many a second: NOTIFYs may have been missed.
+const CHECKS_A_SECOND: u64 = 500;
+
+/// Loads what is kept of the configured zones; what is kept of others is marked as no longer
+/// wanted.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn load(
+    opened: Opened,
+    zones: &[ZoneConfig],
+    keys: Arc<Keys>,
+    clock: Clock,
+) -> Result<(Store, Loaded), StoreError> {
+    let now_ms = clock.now_ms();
+    let spread_ms = zones.len() as u64 * 1000 / CHECKS_A_SECOND;
+    let soon = || now_ms + (spread_ms * u64::from(random()) >> 32);
+    let new = |zone: &ZoneConfig| Entry::new(zone, &keys, now_ms, 0);
+    let entries: Vec<Entry> = zones.iter().map(new).collect();
+    let index: HashMap<NameBuf, usize> =
+        zones.iter().enumerate().map(|(at, zone)| (zone.name.clone(), at)).collect();
+    let mut loaded = Loaded { entries, keys, with_data: 0, damaged: 0 };
+    let mut unwanted = Vec::new();
+    let store = opened.load(|stored| match stored {
+        Err(damage) => {
+            error!(%damage, "stored data is damaged; the zone will be transferred again");
+            loaded.damaged += 1;
+        }
+        Ok(stored) => match index.get(&stored.apex) {
+            None if stored.state.retired_at_ms.is_none() => unwanted.push(stored.apex),
+            None => {}
+            Some(_) if !stored.state.has_data => {}
+            Some(&at) => match restore(&stored) {
+                Ok((zone, history)) => {
+                    loaded.entries[at].restore(zone, history, &stored.state, soon());
+                    loaded.with_data += 1;
+                }
+                Err(what) => {
+                    error!(zone = %stored.apex, what, "stored data makes no zone; it will be transferred again");
+                    loaded.damaged += 1;
+                }
+            },
+        },
+    })?;
+    for apex in unwanted {
+        info!(zone = %apex, "no longer configured; its data is kept for a while");
+        // If that is lost, the next start finds it again.
+        drop(store.retire(apex.as_name(), now_ms));
+    }
+    if loaded.damaged > 0 {
+        warn!(zones = loaded.damaged, "zones with damaged data were found");
+    }
+    Ok((store, loaded))
+}
+
+type Restored = (Arc<Zone>, Vec<Arc<Diff>>);
+
+fn restore(stored: &Stored<'_>) -> Result<Restored, String> {
+    let mut zone = Zone::restore(stored.apex.as_name(), stored.entries())
+        .map_err(|error| error.to_string())?;
+    let mut history = Vec::new();
+    for kept in stored.history() {
+        // History that does not decode is of no use, and no loss to what is served.
+        history.extend(Diff::decode(&kept.bytes).map(Arc::new));
+    }
+    for kept in stored.diffs() {
+        let diff = Diff::decode(&kept.bytes).ok_or("a difference is damaged")?;
+        zone = zone.apply(&diff).map_err(|error| error.to_string())?;
+        history.push(Arc::new(diff));
+    }
+    Ok((Arc::new(zone), history))
+}

@@ -1,0 +1,180 @@
+//! The scheduler: keeps every zone as its primaries have it.
+//!
+//! One thread with a timer a zone drives `refresh` and carries out what it asks for: questions to
+//! primaries ([`ask`]), versions built on the builders' threads, kept by the store, and only then
+//! published; NOTIFYs to our own secondaries. It never parses megabytes, waits for a disk or
+//! serves a client.
+//!
+//! **Invariants.**
+//! - *durable before served*: a version is published when its store ticket is done.
+//! - *a broken transfer touches nothing*: what is served changes by publication alone.
+//! - *together*: versions that are ready at the same time are published as one view.
+//! - *told once*: each event is logged here, by who decides what happens next.
+//!
+//! **Sections.** RFC 1034 section 4.3.5, RFC 1995, RFC 1996, RFC 5936.
+
+mod ask;
+mod inbox;
+mod limits;
+mod load;
+mod notify;
+mod scheduler;
+mod status;
+mod zone;
+
+pub use limits::Options as Limits;
+pub use load::{Loaded, load};
+pub use status::{LastTransfer, PrimaryStatus, State, ZoneStatus};
+
+use crate::clock::Clock;
+use crate::config::ZoneConfig;
+use crate::name::NameBuf;
+use crate::stats::Stats;
+use crate::store::{Each, Snapshot, Store};
+use crate::tsig::Keys;
+use crate::view::Views;
+use crate::wire::Serial;
+use crate::zone::Zone;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use tokio::sync::{mpsc, oneshot};
+
+/// A NOTIFY that came from one who may send it, its signature verified.
+#[derive(Clone, Debug)]
+pub struct Notified {
+    /// The zone.
+    pub apex: NameBuf,
+    /// Who sent it.
+    pub peer: SocketAddr,
+    /// The serial that it told, if it did.
+    pub serial: Option<Serial>,
+}
+
+/// What the scheduler is to do.
+enum Command {
+    Notified(Notified),
+    Check(NameBuf, Reply),
+    Retransfer(NameBuf, Reply),
+    Status(Option<NameBuf>, oneshot::Sender<Vec<ZoneStatus>>),
+    Configure(Arc<[ZoneConfig]>, Arc<Keys>),
+    Stop,
+}
+
+type Reply = oneshot::Sender<Result<(), CommandError>>;
+
+/// Why a command to the scheduler is not carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// No such zone.
+    #[error("no such zone is configured")]
+    NoZone,
+    /// The server is being stopped.
+    #[error("the server is being stopped")]
+    Stopping,
+}
+
+/// NOTIFYs that may wait for the scheduler; more are dropped, and sent again by their senders.
+const NOTIFIES_MAX: usize = 4096;
+
+/// Access to the scheduler from other threads.
+#[derive(Clone)]
+pub struct Handle {
+    commands: mpsc::UnboundedSender<Command>,
+    notifies: mpsc::Sender<Command>,
+}
+
+impl Handle {
+    /// Has a zone looked after because of a NOTIFY. `false`: too many are waiting already.
+    pub fn notified(&self, notified: Notified) -> bool {
+        self.notifies.try_send(Command::Notified(notified)).is_ok()
+    }
+
+    /// Asks the zone's primaries for a newer version now; a zone file is read anew.
+    ///
+    /// # Errors
+    /// There is no such zone.
+    pub async fn check(&self, apex: NameBuf) -> Result<(), CommandError> {
+        self.command(|reply| Command::Check(apex, reply)).await
+    }
+
+    /// Transfers the whole zone anew.
+    ///
+    /// # Errors
+    /// There is no such zone.
+    pub async fn retransfer(&self, apex: NameBuf) -> Result<(), CommandError> {
+        self.command(|reply| Command::Retransfer(apex, reply)).await
+    }
+
+    async fn command(&self, command: impl FnOnce(Reply) -> Command) -> Result<(), CommandError> {
+        let (reply, result) = oneshot::channel();
+        self.commands.send(command(reply)).map_err(|_| CommandError::Stopping)?;
+        result.await.map_err(|_| CommandError::Stopping)?
+    }
+
+    /// How the zones are: all, or one. Empty if there is no such zone.
+    pub async fn status(&self, apex: Option<NameBuf>) -> Vec<ZoneStatus> {
+        let (reply, status) = oneshot::channel();
+        if self.commands.send(Command::Status(apex, reply)).is_err() {
+            return Vec::new();
+        }
+        status.await.unwrap_or_default()
+    }
+
+    /// Other zones and keys from now on.
+    pub fn configure(&self, zones: Arc<[ZoneConfig]>, keys: Arc<Keys>) {
+        // If the scheduler is gone, the server is being stopped: there is nothing to configure.
+        let _ = self.commands.send(Command::Configure(zones, keys));
+    }
+
+    /// Ends the scheduler once what is being stored is.
+    pub fn stop(&self) {
+        let _ = self.commands.send(Command::Stop);
+    }
+}
+
+/// What the scheduler works with.
+pub struct Parts {
+    /// Where versions are published.
+    pub views: Arc<Views>,
+    /// Where they are kept.
+    pub store: Store,
+    /// What timers go by.
+    pub clock: Clock,
+    /// What is counted.
+    pub stats: Arc<Stats>,
+    /// How much is asked at once.
+    pub limits: Limits,
+    /// How many threads build versions.
+    pub builders: usize,
+}
+
+/// Starts the scheduler's thread over the zones loaded.
+///
+/// # Errors
+/// No thread or no runtime can be had.
+pub fn start(parts: Parts, loaded: Loaded) -> io::Result<(Handle, JoinHandle<()>)> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(parts.builders.max(1))
+        .thread_name("builder")
+        .build()?;
+    let (commands, of_commands) = mpsc::unbounded_channel();
+    let (notifies, of_notifies) = mpsc::channel(NOTIFIES_MAX);
+    let thread = thread::Builder::new().name("scheduler".into()).spawn(move || {
+        let scheduler = scheduler::Scheduler::new(parts, loaded);
+        runtime.block_on(scheduler.run(of_commands, of_notifies));
+    })?;
+    Ok((Handle { commands, notifies }, thread))
+}
+
+/// A version, for the store to walk.
+struct Kept(Arc<Zone>);
+
+impl Snapshot for Kept {
+    fn entries_after(&self, after: Option<&[u8]>, each: &mut Each<'_>) {
+        // Whether it was stopped or has ended is known to who stopped it.
+        let _ = self.0.kept(after, each);
+    }
+}

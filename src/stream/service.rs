@@ -1,0 +1,278 @@
+//! What becomes of a message, wherever it came from: over a connection, or handed on by a worker.
+//!
+//! `respond` is asked first. What it defers is judged here in the order of RFC 8945 section 5.2:
+//! the signature, then who may, then the work: a question is answered as any other and the reply
+//! signed; a NOTIFY goes to the replica; a transfer is begun.
+
+use super::transfer::Transfer;
+use crate::answer::{self, Deferred, Outcome, Silence, Transport, Via};
+use crate::clock::{self, Clock};
+use crate::name::Name;
+use crate::replica::Notified;
+use crate::stats;
+use crate::tsig::{self, Signer};
+use crate::view::{Served, View, Views};
+use crate::wire::{Rcode, Serial};
+use crate::worker::{self, panics};
+use crate::xfr::{self, Outgoing, TransferRequest};
+use crossbeam::utils::CachePadded;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+use tracing::warn;
+
+/// What all stream threads answer with.
+pub(super) struct Service {
+    pub(super) views: Arc<Views>,
+    pub(super) clock: Clock,
+    pub(super) stats: Arc<stats::Stats>,
+    pub(super) counters: Arc<CachePadded<stats::Worker>>,
+    pub(super) notified: Box<dyn Fn(Notified) + Send + Sync>,
+}
+
+/// How a message came.
+#[derive(Clone, Copy)]
+pub(super) struct From {
+    pub(super) transport: Transport,
+    pub(super) peer: SocketAddr,
+}
+
+/// What becomes of a message.
+pub(super) enum Reaction {
+    /// Nothing is sent.
+    Silent(Silence),
+    /// A reply of so many octets, signed and counted.
+    Reply(usize),
+    /// A zone or its changes are to be sent. Only over a connection.
+    Transfer(Box<Transfer>),
+}
+
+/// A message whose signature, if it has one, was verified and taken off.
+struct Verified<'m> {
+    message: &'m [u8],
+    from: From,
+    now_ms: u64,
+    signer: Option<Box<Signer>>,
+}
+
+impl Verified<'_> {
+    fn key(&self) -> Option<Name<'_>> {
+        self.signer.as_ref().map(|signer| signer.key().name())
+    }
+
+    fn reserved(&self) -> usize {
+        self.signer.as_ref().map_or(0, |signer| signer.signature_len())
+    }
+
+    fn via(&self) -> Via<'_> {
+        Via {
+            transport: self.from.transport,
+            peer: self.from.peer.ip(),
+            now_ms: self.now_ms,
+            key: self.key(),
+            reserved: self.reserved(),
+            unix_s: clock::unix_s(),
+            keepalive: None,
+        }
+    }
+
+    /// For the log.
+    fn key_text(&self) -> String {
+        self.key().map_or_else(|| "none".into(), |key| key.to_string())
+    }
+}
+
+impl Service {
+    /// Deals with a message. It may be changed: its signature is taken off.
+    pub(super) fn react(
+        &self,
+        message: &mut [u8],
+        from: From,
+        view: &View,
+        reply: &mut [u8],
+    ) -> Reaction {
+        let judged = panics::survive(|| self.judge(message, from, view, reply));
+        judged.unwrap_or_else(|| {
+            self.counters.served.panics.add_shared(1);
+            panics::tell(message);
+            match worker::failure(message, reply) {
+                Some(len) => Reaction::Reply(self.count(&reply[..len], Rcode::SERVFAIL)),
+                None => self.silent(Silence::Response),
+            }
+        })
+    }
+
+    fn judge(&self, message: &mut [u8], from: From, view: &View, reply: &mut [u8]) -> Reaction {
+        let now_ms = self.clock.now_ms();
+        let unsigned = Verified { message: &*message, from, now_ms, signer: None };
+        match answer::respond(unsigned.message, &unsigned.via(), view, reply) {
+            Outcome::Silent(why) => self.silent(why),
+            Outcome::Reply { len, rcode, .. } => Reaction::Reply(self.count(&reply[..len], rcode)),
+            Outcome::Defer(Deferred::Signed) => self.verify(message, from, view, reply),
+            Outcome::Defer(Deferred::Notify) => self.notify(unsigned, view, reply),
+            Outcome::Defer(Deferred::Transfer) => self.transfer(unsigned, view, reply),
+        }
+    }
+
+    /// A message that says that it is signed.
+    fn verify(&self, message: &mut [u8], from: From, view: &View, reply: &mut [u8]) -> Reaction {
+        match tsig::verify_request(message, &view.keys, now_s()) {
+            tsig::Request::Refused { reply: refusal, error } => {
+                warn_seldom(from.peer, "the signature is not accepted", error);
+                let Some(space) = reply.get_mut(..refusal.len()) else {
+                    return self.silent(Silence::NoRoom);
+                };
+                space.copy_from_slice(&refusal);
+                let rcode = if error == Rcode::FORMERR { error } else { Rcode::NOTAUTH };
+                Reaction::Reply(self.count(space, rcode))
+            }
+            // Both readers of messages look for the same record.
+            tsig::Request::Unsigned(message) => {
+                let request = Verified { message, from, now_ms: 0, signer: None };
+                self.refuse(request, Rcode::FORMERR, view, reply)
+            }
+            tsig::Request::Signed { message, signer } => {
+                let now_ms = self.clock.now_ms();
+                self.signed(Verified { message, from, now_ms, signer: Some(signer) }, view, reply)
+            }
+        }
+    }
+
+    fn signed(&self, request: Verified<'_>, view: &View, reply: &mut [u8]) -> Reaction {
+        match answer::respond(request.message, &request.via(), view, reply) {
+            Outcome::Silent(why) => self.silent(why),
+            Outcome::Reply { len, rcode, .. } => self.sign(request, reply, len, rcode),
+            Outcome::Defer(Deferred::Notify) => self.notify(request, view, reply),
+            Outcome::Defer(Deferred::Transfer) => self.transfer(request, view, reply),
+            Outcome::Defer(Deferred::Signed) => self.refuse(request, Rcode::FORMERR, view, reply),
+        }
+    }
+
+    /// A NOTIFY of a zone that is configured, from an address that may send one (RFC 1996).
+    fn notify(&self, request: Verified<'_>, view: &View, reply: &mut [u8]) -> Reaction {
+        let rcode = match xfr::parse_notify(request.message) {
+            Err(rcode) => rcode,
+            Ok(notify) => match view.zone(notify.apex.as_name()) {
+                None => Rcode::NOTAUTH,
+                Some(served) if self.may_notify(&request, served) => {
+                    self.stats.replicated.notifies.add_shared(1);
+                    let (apex, serial) = (notify.apex, notify.serial);
+                    (self.notified)(Notified { apex, peer: request.from.peer, serial });
+                    Rcode::NOERROR
+                }
+                Some(_) => Rcode::REFUSED,
+            },
+        };
+        let acknowledgement = xfr::notify_reply(request.message, rcode);
+        let len = acknowledgement.len();
+        match reply.get_mut(..len) {
+            Some(space) if len > 0 => space.copy_from_slice(&acknowledgement),
+            _ => return self.silent(Silence::NoRoom),
+        }
+        self.sign(request, reply, len, rcode)
+    }
+
+    fn may_notify(&self, request: &Verified<'_>, served: &Served) -> bool {
+        let may = served.access.notify.allows(request.from.peer.ip(), request.key());
+        if !may {
+            self.stats.replicated.notifies_refused.add_shared(1);
+            warn_seldom(request.from.peer, "NOTIFY without the key it needs", Rcode::REFUSED);
+        }
+        may
+    }
+
+    /// AXFR or IXFR over a connection.
+    fn transfer(&self, request: Verified<'_>, view: &View, reply: &mut [u8]) -> Reaction {
+        match self.outgoing(&request, view) {
+            Ok((asked, serial, outgoing)) => Reaction::Transfer(Box::new(Transfer {
+                outgoing,
+                serial,
+                client: request.from.peer,
+                key: request.key_text(),
+                request: request.message.to_vec(),
+                asked,
+                signer: request.signer,
+            })),
+            Err(rcode) => {
+                if rcode == Rcode::REFUSED {
+                    warn_seldom(request.from.peer, "a transfer is not allowed", rcode);
+                }
+                self.refuse(request, rcode, view, reply)
+            }
+        }
+    }
+
+    /// What is to be transferred, if it is there and this client may have it.
+    fn outgoing(
+        &self,
+        request: &Verified<'_>,
+        view: &View,
+    ) -> Result<(TransferRequest, Serial, Outgoing), Rcode> {
+        let asked = xfr::parse_transfer(request.message)?;
+        let served = view.zone(asked.apex.as_name()).ok_or(Rcode::NOTAUTH)?;
+        if !served.access.transfer.allows(request.from.peer.ip(), request.key()) {
+            return Err(Rcode::REFUSED);
+        }
+        let zone = Arc::clone(served.fresh(request.now_ms).ok_or(Rcode::SERVFAIL)?);
+        let serial = zone.serial();
+        let outgoing = match asked.have {
+            Some(have) => Outgoing::ixfr(&asked, zone, served.since(have)),
+            None => Outgoing::axfr(&asked, zone),
+        };
+        Ok((asked, serial, outgoing))
+    }
+
+    /// An error reply, signed if the request was.
+    fn refuse(
+        &self,
+        request: Verified<'_>,
+        rcode: Rcode,
+        view: &View,
+        reply: &mut [u8],
+    ) -> Reaction {
+        match answer::refuse(request.message, rcode, &request.via(), view, reply) {
+            Some(len) => self.sign(request, reply, len, rcode),
+            None => self.silent(Silence::Runt),
+        }
+    }
+
+    /// Signs a reply if its request was, and counts it.
+    fn sign(&self, request: Verified<'_>, reply: &mut [u8], len: usize, rcode: Rcode) -> Reaction {
+        let signed = match request.signer {
+            Some(mut signer) => signer.sign(reply, len, now_s()),
+            None => Ok(len),
+        };
+        match signed {
+            Ok(len) => Reaction::Reply(self.count(&reply[..len], rcode)),
+            Err(_) => self.silent(Silence::NoRoom),
+        }
+    }
+
+    fn silent(&self, why: Silence) -> Reaction {
+        self.counters.served.silent.add_shared(1);
+        Reaction::Silent(why)
+    }
+
+    /// Counts a reply; its length.
+    pub(super) fn count(&self, reply: &[u8], rcode: Rcode) -> usize {
+        let served = &self.counters.served;
+        served.replies.add_shared(1);
+        served.reply_octets.add_shared(reply.len() as u64);
+        served.truncated.add_shared(u64::from(worker::is_truncated(reply)));
+        self.counters.rcode(rcode.0).add_shared(1);
+        reply.len()
+    }
+}
+
+/// Tells of a request that was refused, and not of all of them: anybody can send them.
+fn warn_seldom(peer: SocketAddr, what: &str, rcode: Rcode) {
+    static TOLD: panics::Seldom = panics::Seldom::new();
+    if TOLD.is_due() {
+        warn!(%peer, %rcode, "{what} (told once a second at most)");
+    }
+}
+
+/// The wall clock, which signatures are dated by: seconds since 1970.
+pub(super) fn now_s() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,128 @@
+//! Zones whose every version follows from its number, and what may be found of them.
+
+use super::random::Random;
+use backstop::name::NameBuf;
+use backstop::store::{Each, History, Options, Snapshot, State, Store, StoreError, Ticket};
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+/// The content of `zone` at `serial`: some are one chunk, some many, one takes several slices.
+#[derive(Clone, Copy)]
+pub struct Version {
+    pub zone: u32,
+    pub serial: u32,
+}
+
+impl Version {
+    pub fn count(self) -> u32 {
+        match self.zone {
+            0 => 9000,
+            zone if zone % 5 == 0 => 300,
+            _ => 4,
+        }
+    }
+
+    fn entry(self, n: u32) -> (Vec<u8>, Vec<u8>) {
+        let key = format!("host-{n:06}\0").into_bytes();
+        let word = [self.zone, self.serial, n].map(u32::to_be_bytes).concat();
+        (key, word.repeat(8))
+    }
+
+    /// The diff that leads to this version.
+    pub fn diff(self) -> Vec<u8> {
+        let words = 10 + (self.serial * 7919 + self.zone) % 400;
+        let large = if self.serial.is_multiple_of(13) { 20 } else { 1 };
+        self.zone.to_be_bytes().repeat(usize::try_from(words * large).unwrap())
+    }
+}
+
+impl Snapshot for Version {
+    fn entries_after(&self, after: Option<&[u8]>, each: &mut Each<'_>) {
+        let first = after.map_or(0, |key| {
+            let digits = str::from_utf8(&key[5..11]).unwrap();
+            digits.parse::<u32>().unwrap() + 1
+        });
+        for n in first..self.count() {
+            let (key, blob) = self.entry(n);
+            if each(&key, &blob).is_break() {
+                return;
+            }
+        }
+    }
+}
+
+pub fn apex(zone: u32) -> NameBuf {
+    format!("zone-{zone:03}.example.").parse().unwrap()
+}
+
+pub fn state(serial: u32) -> State {
+    State { serial, has_data: true, contact_ms: u64::from(serial), ..State::default() }
+}
+
+/// Brings a zone from `serial` to the next: by a diff as a rule, or as a whole.
+pub fn advance(store: &Store, zone: u32, serial: u32, random: &mut Random) -> Ticket {
+    let next = Version { zone, serial: serial + 1 };
+    let apex = apex(zone);
+    if serial == 0 || random.below(5) == 0 {
+        store.replace(apex.as_name(), state(next.serial), History::Drop, next)
+    } else {
+        store.append(apex.as_name(), state(next.serial), serial, next.diff(), next)
+    }
+}
+
+/// What a load gave: serials by zone, and the damage in words.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub serials: BTreeMap<u32, u32>,
+    pub damaged: Vec<(Option<u32>, String)>,
+    pub wrong: Vec<String>,
+}
+
+/// Opens the store in `dir` and compares every zone with the version that it says it is.
+pub fn load(dir: &Path) -> Result<(Store, Found), StoreError> {
+    let mut found = Found::default();
+    let store = Store::open(dir, Options::default())?.load(|stored| match stored {
+        Err(damage) => {
+            let zone = damage.apex.as_ref().map(zone_of);
+            found.damaged.push((zone, damage.to_string()));
+        }
+        Ok(stored) => {
+            let zone = zone_of(&stored.apex);
+            let serial = stored.state.serial;
+            let base = Version { zone, serial: stored.base_serial };
+            let expected = (0..base.count()).map(|n| base.entry(n));
+            let entries = stored.entries().map(|(key, blob)| (key.into_owned(), blob.into_owned()));
+            if !entries.eq(expected) {
+                found.wrong.push(format!("zone {zone}: the base is not version {}", base.serial));
+            }
+            let (diffs, history): (Vec<_>, Vec<_>) =
+                (stored.diffs().collect(), stored.history().collect());
+            let as_written = history.iter().chain(&diffs).all(|diff| {
+                diff.to == diff.from + 1 && diff.bytes == Version { zone, serial: diff.to }.diff()
+            });
+            if !as_written || stored.state != state(serial) {
+                found.wrong.push(format!("zone {zone}: a diff or the state is another's"));
+            }
+            found.serials.insert(zone, serial);
+        }
+    })?;
+    Ok((store, found))
+}
+
+fn zone_of(apex: &NameBuf) -> u32 {
+    apex.to_string()[5..8].parse().unwrap()
+}
+
+/// What is wrong with a state after a crash: every zone must be at a version within its range.
+pub fn judge(found: &Found, within: &BTreeMap<u32, RangeInclusive<u32>>) -> Vec<String> {
+    let mut wrong = found.wrong.clone();
+    wrong.extend(found.damaged.iter().map(|(_, what)| what.clone()));
+    for (zone, range) in within {
+        let serial = found.serials.get(zone).copied().unwrap_or(0);
+        if !range.contains(&serial) {
+            wrong.push(format!("zone {zone} is at {serial}, not within {range:?}"));
+        }
+    }
+    wrong
+}

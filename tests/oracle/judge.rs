@@ -1,0 +1,168 @@
+//! Is a reply what was expected? Record sets are compared as sets; what a server may leave out
+//! for want of room, or add, is allowed for.
+
+use crate::model::message::{Question, Record, Reply, name_text, type_text};
+use crate::model::zone::*;
+use crate::resolver::{Answered, Expected, World, targets};
+
+const AA: u16 = 0x0400;
+const TC: u16 = 0x0200;
+
+/// So many aliases every server follows (the peers: 5 to 18).
+const LINKS_SURE: usize = 5;
+
+/// What is the same for all replies.
+pub fn check_header(question: &Question, reply: &Reply) -> Result<(), String> {
+    let limit = limit(question);
+    let message = question.message();
+    let asked = &message[12..12 + question.name.len() + 4];
+    if reply.question != asked {
+        return Err(format!("the question came back as {:02x?}", reply.question));
+    }
+    // QR set, RD and CD copied, the rest (opcode, RA, Z, AD) zero.
+    let fixed = 0x8000 | question.flags & 0x0110;
+    if reply.flags & !(AA | TC | 15) != fixed {
+        return Err(format!("flags {:04x}", reply.flags));
+    }
+    if question.edns.is_some() != reply.edns.is_some() {
+        return Err("OPT must be there if and only if it was asked with".into());
+    }
+    if let (Some(asked), Some(told)) = (question.edns, reply.edns)
+        && (told.1 != 0 || told.0 < 512 || told.2 != asked.2)
+    {
+        return Err(format!("the OPT record says {told:?}"));
+    }
+    if reply.len > limit {
+        return Err(format!("{} octets, {limit} are allowed", reply.len));
+    }
+    Ok(())
+}
+
+/// The longest reply that this question allows, the server's own limit being 1232.
+fn limit(question: &Question) -> usize {
+    match question.edns {
+        _ if question.tcp => 65535,
+        Some((size, ..)) => usize::from(size).clamp(512, 1232),
+        None => 512,
+    }
+}
+
+/// Compares.
+pub fn check(
+    world: &World,
+    question: &Question,
+    expected: &Expected,
+    reply: &Reply,
+    whole: &Reply,
+) -> Result<(), String> {
+    let explain = |what: String| format!("{what}\n  expected {expected:#?}\n");
+    let [answer, authority, additional] = &reply.sections;
+    let sets = [sets(answer)?, sets(authority)?, sets(additional)?];
+    let long = expected.links > LINKS_SURE && !starts_with_all(&sets[0], &expected.answer);
+    if long {
+        return check_long_chain(expected, &sets).map_err(explain);
+    }
+    if (reply.rcode, reply.has(AA)) != (expected.rcode, expected.aa) {
+        return Err(explain(format!("rcode {}, AA {}", reply.rcode, reply.has(AA))));
+    }
+    if reply.has(TC) {
+        return check_truncated(question, reply, whole).map_err(explain);
+    }
+    check_answer(expected, &sets[0]).map_err(explain)?;
+    same_sets("authority", &expected.authority, &sets[1]).map_err(explain)?;
+    check_additional(world, question, expected, &sets).map_err(explain)
+}
+
+fn check_answer(expected: &Expected, answer: &[Answered]) -> Result<(), String> {
+    let chain = expected.answer.len();
+    if answer.len() < chain || answer[..chain] != expected.answer {
+        return Err("the answer section differs".into());
+    }
+    let rest = &answer[chain..];
+    if expected.any_of.is_empty() != rest.is_empty() {
+        return Err("too much or nothing in the answer section".into());
+    }
+    match rest.iter().all(|set| expected.any_of.contains(set)) {
+        true => Ok(()),
+        false => Err("an answer to ANY that is not the zone's".into()),
+    }
+}
+
+fn same_sets(section: &str, expected: &[Answered], found: &[Answered]) -> Result<(), String> {
+    let same = expected.len() == found.len() && expected.iter().all(|set| found.contains(set));
+    if same { Ok(()) } else { Err(format!("the {section} section differs")) }
+}
+
+fn check_additional(
+    world: &World,
+    question: &Question,
+    expected: &Expected,
+    sets: &[Vec<Answered>; 3],
+) -> Result<(), String> {
+    let wanted = expected.wanted.iter().filter(|_| question.tcp);
+    for set in expected.glue.iter().chain(wanted) {
+        if !sets[2].contains(set) {
+            let (owner, rtype) = (name_text(&wire(&set.owner)), type_text(set.rtype));
+            return Err(format!("{owner} {rtype} is missing in the additional section"));
+        }
+    }
+    let named: Vec<Labels> =
+        sets[0].iter().chain(&sets[1]).flat_map(|set| targets(set.rtype, &set.set)).collect();
+    for set in &sets[2] {
+        if !named.contains(&set.owner) || !world.addresses(&set.owner).contains(set) {
+            return Err(format!("{set:?} does not belong in the additional section"));
+        }
+    }
+    Ok(())
+}
+
+/// TC is set only where the whole does not fit, and what is there is part of the whole.
+fn check_truncated(question: &Question, reply: &Reply, whole: &Reply) -> Result<(), String> {
+    let limit = limit(question);
+    if question.tcp || whole.len <= limit {
+        return Err(format!("TC, though the whole has {} of {limit} octets", whole.len));
+    }
+    let parts = reply.sections.iter().zip(&whole.sections);
+    match parts.into_iter().all(|(part, whole)| part.iter().all(|record| whole.contains(record))) {
+        true => Ok(()),
+        false => Err("the truncated reply is no part of the whole one".into()),
+    }
+}
+
+/// A chain longer than all servers follow: the beginning of it.
+fn check_long_chain(expected: &Expected, sets: &[Vec<Answered>; 3]) -> Result<(), String> {
+    let links = sets[0].iter().filter(|set| set.rtype == CNAME).count();
+    let begins = expected.answer.starts_with(&sets[0]);
+    match begins && links >= LINKS_SURE {
+        true => Ok(()),
+        false => Err("no beginning of the chain of aliases".into()),
+    }
+}
+
+fn starts_with_all(answer: &[Answered], expected: &[Answered]) -> bool {
+    answer.starts_with(expected)
+}
+
+/// The sets of a section, in the order that they begin in.
+fn sets(section: &[Record]) -> Result<Vec<Answered>, String> {
+    let mut sets: Vec<Answered> = Vec::new();
+    for record in section {
+        let owner = labels(&record.owner).0;
+        let found = sets.iter_mut().find(|set| (&set.owner, set.rtype) == (&owner, record.rtype));
+        let set = match found {
+            Some(set) => &mut set.set,
+            None => {
+                let set = Set { ttl: record.ttl, data: Default::default() };
+                sets.push(Answered { owner, rtype: record.rtype, set });
+                &mut sets.last_mut().expect("just pushed").set
+            }
+        };
+        if set.ttl != record.ttl {
+            return Err(format!("two TTLs in one set: {record:?}"));
+        }
+        if !set.data.insert(record.data.clone()) {
+            return Err(format!("twice in one section: {record:?}"));
+        }
+    }
+    Ok(sets)
+}

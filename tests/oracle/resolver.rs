@@ -1,0 +1,293 @@
+//! The specification in executable form: what an authoritative server says, straight from RFC
+//! 1034 section 4.3.2 as RFC 4592 section 3.3.1 and RFC 6672 section 3.2 have it, over plain
+//! maps. Slow, obvious, and written without a look at the code under test.
+
+use crate::model::zone::*;
+use std::collections::BTreeSet;
+
+/// A record set of a reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answered {
+    pub owner: Labels,
+    pub rtype: u16,
+    pub set: Set,
+}
+
+/// Where the RFCs leave a choice, or say nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// A question for CNAME (or ANY) below a DNAME is answered by the synthesized CNAME: that is
+    /// not followed.
+    pub synthesized_cname_answers: bool,
+    /// A question for RRSIG or NSEC at an alias follows it (RFC 1034), or does not (RFC 4035
+    /// section 2.5 lets them stand beside it).
+    pub dnssec_types_follow: bool,
+    /// DS at a served zone's apex is asked of the served parent also if that has no cut there.
+    pub parent_without_cut_answers_ds: bool,
+}
+
+impl Reading {
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..8).map(|bits| Self {
+            synthesized_cname_answers: bits & 1 != 0,
+            dnssec_types_follow: bits & 2 != 0,
+            parent_without_cut_answers_ds: bits & 4 != 0,
+        })
+    }
+}
+
+/// What a reply must be.
+#[derive(Clone, Debug, Default)]
+pub struct Expected {
+    pub rcode: u16,
+    pub aa: bool,
+    pub answer: Vec<Answered>,
+    /// The answer is one or more of these sets (RFC 8482 section 4.1) behind `answer`.
+    pub any_of: Vec<Answered>,
+    pub authority: Vec<Answered>,
+    /// Addresses that a referral is useless without (RFC 9471): in the additional section or TC.
+    pub glue: Vec<Answered>,
+    /// Addresses that belong in the additional section if there is room (RFC 1034 section 4.3.2
+    /// step 6, RFC 2782).
+    pub wanted: Vec<Answered>,
+    /// How many aliases were followed.
+    pub links: usize,
+}
+
+pub const NXDOMAIN: u16 = 3;
+pub const REFUSED: u16 = 5;
+pub const YXDOMAIN: u16 = 6;
+const NSEC: u16 = 47;
+
+/// More than any server follows.
+const LINKS_MAX: usize = 100;
+
+/// The zones served.
+pub struct World {
+    pub zones: Vec<Model>,
+}
+
+/// How the walk down a zone ends (step 3).
+enum End<'z> {
+    /// 3a: the whole name is there; or 3c: a wildcard stands for it. Its sets, if it has any.
+    Node(Vec<(u16, &'z Set)>),
+    /// 3b: a cut.
+    Cut(Labels),
+    /// 3c with RFC 6672: a DNAME at this owner.
+    Renamed(Labels),
+    /// 3c: no such name.
+    Nothing,
+}
+
+impl World {
+    /// Step 2: the zone that is the nearest ancestor of the name.
+    fn nearest(&self, name: &[Vec<u8>]) -> Option<&Model> {
+        let above = self.zones.iter().filter(|zone| name.starts_with(&zone.apex));
+        above.max_by_key(|zone| zone.apex.len())
+    }
+
+    /// RFC 4035 section 3.1.4.1: DS is the parent's.
+    fn responsible(&self, name: &Labels, rtype: u16, reading: Reading) -> Option<&Model> {
+        let zone = self.nearest(name)?;
+        if rtype != DS || *name != zone.apex || name.is_empty() {
+            return Some(zone);
+        }
+        let parent = self.nearest(&name[..name.len() - 1]);
+        let has_cut = |parent: &&Model| {
+            reading.parent_without_cut_answers_ds || matches!(walk(parent, name, NS), End::Cut(_))
+        };
+        Some(parent.filter(has_cut).unwrap_or(zone))
+    }
+
+    /// The answer.
+    pub fn resolve(&self, qname: &Labels, qtype: u16, reading: Reading) -> Expected {
+        let mut expected = Expected::default();
+        let (mut name, mut seen) = (qname.clone(), BTreeSet::new());
+        while seen.insert(name.clone()) && expected.links < LINKS_MAX {
+            let first = expected.links == 0;
+            let Some(zone) = self.responsible(&name, qtype, reading) else {
+                if first {
+                    expected.rcode = REFUSED;
+                }
+                return expected;
+            };
+            let end = walk(zone, &name, qtype);
+            expected.aa |= first && !matches!(end, End::Cut(_));
+            let next = match end {
+                End::Node(sets) => self.at_node(zone, &name, qtype, &sets, reading, &mut expected),
+                End::Cut(cut) => {
+                    self.refer(zone, cut, &mut expected);
+                    None
+                }
+                End::Nothing => {
+                    expected.rcode = NXDOMAIN;
+                    expected.authority = vec![negative(zone)];
+                    None
+                }
+                End::Renamed(owner) => {
+                    let next = rename(zone, owner, &name, &mut expected);
+                    let answered =
+                        reading.synthesized_cname_answers && [CNAME, ANY].contains(&qtype);
+                    next.filter(|_| !answered)
+                }
+            };
+            let Some(next) = next else { return expected };
+            expected.links += 1;
+            name = next;
+        }
+        expected
+    }
+
+    /// Step 3a: an alias to follow, or what there is.
+    fn at_node(
+        &self,
+        zone: &Model,
+        name: &Labels,
+        qtype: u16,
+        sets: &[(u16, &Set)],
+        reading: Reading,
+        expected: &mut Expected,
+    ) -> Option<Labels> {
+        let answered =
+            |&(rtype, set): &(u16, &Set)| Answered { owner: name.clone(), rtype, set: set.clone() };
+        let found = sets.iter().find(|(rtype, _)| *rtype == qtype);
+        let alias = sets.iter().find(|(rtype, _)| *rtype == CNAME);
+        let beside = [RRSIG, NSEC].contains(&qtype) && !reading.dnssec_types_follow;
+        if qtype == ANY && !sets.is_empty() {
+            expected.any_of = sets.iter().map(answered).collect();
+        } else if let Some(found) = found {
+            expected.answer.push(answered(found));
+            self.add_addresses(zone, found, expected);
+        } else if let (Some(alias), false) = (alias, beside) {
+            expected.answer.push(answered(alias));
+            return Some(labels(alias.1.data.first().expect("a set has a record")).0);
+        } else {
+            expected.authority = vec![negative(zone)];
+        }
+        None
+    }
+
+    /// Step 6.
+    fn add_addresses(&self, zone: &Model, (rtype, set): &(u16, &Set), expected: &mut Expected) {
+        for target in targets(*rtype, set) {
+            let ours = self.nearest(&target).is_some_and(|nearest| nearest.apex == zone.apex);
+            let Some(node) = zone.names.get(&target).filter(|_| ours) else { continue };
+            for rtype in [A, AAAA] {
+                if let (End::Node(_), Some(set)) = (walk(zone, &target, rtype), node.get(&rtype)) {
+                    let set = set.clone();
+                    expected.wanted.push(Answered { owner: target.clone(), rtype, set });
+                }
+            }
+        }
+    }
+
+    /// Step 3b.
+    fn refer(&self, zone: &Model, cut: Labels, expected: &mut Expected) {
+        let set = &zone.names[&cut][&NS];
+        for target in targets(NS, set).into_iter().filter(|target| target.starts_with(&cut)) {
+            for rtype in [A, AAAA] {
+                if let Some(set) = zone.names.get(&target).and_then(|node| node.get(&rtype)) {
+                    let set = set.clone();
+                    expected.glue.push(Answered { owner: target.clone(), rtype, set });
+                }
+            }
+        }
+        self.add_addresses(zone, &(NS, set), expected);
+        expected.authority = vec![Answered { owner: cut, rtype: NS, set: set.clone() }];
+    }
+
+    /// Every address set that may stand in an additional section for this name.
+    pub fn addresses(&self, target: &Labels) -> Vec<Answered> {
+        let mut all = Vec::new();
+        for zone in self.zones.iter().filter(|zone| target.starts_with(&zone.apex)) {
+            for rtype in [A, AAAA] {
+                let mut found = |set: &Set| {
+                    let owner = target.clone();
+                    all.push(Answered { owner, rtype, set: set.clone() });
+                };
+                if let Some(set) = zone.names.get(target).and_then(|node| node.get(&rtype)) {
+                    found(set);
+                }
+                if let End::Node(sets) = walk(zone, target, rtype) {
+                    sets.iter().filter(|(have, _)| *have == rtype).for_each(|(_, set)| found(set));
+                }
+            }
+        }
+        all
+    }
+}
+
+/// Step 3: down from the apex, label by label.
+fn walk<'z>(zone: &'z Model, name: &Labels, qtype: u16) -> End<'z> {
+    let has = |owner: &[Vec<u8>], rtype| {
+        zone.names.get(owner).is_some_and(|node| node.contains_key(&rtype))
+    };
+    // An empty non-terminal exists too (RFC 4592 section 2.2.2).
+    let exists = |owner: &[Vec<u8>]| {
+        zone.names.range(owner.to_vec()..).next().is_some_and(|(next, _)| next.starts_with(owner))
+    };
+    let sets = |owner: &[Vec<u8>]| {
+        let node = zone.names.get(owner);
+        node.into_iter().flatten().map(|(&rtype, set)| (rtype, set)).collect()
+    };
+    let mut matched = zone.apex.len();
+    loop {
+        let here = &name[..matched];
+        let whole = matched == name.len();
+        let is_parents = whole && qtype == DS;
+        if matched > zone.apex.len() && has(here, NS) && !is_parents {
+            return End::Cut(here.to_vec());
+        }
+        if whole {
+            return End::Node(sets(here));
+        }
+        if has(here, DNAME) {
+            return End::Renamed(here.to_vec());
+        }
+        if !exists(&name[..=matched]) {
+            // `here` is the closest encloser; this is the source of synthesis (RFC 4592 3.3.1).
+            let source = [here, &[b"*".to_vec()]].concat();
+            return if exists(&source) { End::Node(sets(&source)) } else { End::Nothing };
+        }
+        matched += 1;
+    }
+}
+
+/// RFC 6672: the DNAME, the CNAME made from it, and the next name, if it is not too long.
+fn rename(zone: &Model, owner: Labels, name: &Labels, expected: &mut Expected) -> Option<Labels> {
+    let set = zone.names[&owner][&DNAME].clone();
+    let target = labels(set.data.first().expect("a set has a record")).0;
+    let next = [&target[..], &name[owner.len()..]].concat();
+    let ttl = set.ttl;
+    let dname = Answered { owner, rtype: DNAME, set };
+    if !expected.answer.contains(&dname) {
+        expected.answer.push(dname);
+    }
+    if !fits(&next) {
+        expected.rcode = YXDOMAIN;
+        return None;
+    }
+    let set = Set { ttl, data: [wire(&next)].into() };
+    expected.answer.push(Answered { owner: name.clone(), rtype: CNAME, set });
+    Some(next)
+}
+
+/// The SOA of a negative answer (RFC 2308 section 3).
+fn negative(zone: &Model) -> Answered {
+    let (ttl, data) = zone.soa();
+    let last = data.last_chunk::<4>().expect("an SOA ends with a number");
+    let ttl = ttl.min(u32::from_be_bytes(*last));
+    Answered { owner: zone.apex.clone(), rtype: SOA, set: Set { ttl, data: [data].into() } }
+}
+
+/// The names that addresses are added for.
+pub fn targets(rtype: u16, set: &Set) -> Vec<Labels> {
+    let before = match rtype {
+        NS => 0,
+        MX => 2,
+        SRV => 6,
+        _ => return Vec::new(),
+    };
+    set.data.iter().map(|data| labels(&data[before..]).0).collect()
+}
