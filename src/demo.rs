@@ -1,1 +1,4 @@
 //! (to come)
+pub fn run() -> Result<(), String> {
+    Err("(to come)".into())
+}
