@@ -97,7 +97,8 @@ impl Connection {
             self.flush().await?;
             match step.then {
                 Then::Close => return Ok(()),
-                Then::Transfer(transfer) => self.send(*transfer).await?,
+                // Rare and large: an idle connection has no room for it.
+                Then::Transfer(transfer) => Box::pin(self.send(*transfer)).await?,
                 Then::GoOn => tokio::task::yield_now().await,
                 Then::Wait => {}
             }

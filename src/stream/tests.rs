@@ -517,6 +517,20 @@ fn a_flood_of_signed_requests_is_bounded_and_over_when_it_is_over() {
 }
 
 #[test]
+fn an_idle_connection_takes_little_memory() {
+    let server = open();
+    let shared = Arc::clone(&server.streams().shared);
+    let _entered = server.streams().runtime.as_ref().unwrap().enter();
+    let near = server.connect();
+    near.set_nonblocking(true).unwrap();
+    let near = tokio::net::TcpStream::from_std(near).unwrap();
+    let place = shared.places.enter(server.addr.ip(), Instant::now()).unwrap();
+    let task = Connection::new(Arc::clone(&shared), near, server.addr).run(place);
+    let octets = size_of_val(&task);
+    assert!(octets <= 1024, "{octets}");
+}
+
+#[test]
 fn listeners_are_replaced_and_connections_stay() {
     let server = open();
     let mut stream = server.connect();
