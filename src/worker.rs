@@ -22,7 +22,7 @@ pub(crate) mod panics;
 pub(crate) mod tests;
 
 use crate::answer::{self, Outcome, Transport, Via};
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::io::{
     self, Backend, Courier, OpenError, Packet, Port, Route, Serve, Socket, Turn, Waker,
 };
@@ -283,7 +283,7 @@ impl Desk {
         batch: &mut [Packet<'_>],
         respond: impl Fn(&[u8], &Via<'_>, &View, &mut [u8]) -> Outcome,
     ) {
-        let now_ms = self.clock.now_ms();
+        let (now_ms, unix_s) = (self.clock.now_ms(), clock::unix_s());
         let view = self.view.refresh();
         let served = &self.counters.served;
         served.requests.add(batch.len() as u64);
@@ -295,6 +295,8 @@ impl Desk {
                 now_ms,
                 key: None,
                 reserved: 0,
+                unix_s,
+                keepalive: None,
             };
             let answer = || respond(packet.request, &via, view, packet.reply);
             match panics::survive(answer) {

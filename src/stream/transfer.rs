@@ -7,6 +7,7 @@
 use super::Settings;
 use super::service::{Service, now_s};
 use crate::answer::{self, Transport, Via};
+use crate::clock;
 use crate::tsig::Signer;
 use crate::wire::{Rcode, Serial};
 use crate::xfr::{MESSAGE_MAX, Outgoing, TransferRequest, Unsendable, Way};
@@ -126,6 +127,8 @@ impl Transfer {
             now_ms: service.clock.now_ms(),
             key: self.signer.as_ref().map(|signer| signer.key().name()),
             reserved: self.signer.as_ref().map_or(0, |signer| signer.signature_len()),
+            unix_s: clock::unix_s(),
+            keepalive: None,
         };
         let (view, reply) = (service.views.load(), &mut buffer[2..]);
         let len = answer::refuse(&self.request, Rcode::SERVFAIL, &via, &view, reply);

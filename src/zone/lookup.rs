@@ -57,7 +57,7 @@ pub enum Found<'z> {
     },
     /// The name exists, the type does not.
     NoData {
-        /// The name's records; none for an empty non-terminal.
+        /// The name's records, or its wildcard's; none for an empty non-terminal.
         node: Option<Node<'z>>,
         /// The owner, or a wildcard for it.
         at: At,
@@ -92,10 +92,22 @@ impl Zone {
         if encloser == key.as_bytes().len() {
             return Found::NoData { node: None, at: At::Owner };
         }
-        match key.wildcard(encloser).and_then(|wildcard| self.node(&wildcard)) {
-            Some(node) => at_node(node, rtype, At::Wildcard(encloser)),
-            None => Found::NoName { encloser },
+        self.at_wildcard(key, encloser, rtype)
+    }
+
+    /// What the wildcard below the closest encloser says. It may be an empty non-terminal: then
+    /// it exists without having records (RFC 4592 sections 2.2.2 and 3.3.1).
+    fn at_wildcard(&self, key: &Key, encloser: usize, rtype: Rtype) -> Found<'_> {
+        let Some(wildcard) = key.wildcard(encloser) else { return Found::NoName { encloser } };
+        let place = self.names.seek(&wildcard);
+        let at = At::Wildcard(encloser);
+        if let Some((blob, ())) = place.exact() {
+            return at_node(Node::of(blob), rtype, at);
         }
+        if place.encloser() == wildcard.as_bytes().len() {
+            return Found::NoData { node: None, at };
+        }
+        Found::NoName { encloser }
     }
 
     /// What the topmost cut or DNAME, at or above the key, makes of the question. `None`: the

@@ -86,7 +86,7 @@ impl fmt::Debug for Record {
 }
 
 /// A reply.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Reply {
     /// The header's second word.
     pub flags: u16,
@@ -100,6 +100,13 @@ pub struct Reply {
     pub edns: Option<(u16, u8, bool)>,
     /// Octets of the message.
     pub len: usize,
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { flags, rcode, edns, len, sections, .. } = self;
+        write!(f, "flags {flags:04x} rcode {rcode} edns {edns:?} len {len} {sections:?}")
+    }
 }
 
 impl Reply {

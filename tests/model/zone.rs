@@ -279,13 +279,9 @@ pub fn random_below(top: &Labels, random: &mut Random) -> Labels {
         name.push(random_label(random));
     }
     if random.chance(2) {
-        while fits(&name) {
-            name.push(vec![b'x'; 63]);
-        }
-        name.pop();
-        let left = 254 - (wire(&name).len() - 1);
-        if left > 1 {
-            name.push(vec![b'y'; (left - 1).min(63)]);
+        // Fills up to 255 octets, or one less where no label of one octet fits.
+        while let left @ 2.. = 255_usize.saturating_sub(wire(&name).len()) {
+            name.push(vec![b'x'; (left - 1).min(63)]);
         }
     }
     if fits(&name) { name } else { top.clone() }

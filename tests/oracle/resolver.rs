@@ -2,33 +2,47 @@
 //! 1034 section 4.3.2 as RFC 4592 section 3.3.1 and RFC 6672 section 3.2 have it, over plain
 //! maps. Slow, obvious, and written without a look at the code under test.
 
+use crate::model::message::Record;
 use crate::model::zone::*;
 use std::collections::BTreeSet;
+use std::fmt;
 
 /// A record set of a reply.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answered {
-    pub owner: Labels,
-    pub rtype: u16,
-    pub set: Set,
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Answered {
+    pub(crate) owner: Labels,
+    pub(crate) rtype: u16,
+    pub(crate) set: Set,
+}
+
+impl fmt::Debug for Answered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let record = |data: &Vec<u8>| Record {
+            owner: wire(&self.owner),
+            rtype: self.rtype,
+            ttl: self.set.ttl,
+            data: data.clone(),
+        };
+        f.debug_list().entries(self.set.data.iter().map(record)).finish()
+    }
 }
 
 /// Where the RFCs leave a choice, or say nothing.
 #[derive(Clone, Copy, Debug)]
-pub struct Reading {
+pub(crate) struct Reading {
     /// A question for CNAME (or ANY) below a DNAME is answered by the synthesized CNAME: that is
     /// not followed.
-    pub synthesized_cname_answers: bool,
+    pub(crate) synthesized_cname_answers: bool,
     /// A question for RRSIG or NSEC at an alias follows it (RFC 1034), or does not (RFC 4035
     /// section 2.5 lets them stand beside it).
-    pub dnssec_types_follow: bool,
+    pub(crate) dnssec_types_follow: bool,
     /// DS at a served zone's apex is asked of the served parent also if that has no cut there.
-    pub parent_without_cut_answers_ds: bool,
+    pub(crate) parent_without_cut_answers_ds: bool,
 }
 
 impl Reading {
     /// All of them.
-    pub fn all() -> impl Iterator<Item = Self> {
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
         (0..8).map(|bits| Self {
             synthesized_cname_answers: bits & 1 != 0,
             dnssec_types_follow: bits & 2 != 0,
@@ -39,33 +53,33 @@ impl Reading {
 
 /// What a reply must be.
 #[derive(Clone, Debug, Default)]
-pub struct Expected {
-    pub rcode: u16,
-    pub aa: bool,
-    pub answer: Vec<Answered>,
+pub(crate) struct Expected {
+    pub(crate) rcode: u16,
+    pub(crate) aa: bool,
+    pub(crate) answer: Vec<Answered>,
     /// The answer is one or more of these sets (RFC 8482 section 4.1) behind `answer`.
-    pub any_of: Vec<Answered>,
-    pub authority: Vec<Answered>,
+    pub(crate) any_of: Vec<Answered>,
+    pub(crate) authority: Vec<Answered>,
     /// Addresses that a referral is useless without (RFC 9471): in the additional section or TC.
-    pub glue: Vec<Answered>,
+    pub(crate) glue: Vec<Answered>,
     /// Addresses that belong in the additional section if there is room (RFC 1034 section 4.3.2
     /// step 6, RFC 2782).
-    pub wanted: Vec<Answered>,
+    pub(crate) wanted: Vec<Answered>,
     /// How many aliases were followed.
-    pub links: usize,
+    pub(crate) links: usize,
 }
 
-pub const NXDOMAIN: u16 = 3;
-pub const REFUSED: u16 = 5;
-pub const YXDOMAIN: u16 = 6;
+pub(crate) const NXDOMAIN: u16 = 3;
+pub(crate) const REFUSED: u16 = 5;
+pub(crate) const YXDOMAIN: u16 = 6;
 const NSEC: u16 = 47;
 
 /// More than any server follows.
-const LINKS_MAX: usize = 100;
+const LINKS_MAX: usize = 20;
 
 /// The zones served.
-pub struct World {
-    pub zones: Vec<Model>,
+pub(crate) struct World {
+    pub(crate) zones: Vec<Model>,
 }
 
 /// How the walk down a zone ends (step 3).
@@ -101,7 +115,7 @@ impl World {
     }
 
     /// The answer.
-    pub fn resolve(&self, qname: &Labels, qtype: u16, reading: Reading) -> Expected {
+    pub(crate) fn resolve(&self, qname: &Labels, qtype: u16, reading: Reading) -> Expected {
         let mut expected = Expected::default();
         let (mut name, mut seen) = (qname.clone(), BTreeSet::new());
         while seen.insert(name.clone()) && expected.links < LINKS_MAX {
@@ -198,7 +212,7 @@ impl World {
     }
 
     /// Every address set that may stand in an additional section for this name.
-    pub fn addresses(&self, target: &Labels) -> Vec<Answered> {
+    pub(crate) fn addresses(&self, target: &Labels) -> Vec<Answered> {
         let mut all = Vec::new();
         for zone in self.zones.iter().filter(|zone| target.starts_with(&zone.apex)) {
             for rtype in [A, AAAA] {
@@ -282,7 +296,7 @@ fn negative(zone: &Model) -> Answered {
 }
 
 /// The names that addresses are added for.
-pub fn targets(rtype: u16, set: &Set) -> Vec<Labels> {
+pub(crate) fn targets(rtype: u16, set: &Set) -> Vec<Labels> {
     let before = match rtype {
         NS => 0,
         MX => 2,
