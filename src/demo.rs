@@ -6,7 +6,7 @@
 
 use crate::config::{self, Config};
 use crate::name::NameBuf;
-use crate::server::{ServeError, Server};
+use crate::server::{Reload, ServeError, Server};
 use crate::view::Views;
 use crate::wire::Serial;
 use std::fs;
@@ -42,17 +42,19 @@ pub enum DemoError {
     NotArrived(Serial),
 }
 
-/// Runs the demo, telling `out` what happens.
+/// Runs the demo, telling on the standard output what happens.
 ///
 /// # Errors
 /// The two addresses are in use, or the secondary does not follow.
-pub fn run(out: &mut impl Write) -> Result<(), DemoError> {
+pub fn run() -> Result<(), DemoError> {
+    let out = &mut io::stdout();
+    let no_reload = || -> Reload { Box::new(|| Err("the demo has no configuration".into())) };
     let folder = Folder::new()?;
     let enter = enter_pressed();
     let zone_file = folder.0.join("example.org.zone");
     fs::write(&zone_file, zone_text(1))?;
-    let primary = Server::start(configuration(&folder.0, "primary")?)?;
-    let secondary = Server::start(configuration(&folder.0, "secondary")?)?;
+    let primary = Server::start(configuration(&folder.0, "primary")?, no_reload())?;
+    let secondary = Server::start(configuration(&folder.0, "secondary")?, no_reload())?;
     let took = arrival(secondary.views(), Serial(1))?;
     writeln!(out, "{}", introduction())?;
     writeln!(out, "serial 1 has been transferred (AXFR) in {}", ms(took))?;

@@ -8,27 +8,34 @@
 //! What takes a restart: `workers`, `io`, `state-dir`, `control`, `metrics`, `durability`,
 //! `[transfer]` and `[xdp]`.
 
+mod control_thread;
 mod listeners;
 
+pub use control_thread::Reload;
+
 use crate::clock::{Clock, Kept};
-use crate::config::{self, Algorithm, Config, Durability, Io};
+use crate::config::{self, Algorithm, Config, Durability, Io, LogLevel, Problem};
 use crate::io::{Backend, OpenError};
 use crate::replica::{self, Limits, Settings};
 use crate::stats::Stats;
 use crate::store::{self, Store, StoreError};
 use crate::stream::{self, Streams};
+use crate::systemd::notify_systemd;
 use crate::tsig::{self, Key, Keys};
 use crate::view::{self, Identity, View, Views};
-use crate::worker;
+use crate::{control, web, worker};
+use control_thread::{Bound, ControlThread, Parts};
 use listeners::Listeners;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{info, warn};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{Level, error, info, warn};
 
 /// Why the server does not start or a configuration is not applied.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +58,12 @@ pub enum ServeError {
         /// What to do.
         advice: &'static str,
     },
+    /// The control socket cannot be had.
+    #[error("{0}")]
+    Control(#[from] control::ListenError),
+    /// Metrics cannot be served.
+    #[error("{0}")]
+    Web(#[from] web::BindError),
     /// A worker cannot be started.
     #[error("cannot start a worker: {0}")]
     Worker(#[from] OpenError),
@@ -77,16 +90,20 @@ pub struct Server {
     reaper: JoinHandle<()>,
     streams: Streams,
     workers: Vec<worker::Handle>,
+    control: ControlThread,
+    ready: Arc<AtomicBool>,
 }
 
 impl Server {
-    /// Starts a server as configured. It serves what its store holds when this returns.
+    /// Starts a server as configured. It serves what its store holds when this returns. `reload`
+    /// is what a client of the control socket can have done.
     ///
     /// # Errors
     /// The store, an address, or a resource of the system cannot be had.
-    pub fn start(config: Config) -> Result<Self, ServeError> {
+    pub fn start(config: Config, reload: Reload) -> Result<Self, ServeError> {
         let began = Instant::now();
         let opened = Store::open(&config.server.state_dir, store_options(&config))?;
+        let bound = Bound::bind(&config)?;
         let listeners = Listeners::bind(&config.server.listen, config.server.workers, None)?;
         let kept = opened.meta(replica::CLOCK);
         let kept: Option<Kept> = kept.and_then(|kept| serde_json::from_slice(&kept).ok());
@@ -100,7 +117,8 @@ impl Server {
         let (views, retired) = Views::new(view);
         let stats = Arc::new(Stats::default());
         let reaper = spawn("reaper", move || view::reap(&retired))?;
-        let (replica, scheduler) = start_replica(&config, store, clock, &views, &stats, loaded)?;
+        let store = Arc::new(store);
+        let (replica, scheduler) = start_replica(&config, &store, clock, &views, &stats, loaded)?;
         let streams = start_streams(&config, &listeners, clock, &views, &stats, &replica)?;
         let shared = worker::Shared {
             views: Arc::clone(&views),
@@ -109,9 +127,31 @@ impl Server {
             deferred: streams.deferred_sender(),
         };
         let workers = start_workers(&config, &listeners, &shared)?;
-        info!(addresses = ?listeners.addresses(), workers = workers.len(), io = ?workers[0].backend(),
-            ms = began.elapsed().as_millis(), "serving");
-        Ok(Self { config, listeners, views, replica, scheduler, reaper, streams, workers })
+        let ready = Arc::new(AtomicBool::new(true));
+        let parts = Parts {
+            replica: replica.clone(),
+            views: Arc::clone(&views),
+            clock,
+            stats,
+            store,
+            ready: Arc::clone(&ready),
+            reload,
+        };
+        let control = ControlThread::start(bound, parts)?;
+        info!(addresses = ?listeners.addresses(), workers = workers.len(),
+            io = ?workers[0].backend(), ms = began.elapsed().as_millis(), "serving");
+        Ok(Self {
+            config,
+            listeners,
+            views,
+            replica,
+            scheduler,
+            reaper,
+            streams,
+            workers,
+            control,
+            ready,
+        })
     }
 
     /// The addresses that are listened on: with the ports that the system chose for port 0.
@@ -158,6 +198,7 @@ impl Server {
 
     /// Answers what has come, ends what is under way, and stops.
     pub fn stop(self) {
+        self.ready.store(false, Ordering::Relaxed);
         for worker in &self.workers {
             worker.stop();
         }
@@ -165,11 +206,12 @@ impl Server {
             worker.join();
         }
         self.streams.stop(GRACE);
+        self.control.stop();
         self.replica.stop();
         let ended = self.scheduler.join();
         drop((self.replica, self.views));
         if ended.is_err() || self.reaper.join().is_err() {
-            tracing::error!("a thread ended in a panic");
+            error!("a thread ended in a panic");
         }
         info!("stopped");
     }
@@ -189,7 +231,7 @@ fn spawn(
 
 fn start_replica(
     config: &Config,
-    store: Store,
+    store: &Arc<Store>,
     clock: Clock,
     views: &Arc<Views>,
     stats: &Arc<Stats>,
@@ -198,7 +240,7 @@ fn start_replica(
     let transfer = &config.transfer;
     let parts = replica::Parts {
         views: Arc::clone(views),
-        store,
+        store: Arc::clone(store),
         clock,
         stats: Arc::clone(stats),
         limits: Limits {
@@ -283,6 +325,7 @@ fn identity(config: &Config) -> Arc<Identity> {
         version: text(&config.server.version),
         udp_size_v4: config.server.udp_size_v4,
         udp_size_v6: config.server.udp_size_v6,
+        ..Identity::default()
     })
 }
 
@@ -334,27 +377,71 @@ fn needs_restart(old: &Config, new: &Config) -> impl Iterator<Item = &'static st
 /// # Errors
 /// It cannot be started.
 pub fn serve(path: &Path) -> Result<(), ServeError> {
-    let config = load(path)?;
+    let (config, warnings) = read(path)?;
+    log_to_stderr(config.server.log_level);
+    tell(&warnings);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| start("signal handling", error))?;
     // Before anything else, so that no signal ends the process half way.
     let signals = runtime.block_on(async { Signals::new() });
     let mut signals = signals.map_err(|error| start("signal handling", error))?;
-    let mut server = Server::start(config)?;
-    while let Told::Reload = runtime.block_on(signals.next()) {
-        info!(file = %path.display(), "reading the configuration anew");
-        let applied = load(path).and_then(|config| server.configure(config));
-        if let Err(error) = applied {
-            tracing::error!("nothing is changed: {error}");
+    let (reload, mut reloads) = mpsc::channel::<Asked>(1);
+    let ask = move || {
+        let (reply, replied) = oneshot::channel();
+        let stopping = |_| "the server is being stopped".to_owned();
+        reload.blocking_send(reply).map_err(|_| stopping(()))?;
+        replied.blocking_recv().map_err(|_| stopping(()))?
+    };
+    let mut server = Server::start(config, Box::new(ask))?;
+    tell_systemd("READY=1");
+    loop {
+        let told = runtime.block_on(async {
+            tokio::select! {
+                told = signals.next() => told,
+                Some(reply) = reloads.recv() => Told::Reload(Some(reply)),
+            }
+        });
+        let Told::Reload(asked) = told else { break };
+        tell_systemd("RELOADING=1");
+        let applied = reload_from(path, &mut server);
+        tell_systemd("READY=1");
+        if let Some(asked) = asked {
+            // Who asked may have gone.
+            let _ = asked.send(applied);
         }
     }
+    tell_systemd("STOPPING=1");
     server.stop();
     Ok(())
 }
 
+/// Where to reply to who asked for the configuration to be read anew.
+type Asked = oneshot::Sender<Result<String, String>>;
+
+fn reload_from(path: &Path, server: &mut Server) -> Result<String, String> {
+    info!(file = %path.display(), "reading the configuration anew");
+    let zones = load(path).and_then(|config| {
+        let zones = config.zones.len();
+        server.configure(config).map(|()| zones)
+    });
+    match zones {
+        Ok(zones) => Ok(format!("the configuration is applied: {zones} zones")),
+        Err(error) => {
+            error!("the configuration is not applied, nothing is changed: {error}");
+            Err(format!("nothing is changed: {error}"))
+        }
+    }
+}
+
+fn tell_systemd(state: &str) {
+    if let Err(error) = notify_systemd(state) {
+        warn!(%error, state, "systemd could not be told");
+    }
+}
+
 /// What a signal tells.
 enum Told {
-    Reload,
+    Reload(Option<Asked>),
     Stop,
 }
 
@@ -377,19 +464,38 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => Told::Stop,
             _ = self.interrupt.recv() => Told::Stop,
-            _ = self.hangup.recv() => Told::Reload,
+            _ = self.hangup.recv() => Told::Reload(None),
         }
     }
 }
 
 fn load(path: &Path) -> Result<Config, ServeError> {
-    match Config::load(path) {
-        Ok((config, warnings)) => {
-            for problem in warnings {
-                warn!("{problem}");
-            }
-            Ok(config)
-        }
-        failed @ Err(_) => Err(ServeError::Config(config::report(&failed))),
+    let (config, warnings) = read(path)?;
+    tell(&warnings);
+    Ok(config)
+}
+
+fn read(path: &Path) -> Result<(Config, Vec<Problem>), ServeError> {
+    Config::load(path).map_err(|mistakes| ServeError::Config(config::report(&Err(mistakes))))
+}
+
+fn tell(warnings: &[Problem]) {
+    for problem in warnings {
+        warn!("{problem}");
     }
+}
+
+/// Logs to the standard error, in colours if that is a terminal.
+pub fn log_to_stderr(level: LogLevel) {
+    let level = match level {
+        LogLevel::Error => Level::ERROR,
+        LogLevel::Warn => Level::WARN,
+        LogLevel::Info => Level::INFO,
+        LogLevel::Debug => Level::DEBUG,
+        LogLevel::Trace => Level::TRACE,
+    };
+    let ansi = io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(ansi);
+    // Only a second logger in the process is refused: the first one goes on.
+    let _ = log.with_target(false).with_max_level(level).try_init();
 }

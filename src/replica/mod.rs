@@ -150,7 +150,7 @@ pub struct Parts {
     /// Where versions are published.
     pub views: Arc<Views>,
     /// Where they are kept.
-    pub store: Store,
+    pub store: Arc<Store>,
     /// What timers go by.
     pub clock: Clock,
     /// What is counted.

@@ -29,7 +29,7 @@ const EVENTS_MAX: usize = 512;
 
 pub(super) struct Scheduler {
     views: Arc<Views>,
-    store: Store,
+    store: Arc<Store>,
     clock: Clock,
     stats: Arc<Stats>,
     limits: Arc<Limits>,
