@@ -109,6 +109,12 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The wall clock: seconds since 1970, modulo 2^32.
+pub fn unix_s() -> u32 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u32::try_from(since.as_secs() & u64::from(u32::MAX)).expect("masked")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,12 +1,19 @@
 //! EDNS: the OPT record as it comes and as it goes, and the options that we know.
 //!
 //! **How it fits.** `query` reads the client's OPT with [`Edns::read`]; `answer` writes ours with
-//! [`Opt::write`].
+//! [`Opt::write`]. What an option's value is, `answer` says; how it is written, this module.
 //!
-//! **Sections.** RFC 6891; options: RFC 7873 (cookies). Options that we do not know are ignored
-//! (RFC 6891 section 6.1.2).
+//! **Invariants.**
+//! - *asked for*: but for errors (RFC 8914), the reply has only options that the request had.
+//! - *no TC for options*: an option that does not fit is left out.
+//!
+//! **Sections.** RFC 6891; NSID RFC 5001, EXPIRE RFC 7314, keepalive RFC 7828, cookies RFC 7873
+//! and RFC 9018, extended errors RFC 8914, ZONEVERSION RFC 9660. Options that we do not know are
+//! ignored (RFC 6891 section 6.1.2).
 
-use crate::wire::{Class, Full, Rcode, Rtype, Section, Writer};
+use crate::wire::{Class, Full, Rcode, Rtype, Section, Serial, Writer};
+use siphasher::sip::SipHasher24;
+use std::net::IpAddr;
 
 /// The bit of OPT's flags that asks for DNSSEC records (RFC 3225).
 const DNSSEC_OK: u16 = 0x8000;
@@ -16,11 +23,16 @@ pub const UDP_SIZE_MIN: u16 = 512;
 
 /// The codes of options.
 mod code {
+    pub(super) const NSID: u16 = 3;
+    pub(super) const EXPIRE: u16 = 9;
     pub(super) const COOKIE: u16 = 10;
+    pub(super) const KEEPALIVE: u16 = 11;
+    pub(super) const ERROR: u16 = 15;
+    pub(super) const ZONE_VERSION: u16 = 19;
 }
 
 /// What a client's OPT record says.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Edns<'q> {
     /// The largest datagram that it takes, as it said; octets.
     pub udp_size: u16,
@@ -28,8 +40,16 @@ pub struct Edns<'q> {
     pub version: u8,
     /// Does it want DNSSEC records?
     pub dnssec_ok: bool,
-    /// Its COOKIE option.
-    pub cookie: Option<&'q [u8]>,
+    /// Does it ask who we are?
+    pub nsid: bool,
+    /// Does it ask when the zone expires?
+    pub expire: bool,
+    /// Does it ask how long the connection may be idle?
+    pub keepalive: bool,
+    /// Does it ask for the zone's serial?
+    pub zone_version: bool,
+    /// Its cookie.
+    pub cookie: Option<Cookie<'q>>,
 }
 
 impl<'q> Edns<'q> {
@@ -39,43 +59,252 @@ impl<'q> Edns<'q> {
             udp_size: class,
             version: (ttl[0] & 0xff) as u8,
             dnssec_ok: ttl[1] & DNSSEC_OK != 0,
-            cookie: None,
+            ..Self::default()
         };
         let mut rest = data;
         while !rest.is_empty() {
             let (head, after) = rest.split_first_chunk::<4>()?;
             let len = usize::from(u16::from_be_bytes([head[2], head[3]]));
             let (value, after) = after.split_at_checked(len)?;
-            if u16::from_be_bytes([head[0], head[1]]) == code::COOKIE {
-                edns.cookie.get_or_insert(value);
-            }
+            edns.option(u16::from_be_bytes([head[0], head[1]]), value)?;
             rest = after;
         }
         Some(edns)
+    }
+
+    fn option(&mut self, code: u16, value: &'q [u8]) -> Option<()> {
+        match code {
+            code::NSID => self.nsid = true,
+            code::EXPIRE => self.expire = true,
+            code::KEEPALIVE => self.keepalive = true,
+            code::ZONE_VERSION => self.zone_version = true,
+            // Only the first counts (RFC 7873 section 5.2).
+            code::COOKIE if self.cookie.is_none() => self.cookie = Some(Cookie::read(value)?),
+            _ => {}
+        }
+        Some(())
+    }
+}
+
+/// A cookie: the client's 8 octets, and what a server gave it before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cookie<'q> {
+    client: [u8; 8],
+    server: &'q [u8],
+}
+
+/// Seconds that a server cookie is good for, and that it may be from the future (RFC 9018
+/// section 4.3).
+const COOKIE_AGE_MAX: u32 = 3600;
+const COOKIE_AHEAD_MAX: u32 = 300;
+
+impl<'q> Cookie<'q> {
+    fn read(value: &'q [u8]) -> Option<Self> {
+        let (client, server) = value.split_first_chunk()?;
+        matches!(server.len(), 0 | 8..=32).then_some(Self { client: *client, server })
+    }
+
+    /// Did the client send a server's cookie at all?
+    pub fn has_server_part(&self) -> bool {
+        !self.server.is_empty()
+    }
+
+    /// Did we, or a server that shares one of our secrets, make this for `peer` lately?
+    pub fn is_ours(&self, secrets: &[[u8; 16]], peer: IpAddr, unix_s: u32) -> bool {
+        let Some(&[1, 0, 0, 0, a, b, c, d]) = self.server.first_chunk() else { return false };
+        let stamp = u32::from_be_bytes([a, b, c, d]);
+        // Serial arithmetic: the time wraps in 2106.
+        let age = unix_s.wrapping_sub(stamp);
+        let is_timely = age <= COOKIE_AGE_MAX || age.wrapping_neg() <= COOKIE_AHEAD_MAX;
+        is_timely
+            && secrets.iter().any(|secret| self.make(secret, peer, stamp)[8..] == *self.server)
+    }
+
+    /// The cookie to send: the client's octets, and ours made at `unix_s` (RFC 9018 section 4).
+    pub fn make(&self, secret: &[u8; 16], peer: IpAddr, unix_s: u32) -> [u8; 24] {
+        let mut hashed = [0; 32];
+        hashed[..8].copy_from_slice(&self.client);
+        hashed[8] = 1;
+        hashed[12..16].copy_from_slice(&unix_s.to_be_bytes());
+        let len = match peer.to_canonical() {
+            IpAddr::V4(v4) => {
+                hashed[16..20].copy_from_slice(&v4.octets());
+                20
+            }
+            IpAddr::V6(v6) => {
+                hashed[16..].copy_from_slice(&v6.octets());
+                32
+            }
+        };
+        let hash = SipHasher24::new_with_key(secret).hash(&hashed[..len]);
+        let mut cookie = [0; 24];
+        cookie[..16].copy_from_slice(&hashed[..16]);
+        // The hash is sent in SipHash's own byte order (RFC 9018 appendix A).
+        cookie[16..].copy_from_slice(&hash.to_le_bytes());
+        cookie
+    }
+}
+
+/// Why there is no answer (RFC 8914 section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ede {
+    /// The zone is configured and has no data yet.
+    NotReady,
+    /// This client may not ask.
+    Prohibited,
+    /// No zone served here holds the name.
+    NotAuthoritative,
+    /// We do not do that.
+    NotSupported,
+    /// The zone has expired.
+    Expired,
+}
+
+impl Ede {
+    fn code_and_text(self) -> (u16, &'static str) {
+        match self {
+            Self::NotReady => (14, "zone not loaded yet"),
+            Self::Prohibited => (18, ""),
+            Self::NotAuthoritative => (20, ""),
+            Self::NotSupported => (21, ""),
+            Self::Expired => (24, "zone expired: no primary reached"),
+        }
     }
 }
 
 /// Our OPT record.
 #[derive(Clone, Copy, Debug)]
-pub struct Opt {
+pub struct Opt<'a> {
     /// The largest datagram that we take.
     pub udp_size: u16,
     /// Its upper 8 bits are sent here.
     pub rcode: Rcode,
     /// The client's bit, sent back.
     pub dnssec_ok: bool,
+    /// Who we are.
+    pub nsid: Option<&'a [u8]>,
+    /// Seconds until the zone expires.
+    pub expire: Option<u32>,
+    /// The client's cookie and ours.
+    pub cookie: Option<[u8; 24]>,
+    /// How long the connection may be idle, in units of 100 ms.
+    pub keepalive: Option<u16>,
+    /// How many labels the zone's name has, and its serial.
+    pub zone_version: Option<(u8, Serial)>,
+    /// Why there is no answer.
+    pub error: Option<Ede>,
 }
 
-impl Opt {
+impl<'a> Opt<'a> {
     /// Octets of the record without options.
     pub const LEN: usize = 11;
 
-    /// Writes the record.
-    pub fn write(self, writer: &mut Writer<'_>) -> Result<(), Full> {
+    /// A record without options.
+    pub fn new(udp_size: u16, rcode: Rcode, dnssec_ok: bool) -> Self {
+        Self {
+            udp_size,
+            rcode,
+            dnssec_ok,
+            nsid: None,
+            expire: None,
+            cookie: None,
+            keepalive: None,
+            zone_version: None,
+            error: None,
+        }
+    }
+
+    /// Octets that the options may take in the reply to a client that sent these, whose server
+    /// calls itself `id`; extended errors not counted.
+    pub fn options_len_max(edns: &Edns<'_>, id: Option<&str>) -> usize {
+        let of = |asked: bool, len: usize| if asked { 4 + len } else { 0 };
+        of(edns.nsid, id.map_or(0, str::len))
+            + of(edns.expire, 4)
+            + of(edns.cookie.is_some(), 24)
+            + of(edns.keepalive, 2)
+            + of(edns.zone_version, 6)
+    }
+
+    /// Writes the record, with the options that fit.
+    pub fn write(&self, writer: &mut Writer<'_>) -> Result<(), Full> {
         let flags = if self.dnssec_ok { u32::from(DNSSEC_OK) } else { 0 };
         let ttl = u32::from(self.rcode.0 >> 4) << 24 | flags;
         writer.put(&[0])?;
         writer.fixed(Section::Additional, Rtype::OPT, Class(self.udp_size), ttl)?;
-        writer.plain_data(&[])
+        let data = writer.begin_data()?;
+        if let Some(cookie) = &self.cookie {
+            option(writer, code::COOKIE, &[cookie]);
+        }
+        if let Some(id) = self.nsid {
+            option(writer, code::NSID, &[id]);
+        }
+        if let Some(seconds) = self.expire {
+            option(writer, code::EXPIRE, &[&seconds.to_be_bytes()]);
+        }
+        if let Some(idle) = self.keepalive {
+            option(writer, code::KEEPALIVE, &[&idle.to_be_bytes()]);
+        }
+        if let Some((labels, serial)) = self.zone_version {
+            // Type 0: SOA-SERIAL.
+            option(writer, code::ZONE_VERSION, &[&[labels, 0], &serial.0.to_be_bytes()]);
+        }
+        if let Some((code, text)) = self.error.map(Ede::code_and_text) {
+            option(writer, code::ERROR, &[&code.to_be_bytes(), text.as_bytes()]);
+        }
+        writer.end_data(data)
+    }
+}
+
+/// Writes an option of these parts, if it fits.
+fn option(writer: &mut Writer<'_>, code: u16, parts: &[&[u8]]) {
+    let len: usize = parts.iter().map(|part| part.len()).sum();
+    let Ok(len_word) = u16::try_from(len) else { return };
+    if writer.room() >= 4 + len {
+        let _ = writer.put_u16(code);
+        let _ = writer.put_u16(len_word);
+        for part in parts {
+            let _ = writer.put(part);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example of RFC 9018 appendix A.1, and the renewal of A.2.
+    #[test]
+    fn cookies_are_those_that_rfc_9018_shows() {
+        let secret = *b"\xe5\xe9\x73\xe5\xa6\xb2\xa4\x3f\x48\xe7\xdc\x84\x9e\x37\xbf\xcf";
+        let peer: IpAddr = "198.51.100.100".parse().unwrap();
+        let client = b"\x24\x64\xc4\xab\xcf\x10\xc9\x57";
+        let made = Cookie::read(client).unwrap().make(&secret, peer, 1_559_731_985);
+        assert_eq!(made[..8], *client);
+        assert_eq!(made[8..], *b"\x01\0\0\0\x5c\xf7\x9f\x11\x1f\x81\x30\xc3\xee\xe2\x94\x80");
+        let cookie = Cookie::read(&made).unwrap();
+        let secrets = [[7; 16], secret];
+        assert!(cookie.is_ours(&secrets, peer, 1_559_731_985 + 3600));
+        assert!(cookie.is_ours(&secrets, peer, 1_559_731_985 - 300));
+        assert!(!cookie.is_ours(&secrets, peer, 1_559_731_985 + 3601));
+        assert!(!cookie.is_ours(&secrets, peer, 1_559_731_985 - 301));
+        assert!(!cookie.is_ours(&secrets, "198.51.100.101".parse().unwrap(), 1_559_731_985));
+        assert!(!cookie.is_ours(&[[7; 16]], peer, 1_559_731_985));
+    }
+
+    #[test]
+    fn a_cookie_of_another_length_is_malformed() {
+        for (len, is_good) in [(0, false), (7, false), (8, true), (9, false), (15, false)]
+            .into_iter()
+            .chain([(16, true), (40, true), (41, false)])
+        {
+            assert_eq!(Cookie::read(&[0; 41][..len]).is_some(), is_good, "{len}");
+        }
+    }
+
+    #[test]
+    fn options_are_read_whole_or_not_at_all() {
+        let read = |data: &[u8]| Edns::read(512, [0, 0], data).is_some();
+        assert!(read(b"\0\x03\0\0\xff\xff\0\x01x"), "also one that we do not know");
+        assert!(!read(b"\0\x03\0") && !read(b"\0\x03\0\x01"));
     }
 }

@@ -422,16 +422,29 @@ impl Key {
     /// The folded (lower case) name that this is the key of, below `apex`. `None` if the two
     /// together are too long.
     pub fn name(&self, apex: Name<'_>) -> Option<NameBuf> {
-        if usize::from(self.len) + apex.len() > NAME_MAX {
-            return None;
+        self.write_name(apex, &mut [0; NAME_MAX]).map(Name::to_owned)
+    }
+
+    /// As [`name`](Self::name), into `buffer`.
+    pub fn write_name<'b>(
+        &self,
+        apex: Name<'_>,
+        buffer: &'b mut [u8; NAME_MAX],
+    ) -> Option<Name<'b>> {
+        let own = usize::from(self.len);
+        let wire = buffer.get_mut(..own + apex.len())?;
+        wire[own..].copy_from_slice(apex.as_wire());
+        let mut end = own;
+        for label in self.as_bytes().split_inclusive(|&byte| byte == 0) {
+            let label = &label[..label.len() - 1];
+            let start = end - label.len();
+            wire[start - 1] = u8::try_from(label.len()).ok()?;
+            for (to, &byte) in wire[start..end].iter_mut().zip(label) {
+                *to = UNFOLD[usize::from(byte)];
+            }
+            end = start - 1;
         }
-        let mut wire = Vec::with_capacity(usize::from(self.len) + apex.len());
-        for label in self.as_bytes().split(|&byte| byte == 0).rev().skip(1) {
-            wire.push(u8::try_from(label.len()).ok()?);
-            wire.extend(label.iter().map(|&byte| UNFOLD[usize::from(byte)]));
-        }
-        wire.extend_from_slice(apex.as_wire());
-        Some(NameBuf(wire.into()))
+        Some(Name(wire))
     }
 }
 

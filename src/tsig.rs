@@ -17,9 +17,12 @@
 //!
 //! It has no GSS-TSIG, no SIG(0) and no HMAC-MD5, and does not truncate the MACs it makes.
 
+mod record;
+
 use crate::name::{Name, NameBuf};
-use crate::wire::{Class, Full, HEADER_LEN, Rcode, Rtype, expand_name, flag, read_u16, read_u32};
+use crate::wire::{Full, HEADER_LEN, Rcode, flag};
 use hmac::{Hmac, KeyInit, Mac};
+use record::{Signature, count_additional, len_of, skip_name};
 use sha1::Sha1;
 use sha2::{Sha224, Sha256, Sha384, Sha512};
 use std::collections::HashMap;
@@ -28,9 +31,6 @@ use std::sync::Arc;
 
 /// The keys by name.
 pub type Keys = HashMap<NameBuf, Arc<Key>>;
-
-/// How far two clocks may be apart, seconds (RFC 8945 section 10).
-const FUDGE: u16 = 300;
 
 /// How many messages of a sequence may be unsigned in a row (RFC 8945 section 5.3.1).
 const UNSIGNED_MAX: u32 = 99;
@@ -392,138 +392,6 @@ impl Chain {
     }
 }
 
-/// A TSIG record.
-struct Signature {
-    owner: NameBuf,
-    algorithm: NameBuf,
-    time_s: u64,
-    fudge: u16,
-    mac: Vec<u8>,
-    original_id: u16,
-    error: u16,
-    other: Vec<u8>,
-}
-
-impl Signature {
-    fn by(key: &Key, message: &[u8], time_s: u64) -> Self {
-        Self {
-            owner: key.name.clone(),
-            algorithm: key.algorithm.name().to_owned(),
-            time_s,
-            fudge: FUDGE,
-            mac: Vec::new(),
-            original_id: read_u16(message, 0).expect("a message has a header"),
-            error: 0,
-            other: Vec::new(),
-        }
-    }
-
-    /// The record of a message and where it begins. `Some(None)`: there is none; `None`: the
-    /// message is malformed, or the record is not the very last thing in it.
-    #[expect(clippy::option_option, reason = "malformed, none, or one")]
-    fn find(message: &[u8]) -> Option<Option<(usize, Self)>> {
-        let additional = read_u16(message, 10)?;
-        let mut at = HEADER_LEN;
-        for _ in 0..read_u16(message, 4)? {
-            at = skip_name(message, at)? + 4;
-        }
-        let records = [6, 8, 10].iter().filter_map(|&at| read_u16(message, at)).map(u32::from);
-        let mut left: u32 = records.sum();
-        while left > 0 {
-            left -= 1;
-            let start = at;
-            let fixed = skip_name(message, at)?;
-            let end = fixed + 10 + usize::from(read_u16(message, fixed + 8)?);
-            let rest = message.get(fixed..end)?;
-            if Rtype(read_u16(rest, 0)?) == Rtype::TSIG {
-                let last = left == 0 && additional > 0 && end == message.len();
-                let plain = read_u16(rest, 2)? == Class::ANY.0 && read_u32(rest, 4)? == 0;
-                let mut owner = Vec::new();
-                expand_name(message, start, &mut owner)?;
-                let owner = Name::from_wire(&owner)?.to_owned();
-                let record = Self::parse(owner, &rest[10..])?;
-                return (last && plain).then_some(Some((start, record)));
-            }
-            at = end;
-        }
-        Some(None)
-    }
-
-    fn parse(owner: NameBuf, data: &[u8]) -> Option<Self> {
-        let (algorithm, rest) = Name::split(data)?;
-        let time_s = u64::from(read_u16(rest, 0)?) << 32 | u64::from(read_u32(rest, 2)?);
-        let mac_len = usize::from(read_u16(rest, 8)?);
-        let (mac, tail) = rest.get(10..)?.split_at_checked(mac_len)?;
-        let other = tail.get(6..)?;
-        (other.len() == usize::from(read_u16(tail, 4)?)).then(|| Self {
-            owner,
-            algorithm: algorithm.to_owned(),
-            time_s,
-            fudge: read_u16(rest, 6).unwrap_or(0),
-            mac: mac.to_vec(),
-            original_id: read_u16(tail, 0).unwrap_or(0),
-            error: read_u16(tail, 2).unwrap_or(0),
-            other: other.to_vec(),
-        })
-    }
-
-    fn is_of(&self, key: &Key) -> bool {
-        self.owner == key.name && self.algorithm.as_name() == key.algorithm.name()
-    }
-
-    fn is_timely(&self, now_s: u64) -> bool {
-        now_s.abs_diff(self.time_s) <= u64::from(self.fudge)
-    }
-
-    /// With BADTIME: what time it is on the server.
-    fn servers_time(&self) -> Option<u64> {
-        let other: [u8; 6] = self.other.as_slice().try_into().ok()?;
-        Some(other.iter().fold(0, |time, &octet| time << 8 | u64::from(octet)))
-    }
-
-    fn times(&self) -> [u8; 8] {
-        (self.time_s << 16 | u64::from(self.fudge)).to_be_bytes()
-    }
-
-    fn digest_times(&self, digest: &mut Digest) {
-        digest.update(&self.times());
-    }
-
-    /// RFC 8945 section 4.3.3.
-    fn digest_variables(&self, digest: &mut Digest) {
-        digest.update(&self.owner.as_name().as_wire().to_ascii_lowercase());
-        digest.update(&Class::ANY.0.to_be_bytes());
-        digest.update(&[0; 4]);
-        digest.update(&self.algorithm.as_name().as_wire().to_ascii_lowercase());
-        digest.update(&self.times());
-        digest.update(&self.error.to_be_bytes());
-        digest.update(&len_of(&self.other).to_be_bytes());
-        digest.update(&self.other);
-    }
-
-    fn append(&self, out: &mut Vec<u8>) {
-        let algorithm = self.algorithm.as_name().as_wire();
-        let octets = algorithm.len() + 16 + self.mac.len() + self.other.len();
-        out.extend_from_slice(self.owner.as_name().as_wire());
-        out.extend_from_slice(&Rtype::TSIG.0.to_be_bytes());
-        out.extend_from_slice(&Class::ANY.0.to_be_bytes());
-        out.extend_from_slice(&[0; 4]);
-        out.extend_from_slice(&u16::try_from(octets).expect("small parts").to_be_bytes());
-        out.extend_from_slice(algorithm);
-        out.extend_from_slice(&self.times());
-        out.extend_from_slice(&len_of(&self.mac).to_be_bytes());
-        out.extend_from_slice(&self.mac);
-        out.extend_from_slice(&self.original_id.to_be_bytes());
-        out.extend_from_slice(&self.error.to_be_bytes());
-        out.extend_from_slice(&len_of(&self.other).to_be_bytes());
-        out.extend_from_slice(&self.other);
-    }
-}
-
-fn len_of(octets: &[u8]) -> u16 {
-    u16::try_from(octets.len()).expect("it came with a 16-bit length, or is a MAC")
-}
-
 /// The reply to a request whose signature is wrong: unsigned, but with a TSIG record that says
 /// why, unless the request's made no sense (RFC 8945 section 5.3.2).
 fn error_reply(request: &[u8], record: Option<Signature>, error: Rcode) -> Vec<u8> {
@@ -547,23 +415,6 @@ fn header_and_question(request: &[u8], rcode: Rcode) -> Vec<u8> {
         _ => reply.extend_from_slice(&[0; 8]),
     }
     reply
-}
-
-/// Where the name at `at` ends.
-fn skip_name(message: &[u8], mut at: usize) -> Option<usize> {
-    loop {
-        match *message.get(at)? {
-            0 => return Some(at + 1),
-            len @ 1..=63 => at += 1 + usize::from(len),
-            0xc0.. => return Some(at + 2),
-            _ => return None,
-        }
-    }
-}
-
-fn count_additional(message: &mut [u8], more: i16) {
-    let count = read_u16(message, 10).expect("a message has a header");
-    message[10..12].copy_from_slice(&count.wrapping_add_signed(more).to_be_bytes());
 }
 
 /// A MAC under way.

@@ -48,11 +48,20 @@ pub struct Identity {
     pub udp_size_v4: u16,
     /// The largest UDP reply over IPv6, octets.
     pub udp_size_v6: u16,
+    /// The secrets of DNS cookies (RFC 9018): the first makes them, all are accepted. Servers of
+    /// one address share them. None: no cookies.
+    pub cookie_secrets: Box<[[u8; 16]]>,
 }
 
 impl Default for Identity {
     fn default() -> Self {
-        Self { id: None, version: None, udp_size_v4: 1232, udp_size_v6: 1232 }
+        Self {
+            id: None,
+            version: None,
+            udp_size_v4: 1232,
+            udp_size_v6: 1232,
+            cookie_secrets: Box::default(),
+        }
     }
 }
 
@@ -133,6 +142,11 @@ impl Served {
 }
 
 impl View {
+    /// A view without zones.
+    pub fn new(keys: Arc<Keys>, identity: Arc<Identity>) -> Self {
+        Self { zones: Tree::new(), keys, identity }
+    }
+
     /// The zone with the longest apex at or above the name with this absolute key.
     pub fn find(&self, key: &Key) -> Option<&Arc<Served>> {
         let mut probe = key.clone();

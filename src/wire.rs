@@ -18,7 +18,7 @@ mod writer;
 
 pub use data::{Field, data_fields, data_names, expand_data, expand_name, layout, same_data};
 pub use numbers::{Class, Opcode, Rcode, Rtype, Serial, flag};
-pub use writer::{Full, Mark, Section, Writer};
+pub use writer::{DataStart, Full, Mark, Section, Writer};
 
 /// Octets of a message's header.
 pub const HEADER_LEN: usize = 12;

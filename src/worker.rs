@@ -19,10 +19,10 @@
 
 pub(crate) mod panics;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::answer::{self, Outcome, Transport, Via};
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::io::{
     self, Backend, Courier, OpenError, Packet, Port, Route, Serve, Socket, Turn, Waker,
 };
@@ -31,6 +31,7 @@ use crate::view::{Reader, View, Views};
 use crate::wire::{HEADER_LEN, Rcode, flag};
 use crossbeam::channel::{self, Receiver, Sender};
 use crossbeam::utils::CachePadded;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -103,7 +104,7 @@ impl Handle {
         self.command(Command::Stop);
     }
 
-    /// Waits until the worker has ended. It does so only after [`stop`](Self::stop).
+    /// Waits until the worker has ended. It ends after [`stop`](Self::stop) only.
     pub fn join(self) {
         if self.thread.join().is_err() {
             error!("a worker ended in a panic");
@@ -184,8 +185,13 @@ impl Worker {
         {
             warn!(worker = self.options.index, cpu, %error, "the worker is not pinned");
         }
-        while let Err(error) = self.turns() {
-            error!(worker = self.options.index, %error, "the port failed; opening it again");
+        loop {
+            let error = match panic::catch_unwind(AssertUnwindSafe(|| self.turns())) {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "a bug: it panicked".to_owned(),
+            };
+            error!(worker = self.options.index, error, "the port failed; opening it again");
             if !self.reopen() {
                 return;
             }
@@ -277,7 +283,7 @@ impl Desk {
         batch: &mut [Packet<'_>],
         respond: impl Fn(&[u8], &Via<'_>, &View, &mut [u8]) -> Outcome,
     ) {
-        let now_ms = self.clock.now_ms();
+        let (now_ms, unix_s) = (self.clock.now_ms(), clock::unix_s());
         let view = self.view.refresh();
         let served = &self.counters.served;
         served.requests.add(batch.len() as u64);
@@ -289,6 +295,8 @@ impl Desk {
                 now_ms,
                 key: None,
                 reserved: 0,
+                unix_s,
+                keepalive: None,
             };
             let answer = || respond(packet.request, &via, view, packet.reply);
             match panics::survive(answer) {
@@ -299,13 +307,13 @@ impl Desk {
                 Some(Outcome::Silent(_)) => served.silent.add(1),
                 Some(Outcome::Defer(_)) => {
                     served.deferred.add(1);
-                    let deferred = Deferred {
-                        request: packet.request.to_vec(),
-                        route: *packet.route,
-                        courier: self.courier.clone(),
-                    };
-                    if self.deferred.try_send(deferred).is_err() {
-                        served.deferred_dropped.add(1);
+                    match self.deferred.try_reserve() {
+                        Ok(place) => place.send(Deferred {
+                            request: packet.request.to_vec(),
+                            route: *packet.route,
+                            courier: self.courier.clone(),
+                        }),
+                        Err(_) => served.deferred_dropped.add(1),
                     }
                 }
                 None => {

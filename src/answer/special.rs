@@ -1,8 +1,10 @@
-//! What no zone's data answer: who the server is, transfers, NOTIFY.
+//! What no zone's data answer: who the server is, transfers, NOTIFY, the options of OPT.
 
-use super::{Answer, Deferred, Kind, Sought, Transport};
+use super::{Answer, Deferred, Kind, Sought, Transport, Via};
+use crate::edns::{Ede, Edns, Opt};
 use crate::name::Name;
 use crate::query::Question;
+use crate::view::{Expiry, Served};
 use crate::wire::{Class, HEADER_LEN, Rcode, Rtype, Section};
 use crate::zone::Zone;
 
@@ -25,8 +27,7 @@ impl<'a> Answer<'a, '_> {
             writer.put(text)
         };
         if write(self).is_err() {
-            self.tc = true;
-            self.writer.rewind(self.bare);
+            self.truncate();
         }
     }
 
@@ -56,29 +57,31 @@ impl<'a> Answer<'a, '_> {
             self.rcode = Rcode::FORMERR;
             return None;
         }
-        let zone = match self.zone_to_transfer(question.name) {
-            Ok(zone) => zone,
-            Err(rcode) => {
-                self.rcode = rcode;
-                return None;
+        match self.may_transfer(question.name) {
+            Ok((served, zone)) => {
+                (self.aa, self.kind) = (true, Kind::Records);
+                self.entered = Some((served, zone));
+                let owner = Sought::first(question.name).owner();
+                let node = zone.apex_node();
+                let soa = node.find(Rtype::SOA).expect("a zone has an SOA");
+                if self.put_data(Section::Answer, owner, &soa, soa.ttl()).is_err() {
+                    self.truncate();
+                }
             }
-        };
-        (self.aa, self.kind) = (true, Kind::Records);
-        let owner = Sought::first(question.name).owner();
-        let soa = zone.apex_node().find(Rtype::SOA).expect("a zone has an SOA");
-        if self.try_put(Section::Answer, owner, &soa).is_err() {
-            self.tc = true;
+            Err((rcode, error)) => self.fail(rcode, error),
         }
         None
     }
 
-    /// The data of the zone with this apex, if this client may transfer it.
-    fn zone_to_transfer(&self, apex: Name<'_>) -> Result<&'a Zone, Rcode> {
-        let served = self.view.zone(apex).ok_or(Rcode::NOTAUTH)?;
+    /// The zone with this apex and its data, if this client may transfer it.
+    #[expect(clippy::type_complexity, reason = "what it is, or rcode and reason")]
+    fn may_transfer(&self, apex: Name<'_>) -> Result<(&'a Served, &'a Zone), (Rcode, Option<Ede>)> {
+        let served = self.view.zone(apex).ok_or((Rcode::NOTAUTH, Some(Ede::NotAuthoritative)))?;
         if !served.access.transfer.allows(self.via.peer, self.via.key) {
-            return Err(Rcode::REFUSED);
+            return Err((Rcode::REFUSED, Some(Ede::Prohibited)));
         }
-        served.fresh(self.via.now_ms).map(|zone| &**zone).ok_or(Rcode::SERVFAIL)
+        let zone = served.fresh(self.via.now_ms).ok_or_else(|| super::without_data(served))?;
+        Ok((served, zone))
     }
 
     /// NOTIFY (RFC 1996): passed on if it can concern us. Who signed it is judged there.
@@ -89,13 +92,72 @@ impl<'a> Answer<'a, '_> {
         }
         let served = self.view.zone(question.name).filter(|_| question.class == Class::IN);
         match served {
-            None => self.rcode = Rcode::NOTAUTH,
+            None => self.fail(Rcode::NOTAUTH, Some(Ede::NotAuthoritative)),
             Some(served) if !served.access.notify.allows_address(self.via.peer) => {
-                self.rcode = Rcode::REFUSED;
+                self.fail(Rcode::REFUSED, Some(Ede::Prohibited));
             }
             Some(_) if self.query.signed => return Some(Deferred::Signed),
             Some(_) => return Some(Deferred::Notify),
         }
         None
+    }
+
+    /// No question: a client wants a cookie, or to know that its own is still good (RFC 7873
+    /// section 5.4).
+    pub(super) fn cookie_asked(&mut self) {
+        let cookie = self.query.edns.and_then(|edns| edns.cookie);
+        if self.view.identity.cookie_secrets.is_empty() {
+            self.rcode = Rcode::FORMERR;
+        } else if cookie.is_some_and(|cookie| cookie.has_server_part()) && !self.is_known_client() {
+            self.rcode = Rcode::BADCOOKIE;
+        }
+    }
+
+    /// Did the client send a cookie that we made for its address?
+    pub(super) fn is_known_client(&self) -> bool {
+        let cookie = self.query.edns.and_then(|edns| edns.cookie);
+        let Via { peer, unix_s, .. } = *self.via;
+        cookie.is_some_and(|it| it.is_ours(&self.view.identity.cookie_secrets, peer, unix_s))
+    }
+
+    /// Our OPT record, with the options that the client asked for.
+    pub(super) fn opt(&self, edns: &Edns<'_>) -> Opt<'a> {
+        let size = super::udp_size(self.via, self.view);
+        let mut opt = Opt::new(size, self.rcode, edns.dnssec_ok);
+        if self.rcode == Rcode::BADVERS {
+            return opt;
+        }
+        let (identity, via) = (&*self.view.identity, self.via);
+        opt.error = self.error;
+        opt.nsid = identity.id.as_deref().filter(|_| edns.nsid).map(str::as_bytes);
+        opt.keepalive = via.keepalive.filter(|_| edns.keepalive);
+        if let (Some(cookie), Some(secret)) = (edns.cookie, identity.cookie_secrets.first()) {
+            opt.cookie = Some(cookie.make(secret, via.peer, via.unix_s));
+        }
+        if let Some((served, zone)) = self.entered {
+            if edns.expire && self.asks_for_soa(zone) {
+                opt.expire = Some(seconds_left(served, zone, via.now_ms));
+            }
+            if edns.zone_version {
+                let labels = u8::try_from(zone.apex_labels()).expect("127 at most");
+                opt.zone_version = Some((labels, zone.serial()));
+            }
+        }
+        opt
+    }
+
+    /// Is this a question that EXPIRE may come with (RFC 7314 section 2)?
+    fn asks_for_soa(&self, zone: &Zone) -> bool {
+        self.query.question.is_some_and(|question| {
+            matches!(question.rtype, Rtype::SOA | Rtype::IXFR) && question.name == zone.apex()
+        })
+    }
+}
+
+/// Seconds until the zone expires: the SOA's own number if we are its primary.
+fn seconds_left(served: &Served, zone: &Zone, now_ms: u64) -> u32 {
+    match served.expiry.get() {
+        Expiry::NEVER => zone.soa().expire,
+        at_ms => u32::try_from(at_ms.saturating_sub(now_ms) / 1000).unwrap_or(u32::MAX),
     }
 }

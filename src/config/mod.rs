@@ -97,6 +97,26 @@ impl Config {
         Ok((config, problems))
     }
 
+    /// Where the server that runs by the file at `path` has its control socket, whatever else may
+    /// be wrong with the file by now.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is no TOML as far as `[server]`.
+    pub fn control(path: &Path) -> Result<PathBuf, Vec<Problem>> {
+        let text = text(path).map_err(|wrong| alone(path, wrong))?;
+        let (table, errors) = DeTable::parse_recoverable(&text);
+        if !errors.is_empty() && !table.get_ref().contains_key("server") {
+            return Self::load(path).map(|(config, _)| config.server.control);
+        }
+        let doc = Document::new(path, &text);
+        Ok(server::server(&Section::top(&doc, table.get_ref(), &TOP)).control)
+    }
+
+    /// Where it is if no configuration says otherwise.
+    pub fn default_control() -> PathBuf {
+        server::defaults().control
+    }
+
     /// Every key with its default, unit and meaning, as a page of Markdown.
     pub fn reference() -> &'static str {
         include_str!("KEYS.md")

@@ -97,7 +97,7 @@ pub(super) fn server(top: &Section<'_>) -> Server {
 }
 
 /// What holds where nothing is written; `listen` must be.
-fn defaults() -> Server {
+pub(super) fn defaults() -> Server {
     let state_dir = PathBuf::from("/var/lib/backstop");
     Server {
         listen: Vec::new(),

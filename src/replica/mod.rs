@@ -24,6 +24,7 @@ mod zone;
 
 pub use limits::Options as Limits;
 pub use load::{Loaded, load};
+pub use scheduler::CLOCK;
 pub use status::{LastTransfer, PrimaryStatus, State, ZoneStatus};
 
 use crate::clock::Clock;
@@ -32,7 +33,7 @@ use crate::name::NameBuf;
 use crate::stats::Stats;
 use crate::store::{Each, Snapshot, Store};
 use crate::tsig::Keys;
-use crate::view::Views;
+use crate::view::{Identity, Views};
 use crate::wire::Serial;
 use crate::zone::Zone;
 use std::io;
@@ -58,7 +59,7 @@ enum Command {
     Check(NameBuf, Reply),
     Retransfer(NameBuf, Reply),
     Status(Option<NameBuf>, oneshot::Sender<Vec<ZoneStatus>>),
-    Configure(Arc<[ZoneConfig]>, Arc<Keys>),
+    Configure(Settings),
     Stop,
 }
 
@@ -122,10 +123,10 @@ impl Handle {
         status.await.unwrap_or_default()
     }
 
-    /// Other zones and keys from now on.
-    pub fn configure(&self, zones: Arc<[ZoneConfig]>, keys: Arc<Keys>) {
+    /// Other settings from now on: what clients see of them changes as one.
+    pub fn configure(&self, settings: Settings) {
         // If the scheduler is gone, the server is being stopped: there is nothing to configure.
-        let _ = self.commands.send(Command::Configure(zones, keys));
+        let _ = self.commands.send(Command::Configure(settings));
     }
 
     /// Ends the scheduler once what is being stored is.
@@ -134,12 +135,22 @@ impl Handle {
     }
 }
 
+/// What can be changed while the server runs.
+pub struct Settings {
+    /// The zones.
+    pub zones: Vec<ZoneConfig>,
+    /// The keys that they name, and that clients may use.
+    pub keys: Arc<Keys>,
+    /// What the server says of itself.
+    pub identity: Arc<Identity>,
+}
+
 /// What the scheduler works with.
 pub struct Parts {
     /// Where versions are published.
     pub views: Arc<Views>,
     /// Where they are kept.
-    pub store: Store,
+    pub store: Arc<Store>,
     /// What timers go by.
     pub clock: Clock,
     /// What is counted.

@@ -4,9 +4,8 @@ use super::ask::{Answer, Asked, Change, Job, ask, compare, random};
 use super::limits::{Lane, Limits};
 use super::notify::Notifier;
 use super::zone::{Entry, Last, millis};
-use super::{Command, CommandError, Kept, Loaded, Notified, Parts, ZoneStatus};
+use super::{Command, CommandError, Kept, Loaded, Notified, Parts, Settings, ZoneStatus};
 use crate::clock::Clock;
-use crate::config::ZoneConfig;
 use crate::name::NameBuf;
 use crate::refresh::{Ask, Event, Failure, Step};
 use crate::stats::{Replicated, Stats};
@@ -30,7 +29,7 @@ const EVENTS_MAX: usize = 512;
 
 pub(super) struct Scheduler {
     views: Arc<Views>,
-    store: Store,
+    store: Arc<Store>,
     clock: Clock,
     stats: Arc<Stats>,
     limits: Arc<Limits>,
@@ -150,7 +149,7 @@ impl Scheduler {
             Command::Status(apex, reply) => {
                 let _ = reply.send(self.status(apex));
             }
-            Command::Configure(zones, keys) => self.configure(&zones, keys),
+            Command::Configure(settings) => self.configure(&settings),
             Command::Stop => self.stopping = true,
         }
     }
@@ -570,11 +569,12 @@ impl Scheduler {
     }
 
     /// Other zones: what is new is fetched, what is gone is kept on disk for a while.
-    fn configure(&mut self, zones: &[ZoneConfig], keys: Arc<Keys>) {
+    fn configure(&mut self, settings: &Settings) {
         let now_ms = self.clock.now_ms();
         self.epoch += 1;
-        let keys_changed = !Arc::ptr_eq(&self.keys, &keys);
-        self.keys = keys;
+        let Settings { zones, keys, identity } = settings;
+        let keys_changed = !Arc::ptr_eq(&self.keys, keys);
+        self.keys = Arc::clone(keys);
         let mut gone = std::mem::take(&mut self.zones);
         let mut changed = Vec::new();
         for config in zones {
@@ -600,6 +600,8 @@ impl Scheduler {
             info!(zone = %apex, "no longer configured; its data is kept for a while");
         }
         self.views.publish(|view| {
+            view.keys = Arc::clone(keys);
+            view.identity = Arc::clone(identity);
             for apex in gone.keys() {
                 view.remove(apex.as_name());
             }
@@ -657,7 +659,7 @@ impl Scheduler {
 }
 
 /// Where the store keeps the clock.
-pub(super) const CLOCK: &str = "clock";
+pub const CLOCK: &str = "clock";
 
 /// Says that a primary was of no use, and what comes next.
 fn tell_failure(

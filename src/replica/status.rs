@@ -1,10 +1,11 @@
 //! How a zone is, in the words of `status`.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 /// One zone's status. Times are seconds from now, or ago.
-#[derive(Clone, Debug, Serialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub struct ZoneStatus {
     /// The apex.
@@ -37,7 +38,7 @@ pub struct ZoneStatus {
 }
 
 /// How a zone is, in a word; those that need someone's attention come first.
-#[derive(Clone, Copy, Debug, Serialize, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     /// No primary has renewed it in time: SERVFAIL.
@@ -68,7 +69,7 @@ impl std::fmt::Display for State {
 }
 
 /// One primary of a zone.
-#[derive(Clone, Debug, Serialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub struct PrimaryStatus {
     /// Its address.
@@ -82,11 +83,11 @@ pub struct PrimaryStatus {
 }
 
 /// The last version received.
-#[derive(Clone, Debug, Serialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub struct LastTransfer {
     /// AXFR, IXFR, or file.
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// Octets of its messages.
     pub octets: u64,
     /// Records in them.

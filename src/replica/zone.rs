@@ -250,7 +250,7 @@ impl Entry {
             versions_held: self.history.len(),
             error: self.error.clone(),
             last_transfer: self.last.as_ref().map(|last| LastTransfer {
-                kind: last.kind,
+                kind: last.kind.into(),
                 octets: last.octets,
                 records: last.records,
                 ms: last.ms,

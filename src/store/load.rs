@@ -39,7 +39,7 @@ const REMOVE_STEP: usize = 256;
 pub struct Opened {
     dir: PathBuf,
     options: Options,
-    lock: File,
+    lock: Lock,
     env: Environment,
     shared: Arc<Shared>,
     next_id: Id,
@@ -109,12 +109,22 @@ impl Opened {
     }
 }
 
-fn lock_dir(dir: &Path) -> Result<File, StoreError> {
+/// The lock of a state directory. Given back by name: a child being spawned elsewhere in this
+/// process holds a copy of the descriptor for a moment, and with it the lock.
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        self.0.unlock().ok();
+    }
+}
+
+fn lock_dir(dir: &Path) -> Result<Lock, StoreError> {
     let path = dir.join("lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(|error| at(&path, &error))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(StoreError::Locked(dir.into())),
         Err(TryLockError::Error(error)) => Err(at(&path, &error)),
     }
@@ -148,6 +158,12 @@ fn at(path: &Path, error: &io::Error) -> StoreError {
     StoreError::Disk(format!("{}: {error}", path.display()))
 }
 
+/// A zone that was not found as it was written.
+struct Unusable {
+    row: Option<Box<Row>>,
+    what: String,
+}
+
 /// What was set aside and is to be removed from the tables.
 struct Removal {
     key: Option<Vec<u8>>,
@@ -166,7 +182,7 @@ fn survey(
     let mut ownerless = false;
     for entry in tables.zones.iter(&txn)? {
         let (key, value) = entry?;
-        let (row, what) = match Stored::examine(tables, &txn, key, value) {
+        let Unusable { row, what } = match Stored::examine(tables, &txn, key, value) {
             Ok((zone, stored)) => {
                 if let Some(at) = stored.state.retired_at_ms {
                     keeper.retired.insert(zone, at);
@@ -174,7 +190,7 @@ fn survey(
                 each(Ok(stored));
                 continue;
             }
-            Err(damage) => damage,
+            Err(unusable) => unusable,
         };
         ownerless |= row.is_none();
         let ids: Vec<Id> = row.iter().flat_map(|row| [row.base, row.journal]).collect();
@@ -296,17 +312,18 @@ pub struct Stored<'t> {
 }
 
 impl<'t> Stored<'t> {
-    /// Checks all that is kept of a zone; else what is wrong, and the row if that can be read.
+    /// Checks all that is kept of a zone.
     fn examine(
         tables: Tables<'t>,
         txn: &'t RoTxn<'t, WithoutTls>,
         key: &[u8],
         value: &[u8],
-    ) -> Result<(ZoneKey, Self), (Option<Box<Row>>, String)> {
+    ) -> Result<(ZoneKey, Self), Unusable> {
         let row = unseal(key, value).and_then(Row::decode);
-        let row = row.ok_or_else(|| (None, "its row is damaged".to_owned()))?;
+        let unknown = |what: &str| Unusable { row: None, what: what.into() };
+        let row = row.ok_or_else(|| unknown("its row is damaged"))?;
         let Some(apex) = ZoneKey::apex(key) else {
-            return Err((None, "its name is damaged".to_owned()));
+            return Err(unknown("its name is damaged"));
         };
         let state = row.state.clone();
         let base_serial = row.base_serial;
@@ -314,7 +331,7 @@ impl<'t> Stored<'t> {
         let mut stored = Self { apex, state, base_serial, row, history_from, tables, txn };
         match stored.check() {
             Ok(()) => Ok((ZoneKey::of(stored.apex.as_name()), stored)),
-            Err(what) => Err((Some(Box::new(stored.row)), what)),
+            Err(what) => Err(Unusable { row: Some(Box::new(stored.row)), what }),
         }
     }
 

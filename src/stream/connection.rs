@@ -90,8 +90,8 @@ impl Connection {
                 () = place.closed() => return Ok(()),
                 step = poll_fn(|cx| self.step(cx)) => step?,
             };
-            let must_wait = !self.unsent.is_empty() || matches!(step.then, Then::Transfer(_));
-            if must_wait && !place.work() {
+            let has_work = !self.unsent.is_empty() || matches!(step.then, Then::Transfer(_));
+            if has_work && !place.work() {
                 return Ok(());
             }
             self.flush().await?;
@@ -101,7 +101,7 @@ impl Connection {
                 Then::GoOn => tokio::task::yield_now().await,
                 Then::Wait => {}
             }
-            if step.reacted && !place.rest(Instant::now()) {
+            if (step.reacted || has_work) && !place.rest(Instant::now()) {
                 return Ok(());
             }
         }
@@ -119,8 +119,7 @@ impl Connection {
 
     async fn send(&mut self, transfer: Transfer) -> io::Result<()> {
         let settings = self.shared.settings.load_full();
-        let service = &self.shared.service;
-        transfer.run(service, &settings.transfers, settings.write, &mut self.stream).await
+        transfer.run(&self.shared.service, &settings, &mut self.stream).await
     }
 
     fn step(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Step>> {

@@ -51,6 +51,9 @@ pub const DEFERRED_MAX: usize = 1024;
 /// How long nothing is accepted after that failed, for want of file descriptors perhaps.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
+/// How long a transfer waits for others to end, before it is answered with SERVFAIL.
+const TRANSFER_WAIT: Duration = Duration::from_secs(10);
+
 /// How streams are served.
 pub struct Options {
     /// Threads; at least one.
@@ -108,12 +111,18 @@ struct Shared {
 struct Settings {
     write: Duration,
     transfers: Semaphore,
+    /// How long a transfer waits for others to end.
+    transfer_wait: Duration,
 }
 
 impl Settings {
     fn new(limits: Limits) -> Self {
         let transfers = limits.transfers.min(Semaphore::MAX_PERMITS);
-        Self { write: limits.write, transfers: Semaphore::new(transfers) }
+        Self {
+            write: limits.write,
+            transfers: Semaphore::new(transfers),
+            transfer_wait: TRANSFER_WAIT,
+        }
     }
 }
 

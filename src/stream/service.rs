@@ -6,7 +6,7 @@
 
 use super::transfer::Transfer;
 use crate::answer::{self, Deferred, Outcome, Silence, Transport, Via};
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::name::Name;
 use crate::replica::Notified;
 use crate::stats;
@@ -71,6 +71,8 @@ impl Verified<'_> {
             now_ms: self.now_ms,
             key: self.key(),
             reserved: self.reserved(),
+            unix_s: clock::unix_s(),
+            keepalive: None,
         }
     }
 

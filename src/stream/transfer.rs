@@ -4,8 +4,10 @@
 //! than a millisecond, then others have their turn. It holds the version that it sends, which
 //! delays nobody. How many run at a time is limited; others wait, for a while.
 
+use super::Settings;
 use super::service::{Service, now_s};
 use crate::answer::{self, Transport, Via};
+use crate::clock;
 use crate::tsig::Signer;
 use crate::wire::{Rcode, Serial};
 use crate::xfr::{MESSAGE_MAX, Outgoing, TransferRequest, Unsendable, Way};
@@ -13,12 +15,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
-
-/// How long a transfer waits for others to end.
-const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// A transfer that was asked for and may be had.
 pub(super) struct Transfer {
@@ -51,20 +49,20 @@ struct Sent {
 }
 
 impl Transfer {
-    /// Sends it to `stream`, as one of those that `running` admits; `write_max` is how long the
-    /// client may take to take in a message.
+    /// Sends it to `stream`, as one of the few that run at a time.
     ///
     /// # Errors
     /// If the connection is of no more use.
     pub(super) async fn run(
         mut self,
         service: &Service,
-        running: &Semaphore,
-        write_max: Duration,
+        settings: &Settings,
         stream: &mut (impl AsyncWrite + Unpin),
     ) -> io::Result<()> {
         let begun = Instant::now();
-        let Ok(Ok(_permit)) = timeout(WAIT_MAX, running.acquire()).await else {
+        let write_max = settings.write;
+        let turn = timeout(settings.transfer_wait, settings.transfers.acquire()).await;
+        let Ok(Ok(_permit)) = turn else {
             warn!(zone = %self.asked.apex, client = %self.client, "too many transfers at a time");
             return self.fail(service, write_max, stream).await;
         };
@@ -129,6 +127,8 @@ impl Transfer {
             now_ms: service.clock.now_ms(),
             key: self.signer.as_ref().map(|signer| signer.key().name()),
             reserved: self.signer.as_ref().map_or(0, |signer| signer.signature_len()),
+            unix_s: clock::unix_s(),
+            keepalive: None,
         };
         let (view, reply) = (service.views.load(), &mut buffer[2..]);
         let len = answer::refuse(&self.request, Rcode::SERVFAIL, &via, &view, reply);

@@ -160,12 +160,12 @@ fn a_misplaced_doubled_or_malformed_record_is_a_format_error() {
 }
 
 /// `request` with its MAC cut to `len` octets.
-fn truncated(request: &[u8], len: usize) -> Vec<u8> {
+fn truncated(request: &[u8], len: u8) -> Vec<u8> {
     let mac = request.len() - 6 - 32;
-    let mut out = [&request[..mac + len], &request[mac + 32..]].concat();
+    let mut out = [&request[..mac + usize::from(len)], &request[mac + 32..]].concat();
     let data = query().len() + 9 + 8;
-    out[data + 1] -= 32 - len as u8;
-    out[mac - 1] = len as u8;
+    out[data + 1] -= 32 - len;
+    out[mac - 1] = len;
     out
 }
 
@@ -213,9 +213,9 @@ fn sequence(count: u16, signs: impl Fn(u16) -> bool) -> (Verifier, Vec<Vec<u8>>)
 }
 
 fn verify_all(verifier: &mut Verifier, messages: &mut [Vec<u8>]) -> Result<(), TsigError> {
-    for (i, message) in messages.iter_mut().enumerate() {
+    for (i, message) in (0..).zip(messages) {
         let bare = verifier.verify(message, NOW)?;
-        assert_eq!(bare, soa_query(i as u16, name("example").as_name(), None));
+        assert_eq!(bare, soa_query(i, name("example").as_name(), None));
     }
     verifier.finish()
 }

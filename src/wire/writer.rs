@@ -15,6 +15,11 @@ pub struct Mark {
     counts: [u16; 4],
 }
 
+/// Where the data begin that are being written.
+#[derive(Debug)]
+#[must_use = "data that are begun are ended"]
+pub struct DataStart(usize);
+
 /// The sections of a message, as its header counts them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
@@ -193,9 +198,23 @@ impl<'b> Writer<'b> {
         self.put(data)
     }
 
-    fn compressed_data(&mut self, fields: &[Field], data: &[u8]) -> Result<(), Full> {
+    /// Begins data whose length is not known before they are written; then come [`put`](Self::put)
+    /// and [`end_data`](Self::end_data).
+    pub fn begin_data(&mut self) -> Result<DataStart, Full> {
         let start = self.at;
         self.put_u16(0)?;
+        Ok(DataStart(start))
+    }
+
+    /// Ends data begun, and sets their length.
+    pub fn end_data(&mut self, DataStart(start): DataStart) -> Result<(), Full> {
+        let len = u16::try_from(self.at - start - 2).map_err(|_| Full)?;
+        self.message[start..start + 2].copy_from_slice(&len.to_be_bytes());
+        Ok(())
+    }
+
+    fn compressed_data(&mut self, fields: &[Field], data: &[u8]) -> Result<(), Full> {
+        let start = self.begin_data()?;
         let mut rest = data;
         for &field in fields {
             let len = match field {
@@ -213,9 +232,7 @@ impl<'b> Writer<'b> {
             rest = after;
         }
         self.put(rest)?;
-        let len = u16::try_from(self.at - start - 2).map_err(|_| Full)?;
-        self.message[start..start + 2].copy_from_slice(&len.to_be_bytes());
-        Ok(())
+        self.end_data(start)
     }
 
     /// Writes `name`, its longest known suffix as a pointer, and remembers its new suffixes.

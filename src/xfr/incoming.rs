@@ -94,6 +94,16 @@ impl Incoming {
         self.statistics
     }
 
+    /// How many octets of records are held, counted in what holds them.
+    pub(super) fn octets(&self) -> usize {
+        let begun = match &self.state {
+            State::Whole(builder) => builder.octets(),
+            State::Removed(diff) | State::Added(diff) => diff.octets(),
+            State::Start | State::Announced | State::Done(_) => 0,
+        };
+        begun + self.diffs.iter().map(Diff::octets).sum::<usize>()
+    }
+
     /// Reads the next message; its signature is verified and taken off already.
     ///
     /// # Errors

@@ -28,7 +28,9 @@ pub use request::{
     parse_notify_reply, parse_soa_reply, parse_transfer, soa_query,
 };
 
-use crate::wire::{Rcode, Serial};
+use crate::name::Name;
+use crate::wire::{Rcode, Serial, read_u16};
+use crate::zone::Diff;
 
 /// Why a reply is of no use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -71,6 +73,40 @@ impl XfrError {
     /// AXFR may still work. Only a zone that is itself too big stays so.
     pub fn asks_for_axfr(&self) -> bool {
         !matches!(self, Self::TooBig(_))
+    }
+}
+
+/// For fuzzing: whatever the messages are, everything here reads them without a panic, and no
+/// transfer holds more than its limit.
+///
+/// # Panics
+/// If that is not so.
+pub fn check_any_messages(messages: &[Vec<u8>]) {
+    const LIMIT: u64 = 4096;
+    let apex = Name::from_wire(b"\x07example\0").expect("written so");
+    let id = messages.first().and_then(|first| read_u16(first, 0)).unwrap_or(0);
+    let asked = [Incoming::axfr(apex, id, LIMIT), Incoming::ixfr(apex, id, Serial(1), LIMIT)];
+    for mut incoming in asked {
+        for message in messages {
+            let progress = incoming.message(message);
+            let octets = match progress {
+                Ok(Progress::Whole(builder, _)) => {
+                    let octets = builder.octets();
+                    let _ = builder.build();
+                    octets
+                }
+                Ok(Progress::Diffs(diffs)) => diffs.iter().map(Diff::octets).sum(),
+                _ => incoming.octets(),
+            };
+            assert!(octets as u64 <= LIMIT, "more is held than allowed");
+        }
+    }
+    for message in messages {
+        let _ = parse_soa_reply(message, id, apex);
+        let _ = parse_notify_reply(message, id, apex);
+        let _ = parse_notify(message);
+        let _ = parse_transfer(message);
+        let _ = notify_reply(message, Rcode::NOERROR);
     }
 }
 

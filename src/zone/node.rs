@@ -31,8 +31,8 @@ const WIDE_HEAD: usize = 15;
 pub struct Node<'z>(&'z [u8]);
 
 impl<'z> Node<'z> {
-    /// The node that `blob` is: bytes of a [`NodeBuf`], or checked.
-    pub(super) fn of(blob: &'z [u8]) -> Self {
+    /// The node that `blob` is: bytes of a [`NodeBuf`], or checked; what a zone's trees hold.
+    pub(crate) fn of(blob: &'z [u8]) -> Self {
         Self(blob)
     }
 

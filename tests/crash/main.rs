@@ -1,7 +1,10 @@
 //! What a crash, a power cut, a bad disk or a foreign file may do to the store: nothing that is
 //! not noticed.
 //!
-//! `CRASH_KILLS` and `CRASH_CUTS` set how many of each; `CRASH_SEED` where chance begins.
+//! `CRASH_KILLS`, `CRASH_CUTS` and `CRASH_DAMAGES` set how many of each, `CRASH_SEED` where chance
+//! begins. Figures: `cargo test --release --test crash commits_take -- --ignored --nocapture`.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod model;
 mod random;
@@ -16,7 +19,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backstop::store::{History, Options, Store, StoreError};
 
@@ -160,7 +163,7 @@ fn after_power_cut(moment: &Moment) -> Vec<String> {
 
 #[test]
 fn after_a_power_cut_all_that_was_acknowledged_is_there() {
-    let cuts = number("CRASH_CUTS", 60);
+    let cuts = number("CRASH_CUTS", 40);
     for (cut, wrong) in power_cuts(cuts, number("CRASH_SEED", 1), true).iter().enumerate() {
         assert_eq!(wrong, &[""; 0], "after power cut {cut}");
     }
@@ -248,7 +251,7 @@ fn damage_at_rest_costs_the_zones_it_hit_or_is_refused_by_name() {
     let image = fs::read(data_file(dir.path())).unwrap();
     let mut random = Random::new(number("CRASH_SEED", 1));
     let mut noticed = [0; 3];
-    let rounds = number("CRASH_DAMAGES", 60);
+    let rounds = number("CRASH_DAMAGES", 20);
     for round in 0..rounds {
         let mut flipped = image.clone();
         let bit = random.index(image.len() * 8);
@@ -271,7 +274,7 @@ fn every_bit_of_a_page_that_holds_structure_is_minded() {
     let image = fs::read(data_file(dir.path())).unwrap();
     let mut random = Random::new(number("CRASH_SEED", 1));
     // Meta pages, and the headers, slots and node headers of all others, where LMDB would stumble.
-    for round in 0..number("CRASH_DAMAGES", 60) * 3 {
+    for round in 0..number("CRASH_DAMAGES", 20) * 3 {
         let page = if round % 3 == 0 { random.index(2) } else { random.index(image.len() / 4096) };
         let bit = (page * 4096 + random.index(160)) * 8 + random.index(8);
         let mut flipped = image.clone();
@@ -343,4 +346,59 @@ fn the_file_stops_growing_when_zones_are_replaced_again_and_again() {
     let data = 9000 * (5 + 12 + 96) + 2 * 300 * (5 + 12 + 96);
     assert!(end <= middle + middle / 5, "from {middle} to {end} octets");
     assert!(end <= 4 * data, "{end} octets for {data}");
+}
+
+/// Prints figures; nothing here fails by the clock.
+#[test]
+#[ignore = "a measurement"]
+fn commits_take_this_long() {
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let (store, _) = load(dir.path()).unwrap();
+    let zones = u32::try_from(number("CRASH_ZONES", 50_000)).unwrap();
+    let small = |zone: u32, serial| Version { zone: 10_000 * (zone + 1) + 1, serial };
+    let name = |zone: u32| -> backstop::name::NameBuf {
+        format!("zone-{zone:07}.example.").parse().unwrap()
+    };
+    let begun = Instant::now();
+    let tickets = (0..zones)
+        .map(|zone| store.replace(name(zone).as_name(), state(0), History::Drop, small(zone, 0)));
+    tickets.collect::<Vec<_>>().into_iter().for_each(|ticket| ticket.wait().unwrap());
+    eprintln!("{zones} zones replaced at once: {:.2?}", begun.elapsed());
+    let mut random = Random::new(1);
+    let mut serials = vec![0; zones as usize];
+    for group in [1, 10, 100, 1000] {
+        let mut times = Vec::new();
+        let begun = Instant::now();
+        let rounds = if group == 1 { 2000 } else { 100 };
+        for _ in 0..rounds {
+            let begun = Instant::now();
+            let tickets = (0..group).map(|_| {
+                let zone = u32::try_from(random.below(u64::from(zones))).unwrap();
+                let serial = &mut serials[zone as usize];
+                *serial += 1;
+                let diff = vec![7; 200 + random.index(1848)];
+                let next = small(zone, *serial);
+                store.append(name(zone).as_name(), state(*serial), *serial - 1, diff, next)
+            });
+            tickets.collect::<Vec<_>>().into_iter().for_each(|ticket| ticket.wait().unwrap());
+            times.push(begun.elapsed());
+        }
+        let rate = f64::from(rounds * group) / begun.elapsed().as_secs_f64();
+        times.sort_unstable();
+        let at = |share: usize| times[(times.len() - 1) * share / 100];
+        eprintln!("{group} at once: p50 {:.2?}, p99 {:.2?}, {rate:.0}/s", at(50), at(99));
+    }
+    let len = store.disk().file_len;
+    drop(store);
+    let begun = Instant::now();
+    let opened = Store::open(dir.path(), Options::default()).unwrap();
+    let inspected = begun.elapsed();
+    let mut octets = 0;
+    let store = opened.load(|stored| {
+        octets +=
+            stored.unwrap().entries().map(|(key, blob)| key.len() + blob.len()).sum::<usize>();
+    });
+    drop(store);
+    let loaded = begun.elapsed();
+    eprintln!("open {inspected:.2?}, with load {loaded:.2?}: {octets} octets, file {len}");
 }

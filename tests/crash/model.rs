@@ -9,13 +9,13 @@ use std::path::Path;
 
 /// The content of `zone` at `serial`: some are one chunk, some many, one takes several slices.
 #[derive(Clone, Copy)]
-pub struct Version {
-    pub zone: u32,
-    pub serial: u32,
+pub(crate) struct Version {
+    pub(crate) zone: u32,
+    pub(crate) serial: u32,
 }
 
 impl Version {
-    pub fn count(self) -> u32 {
+    pub(crate) fn count(self) -> u32 {
         match self.zone {
             0 => 9000,
             zone if zone % 5 == 0 => 300,
@@ -30,7 +30,7 @@ impl Version {
     }
 
     /// The diff that leads to this version.
-    pub fn diff(self) -> Vec<u8> {
+    pub(crate) fn diff(self) -> Vec<u8> {
         let words = 10 + (self.serial * 7919 + self.zone) % 400;
         let large = if self.serial.is_multiple_of(13) { 20 } else { 1 };
         self.zone.to_be_bytes().repeat(usize::try_from(words * large).unwrap())
@@ -52,16 +52,16 @@ impl Snapshot for Version {
     }
 }
 
-pub fn apex(zone: u32) -> NameBuf {
+pub(crate) fn apex(zone: u32) -> NameBuf {
     format!("zone-{zone:03}.example.").parse().unwrap()
 }
 
-pub fn state(serial: u32) -> State {
+pub(crate) fn state(serial: u32) -> State {
     State { serial, has_data: true, contact_ms: u64::from(serial), ..State::default() }
 }
 
 /// Brings a zone from `serial` to the next: by a diff as a rule, or as a whole.
-pub fn advance(store: &Store, zone: u32, serial: u32, random: &mut Random) -> Ticket {
+pub(crate) fn advance(store: &Store, zone: u32, serial: u32, random: &mut Random) -> Ticket {
     let next = Version { zone, serial: serial + 1 };
     let apex = apex(zone);
     if serial == 0 || random.below(5) == 0 {
@@ -73,14 +73,14 @@ pub fn advance(store: &Store, zone: u32, serial: u32, random: &mut Random) -> Ti
 
 /// What a load gave: serials by zone, and the damage in words.
 #[derive(Debug, Default)]
-pub struct Found {
-    pub serials: BTreeMap<u32, u32>,
-    pub damaged: Vec<(Option<u32>, String)>,
-    pub wrong: Vec<String>,
+pub(crate) struct Found {
+    pub(crate) serials: BTreeMap<u32, u32>,
+    pub(crate) damaged: Vec<(Option<u32>, String)>,
+    pub(crate) wrong: Vec<String>,
 }
 
 /// Opens the store in `dir` and compares every zone with the version that it says it is.
-pub fn load(dir: &Path) -> Result<(Store, Found), StoreError> {
+pub(crate) fn load(dir: &Path) -> Result<(Store, Found), StoreError> {
     let mut found = Found::default();
     let store = Store::open(dir, Options::default())?.load(|stored| match stored {
         Err(damage) => {
@@ -115,7 +115,7 @@ fn zone_of(apex: &NameBuf) -> u32 {
 }
 
 /// What is wrong with a state after a crash: every zone must be at a version within its range.
-pub fn judge(found: &Found, within: &BTreeMap<u32, RangeInclusive<u32>>) -> Vec<String> {
+pub(crate) fn judge(found: &Found, within: &BTreeMap<u32, RangeInclusive<u32>>) -> Vec<String> {
     let mut wrong = found.wrong.clone();
     wrong.extend(found.damaged.iter().map(|(_, what)| what.clone()));
     for (zone, range) in within {

@@ -22,24 +22,24 @@ static WATCH: Mutex<Option<Watch>> = Mutex::new(None);
 static TURN: Mutex<()> = Mutex::new(());
 
 /// What a watch calls for every image: at that moment, before the write or flush returns.
-pub type Cut = Box<dyn FnMut(Vec<u8>) + Send>;
+pub(crate) type Cut = Box<dyn FnMut(Vec<u8>) + Send>;
 
-pub struct Watch {
+pub(crate) struct Watch {
     device_inode: (u64, u64),
     stable: Vec<u8>,
     pending: Vec<(usize, Vec<u8>)>,
     /// Does a flush do anything? Without, the simulation must find losses.
-    pub flushes_work: bool,
+    pub(crate) flushes_work: bool,
     /// Do writes fail for want of room?
-    pub full: bool,
+    pub(crate) full: bool,
     /// One in how many calls is a power cut.
-    pub cut_one_in: u64,
-    pub random: Random,
-    pub cut: Cut,
+    pub(crate) cut_one_in: u64,
+    pub(crate) random: Random,
+    pub(crate) cut: Cut,
 }
 
 /// Watches `file` while `during` runs.
-pub fn watch<T>(file: &File, set: impl FnOnce(&mut Watch), during: impl FnOnce() -> T) -> T {
+pub(crate) fn watch<T>(file: &File, set: impl FnOnce(&mut Watch), during: impl FnOnce() -> T) -> T {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut watch = Watch {
         device_inode: identity(file.as_raw_fd()).unwrap(),
@@ -61,7 +61,7 @@ pub fn watch<T>(file: &File, set: impl FnOnce(&mut Watch), during: impl FnOnce()
 }
 
 /// Changes the watch that runs.
-pub fn rewatch(change: impl FnOnce(&mut Watch)) {
+pub(crate) fn rewatch(change: impl FnOnce(&mut Watch)) {
     change(WATCH.lock().unwrap().as_mut().unwrap());
 }
 
@@ -214,8 +214,10 @@ extern "C" fn writev(fd: c_int, pieces: *const iovec, count: c_int) -> ssize_t {
     let Some(mut at) = at else { return written };
     let mut left = written.max(0);
     for n in 0..usize::try_from(count).unwrap() {
-        // SAFETY: one of the `count` elements of the array that the kernel has just read.
-        let piece = unsafe { pieces.add(n).read() };
+        // SAFETY: within the array of `count` elements that the kernel has just read.
+        let piece = unsafe { pieces.add(n) };
+        // SAFETY: as above.
+        let piece = unsafe { piece.read() };
         let len = left.min(ssize_t::try_from(piece.iov_len).unwrap());
         note(fd, piece.iov_base, len, at);
         at += len as off_t;

@@ -206,5 +206,13 @@ pub fn requests() -> Vec<Vec<u8>> {
 
 /// From a client that may ask everything.
 pub fn via(transport: Transport) -> Via<'static> {
-    Via { transport, peer: "10.1.2.3".parse().unwrap(), now_ms: 0, key: None, reserved: 0 }
+    Via {
+        transport,
+        peer: "10.1.2.3".parse().unwrap(),
+        now_ms: 0,
+        key: None,
+        reserved: 0,
+        unix_s: 0,
+        keepalive: None,
+    }
 }

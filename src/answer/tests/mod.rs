@@ -12,6 +12,7 @@ use domain::base::{Message, ParsedName, Record as ParsedRecord, ToName};
 use domain::rdata::AllRecordData;
 use domain::zonefile::inplace::{Entry, Zonefile};
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 fn name(text: &str) -> NameBuf {
     text.parse().unwrap()
@@ -125,6 +126,8 @@ impl Ask {
             now_ms: self.now_ms,
             key: None,
             reserved: 0,
+            unix_s: 0,
+            keepalive: None,
         }
     }
 

@@ -1,0 +1,95 @@
+//! The control socket: status and commands, on a local Unix socket.
+//!
+//! **How it fits.** [`Listener`] and [`serve`] are the server's side, [`Client`] is what the
+//! commands `status`, `refresh`, `retransfer`, `export` and `reload` talk through, [`table`]
+//! puts a status into words.
+//!
+//! **Protocol.** A client sends one line, a [`Request`] as JSON; the server replies with one line
+//! and closes. `{"error": "..."}` is a request that was not carried out, `{"done": "..."}` one
+//! that was; the others are [`Status`] and [`Exported`]. After `Exported` follows the zone file: as
+//! many lines as it has records, so that the client knows a whole one from one that was cut.
+//!
+//! **Invariants.**
+//! - *private*: the socket is its owner's alone from the moment that it exists.
+//! - *one server*: the socket of a living server is never taken, what is no socket is never
+//!   removed.
+//! - *no one waits*: each client has a task of its own and a time to say what it wants; what
+//!   blocks is done on threads for that.
+//!
+//! It does not authenticate: whoever may open the socket may command.
+
+mod client;
+mod server;
+pub mod table;
+
+pub use client::{Client, ClientError};
+pub use server::{ListenError, Listener, Parts, serve};
+
+use crate::replica::ZoneStatus;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// What a client may ask for. Zones are in presentation form, the last dot may be left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// How one zone is, or all of them.
+    Status {
+        /// Which.
+        zone: Option<String>,
+    },
+    /// Ask the primaries for a newer version now.
+    Refresh {
+        /// Of which zone.
+        zone: String,
+    },
+    /// Transfer all of it again.
+    Retransfer {
+        /// Which zone.
+        zone: String,
+    },
+    /// The zone file of the version served.
+    Export {
+        /// Of which zone.
+        zone: String,
+    },
+    /// Read the configuration anew, as on SIGHUP.
+    Reload {},
+}
+
+/// The reply to [`Request::Status`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// What is wrong with the server as a whole.
+    pub warnings: Vec<String>,
+    /// The zones, in no order.
+    pub zones: Vec<ZoneStatus>,
+}
+
+/// The reply to [`Request::Export`], before the zone file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exported {
+    /// The apex.
+    pub zone: String,
+    /// The version's serial.
+    pub serial: u32,
+    /// How many records, and lines, follow.
+    pub records: u64,
+    /// It is no longer answered for.
+    pub expired: bool,
+}
+
+/// The reply to a command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Done {
+    done: String,
+}
+
+/// The reply to what is not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Refused {
+    error: String,
+}
+
+/// How long either side waits for the other to take or give anything.
+const PATIENCE: Duration = Duration::from_secs(30);

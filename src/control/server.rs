@@ -1,0 +1,310 @@
+//! The server's side of the control socket.
+
+use super::{Done, Exported, PATIENCE, Refused, Request, Status};
+use crate::clock::Clock;
+use crate::name::NameBuf;
+use crate::replica::{CommandError, Handle};
+use crate::store::Disk;
+use crate::view::Views;
+use crate::zone::{self, Zone};
+use serde::Serialize;
+use socket2::{Domain, SockAddr, Socket, Type};
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{self, BufWriter, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::sync::Semaphore;
+use tokio::time;
+use tracing::{debug, info, warn};
+
+/// Clients at a time; more are told to come back.
+const CLIENTS_MAX: usize = 64;
+
+/// How long a client may take to say what it wants.
+const REQUEST_TIME: Duration = Duration::from_secs(10);
+
+/// Octets of the longest request: a name escaped throughout, and what is around it.
+const REQUEST_MAX: u64 = 4096;
+
+/// Clients that the system keeps waiting before it refuses them.
+const BACKLOG: i32 = 128;
+
+/// What commands are carried out with.
+pub struct Parts {
+    /// Who keeps the zones.
+    pub replica: Handle,
+    /// What is served.
+    pub views: Arc<Views>,
+    /// What zones expire by.
+    pub clock: Clock,
+    /// How the store's disk is.
+    pub disk: Box<dyn Fn() -> Disk + Send + Sync>,
+    /// Reads the configuration anew; it may block. What to tell the client, or why nothing
+    /// changed.
+    pub reload: Box<dyn Fn() -> Result<String, String> + Send + Sync>,
+}
+
+/// Why there is no control socket.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Another server answers there.
+    #[error(
+        "{}: another server is using this control socket; stop it, or set another `control`",
+        .0.display()
+    )]
+    InUse(PathBuf),
+    /// What is there is not ours to remove.
+    #[error("{}: there is something else than a socket; set another `control`", .0.display())]
+    Foreign(PathBuf),
+    /// The system does not let us.
+    #[error("{}: the control socket cannot be made: {error}", path.display())]
+    System {
+        /// Where.
+        path: PathBuf,
+        /// What it says.
+        error: io::Error,
+    },
+}
+
+/// A control socket that clients can connect to; dropped, its file is removed.
+#[derive(Debug)]
+pub struct Listener {
+    socket: UnixListener,
+    path: PathBuf,
+    /// Device and inode, to remove no one else's.
+    file: (u64, u64),
+}
+
+impl Listener {
+    /// Listens at `path`; its folder is created if there is none. The socket of a dead server
+    /// is replaced.
+    ///
+    /// # Errors
+    /// Another server is living there, or something else is, or the system does not let us.
+    pub fn bind(path: &Path) -> Result<Self, ListenError> {
+        let failed = |error| ListenError::System { path: path.to_owned(), error };
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            DirBuilder::new().recursive(true).mode(0o750).create(folder).map_err(failed)?;
+        }
+        let socket = match bind(path) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                remove_stale(path)?;
+                bind(path)
+            }
+            bound => bound,
+        };
+        let socket = socket.map_err(failed)?;
+        let file = identity(path).map_err(failed)?;
+        Ok(Self { socket, path: path.to_owned(), file })
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|file| file == self.file) {
+            // What is left behind is found stale by the next server.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
+}
+
+/// Makes a socket that is its owner's alone before it has a name (unix(7): the mode of the
+/// socket is that of its file).
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    let socket = File::from(OwnedFd::from(Socket::new(Domain::UNIX, Type::STREAM, None)?));
+    socket.set_permissions(Permissions::from_mode(0o600))?;
+    let socket = Socket::from(OwnedFd::from(socket));
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(UnixListener::from(OwnedFd::from(socket)))
+}
+
+fn remove_stale(path: &Path) -> Result<(), ListenError> {
+    let failed = |error| ListenError::System { path: path.to_owned(), error };
+    if !fs::symlink_metadata(path).map_err(failed)?.file_type().is_socket() {
+        return Err(ListenError::Foreign(path.to_owned()));
+    }
+    // A living server that is too busy to take us answers "would block": only one that is gone
+    // refuses.
+    let probe = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed)?;
+    probe.set_nonblocking(true).map_err(failed)?;
+    let address = SockAddr::unix(path).map_err(failed)?;
+    match probe.connect(&address) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(failed)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        _ => Err(ListenError::InUse(path.to_owned())),
+    }
+}
+
+/// Serves clients until it is dropped.
+///
+/// # Errors
+/// There is no tokio runtime with I/O.
+pub async fn serve(listener: Listener, parts: Parts) -> io::Result<()> {
+    let socket = tokio::net::UnixListener::from_std(listener.socket.try_clone()?)?;
+    let parts = Arc::new(parts);
+    let places = Arc::new(Semaphore::new(CLIENTS_MAX));
+    let mut clients = tokio::task::JoinSet::new();
+    loop {
+        while clients.try_join_next().is_some() {}
+        let client = match socket.accept().await {
+            Ok((client, _)) => client,
+            Err(error) => {
+                // Out of files, most likely: waiting is all that helps.
+                warn!(%error, "a control client cannot be taken");
+                time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let parts = Arc::clone(&parts);
+        let place = Arc::clone(&places).try_acquire_owned();
+        clients.spawn(async move {
+            let served = match place {
+                Ok(_place) => converse(client, parts).await,
+                Err(_) => {
+                    let error = "too many control clients at once; try again".into();
+                    send(client, Reply::Refused(error)).await
+                }
+            };
+            if let Err(error) = served {
+                debug!(%error, "a control client was lost");
+            }
+        });
+    }
+}
+
+/// What is sent to a client.
+enum Reply {
+    Status(Status),
+    Done(String),
+    Refused(String),
+    Zone(Exported, Arc<Zone>),
+}
+
+async fn converse(client: tokio::net::UnixStream, parts: Arc<Parts>) -> io::Result<()> {
+    let mut client = BufReader::new(client);
+    let mut line = Vec::new();
+    let mut limited = (&mut client).take(REQUEST_MAX);
+    let read = time::timeout(REQUEST_TIME, limited.read_until(b'\n', &mut line)).await;
+    let reply = match read {
+        Err(_) => Reply::Refused("no request came in time".into()),
+        Ok(Err(error)) => return Err(error),
+        Ok(Ok(0)) => return Ok(()),
+        Ok(Ok(_)) => match request(&line) {
+            Ok(request) => carry_out(request, parts).await.unwrap_or_else(Reply::Refused),
+            Err(error) => Reply::Refused(error),
+        },
+    };
+    send(client.into_inner(), reply).await
+}
+
+fn request(line: &[u8]) -> Result<Request, String> {
+    let Some(line) = line.strip_suffix(b"\n") else {
+        return Err(format!("the request is no line of {REQUEST_MAX} octets at the most"));
+    };
+    serde_json::from_slice(line).map_err(|error| format!("the request is not understood: {error}"))
+}
+
+async fn carry_out(request: Request, parts: Arc<Parts>) -> Result<Reply, String> {
+    match request {
+        Request::Status { zone } => status(zone, &parts).await.map(Reply::Status),
+        Request::Refresh { zone } => {
+            let apex = apex(&zone)?;
+            info!(zone = %apex, "to be refreshed now, as asked on the control socket");
+            let checked = parts.replica.check(apex.clone()).await;
+            checked.map_err(|error| refusal(&apex, error))?;
+            Ok(Reply::Done(format!("{apex}: the primaries are being asked")))
+        }
+        Request::Retransfer { zone } => {
+            let apex = apex(&zone)?;
+            info!(zone = %apex, "to be transferred anew, as asked on the control socket");
+            let asked = parts.replica.retransfer(apex.clone()).await;
+            asked.map_err(|error| refusal(&apex, error))?;
+            Ok(Reply::Done(format!("{apex}: the whole zone is being transferred")))
+        }
+        Request::Export { zone } => export(&zone, &parts),
+        Request::Reload {} => {
+            let reload = tokio::task::spawn_blocking(move || (parts.reload)());
+            let reloaded = reload.await.unwrap_or_else(|error| Err(error.to_string()));
+            reloaded.map(Reply::Done)
+        }
+    }
+}
+
+fn apex(zone: &str) -> Result<NameBuf, String> {
+    zone.parse().map_err(|error| format!("\"{zone}\" is no domain name: {error}"))
+}
+
+fn refusal(apex: &NameBuf, error: CommandError) -> String {
+    format!("{apex}: {error}")
+}
+
+async fn status(zone: Option<String>, parts: &Parts) -> Result<Status, String> {
+    let apex = zone.as_deref().map(apex).transpose()?;
+    let zones = parts.replica.status(apex.clone()).await;
+    if let Some(apex) = apex.filter(|_| zones.is_empty()) {
+        return Err(refusal(&apex, CommandError::NoZone));
+    }
+    Ok(Status { warnings: warnings(&(parts.disk)()), zones })
+}
+
+/// What an operator should know of the disk.
+fn warnings(disk: &Disk) -> Vec<String> {
+    let advice = if disk.full { "make room on the disk" } else { "see to the disk" };
+    let told =
+        |error| format!("zones are not being kept, and no new versions served: {error}; {advice}");
+    disk.error.iter().map(told).collect()
+}
+
+fn export(zone: &str, parts: &Parts) -> Result<Reply, String> {
+    let apex = apex(zone)?;
+    let view = parts.views.load();
+    let served = view.zone(apex.as_name()).ok_or_else(|| refusal(&apex, CommandError::NoZone))?;
+    let zone = served.zone.as_ref().ok_or_else(|| format!("{apex}: there is no version yet"))?;
+    let exported = Exported {
+        zone: apex.to_string(),
+        serial: zone.serial().0,
+        records: zone.records(),
+        expired: served.expiry.is_over(parts.clock.now_ms()),
+    };
+    Ok(Reply::Zone(exported, Arc::clone(zone)))
+}
+
+/// Sends the reply from a thread that may wait for the client.
+async fn send(client: tokio::net::UnixStream, reply: Reply) -> io::Result<()> {
+    let client = client.into_std()?;
+    client.set_nonblocking(false)?;
+    client.set_write_timeout(Some(PATIENCE))?;
+    tokio::task::spawn_blocking(move || write(client, &reply)).await?
+}
+
+fn write(client: UnixStream, reply: &Reply) -> io::Result<()> {
+    let mut out = BufWriter::with_capacity(64 * 1024, client);
+    match reply {
+        Reply::Status(status) => line(status, &mut out)?,
+        Reply::Done(done) => line(&Done { done: done.clone() }, &mut out)?,
+        Reply::Refused(error) => line(&Refused { error: error.clone() }, &mut out)?,
+        Reply::Zone(exported, zone) => {
+            line(exported, &mut out)?;
+            zone::file::write(zone, &mut out)?;
+        }
+    }
+    out.flush()
+}
+
+fn line(reply: &impl Serialize, out: &mut impl Write) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, reply)?;
+    out.write_all(b"\n")
+}

@@ -1,0 +1,243 @@
+//! A status in words: [`zones`] as a table, what needs someone's attention first; [`zone`] in
+//! full.
+
+use crate::replica::{LastTransfer, PrimaryStatus, State, ZoneStatus};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+/// The columns of the table.
+const HEAD: [&str; 7] =
+    ["ZONE", "STATE", "SERIAL", "LAST CONTACT", "NEXT REFRESH", "EXPIRES IN", "PRIMARY"];
+
+/// Names longer than this move the columns of their own line alone.
+const WIDTH_MAX: usize = 40;
+
+/// Writes a line for each zone, with its errors on lines of their own after it, and how many
+/// zones there are of each state.
+///
+/// # Errors
+/// Those of `out`.
+pub fn zones(zones: &[ZoneStatus], out: &mut impl Write) -> io::Result<()> {
+    let mut sorted: Vec<_> = zones.iter().collect();
+    sorted.sort_by_key(|zone| (zone.state, &zone.zone));
+    let mut widths = HEAD.map(str::len);
+    for zone in &sorted {
+        for (width, cell) in widths.iter_mut().zip(cells(zone)) {
+            *width = cell.len().min(WIDTH_MAX).max(*width);
+        }
+    }
+    if !sorted.is_empty() {
+        row(&HEAD.map(str::to_owned), &widths, out)?;
+    }
+    for zone in sorted {
+        row(&cells(zone), &widths, out)?;
+        for error in errors(zone) {
+            writeln!(out, "    {error}")?;
+        }
+    }
+    writeln!(out, "{}", summary(zones))
+}
+
+fn row(cells: &[String; 7], widths: &[usize; 7], out: &mut impl Write) -> io::Result<()> {
+    let mut line = String::new();
+    for (cell, width) in cells.iter().zip(widths) {
+        // Writing to a string does not fail.
+        let _ = write!(line, "{cell:<width$}  ");
+    }
+    writeln!(out, "{}", line.trim_end())
+}
+
+fn cells(zone: &ZoneStatus) -> [String; 7] {
+    let none = || "-".to_owned();
+    [
+        zone.zone.clone(),
+        zone.state.to_string(),
+        zone.serial.map_or_else(none, |serial| serial.to_string()),
+        zone.last_contact_s.map_or_else(none, |s| format!("{} ago", time(s))),
+        refresh(zone).unwrap_or_else(none),
+        expiry(zone).unwrap_or_else(none),
+        source(zone).unwrap_or_else(none),
+    ]
+}
+
+fn is_from_file(zone: &ZoneStatus) -> bool {
+    zone.primaries.is_empty()
+}
+
+fn refresh(zone: &ZoneStatus) -> Option<String> {
+    match zone.refresh_in_s {
+        // A file is read when it is asked for, again and again only if that failed.
+        _ if is_from_file(zone) && zone.serial.is_some() => None,
+        0 => Some("now".into()),
+        s => Some(format!("in {}", time(s))),
+    }
+}
+
+fn expiry(zone: &ZoneStatus) -> Option<String> {
+    match zone.expires_in_s {
+        _ if zone.serial.is_none() => None,
+        _ if zone.state == State::Expired => Some("expired".into()),
+        None => Some("never".into()),
+        Some(s) => Some(time(s)),
+    }
+}
+
+fn source(zone: &ZoneStatus) -> Option<String> {
+    let file = || is_from_file(zone).then(|| "file".to_owned());
+    zone.primary.map(|address| address.to_string()).or_else(file)
+}
+
+fn errors(zone: &ZoneStatus) -> impl Iterator<Item = String> {
+    let of_zone = zone.error.as_deref().map(plain);
+    of_zone.into_iter().chain(zone.primaries.iter().filter_map(|primary| {
+        let error = plain(primary.last_error.as_deref()?);
+        Some(format!("{}: {error}", primary.address))
+    }))
+}
+
+/// What peers and files brought, without what a terminal would obey.
+fn plain(text: &str) -> String {
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
+    text.chars().map(escaped).collect()
+}
+
+/// "3 zones: 1 expired, 2 ok".
+fn summary(zones: &[ZoneStatus]) -> String {
+    let mut states: BTreeMap<State, usize> = BTreeMap::new();
+    for zone in zones {
+        *states.entry(zone.state).or_default() += 1;
+    }
+    let counts: Vec<_> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    match zones.len() {
+        0 => "no zones are configured".into(),
+        1 => format!("1 zone: {}", counts.join(", ")),
+        count => format!("{count} zones: {}", counts.join(", ")),
+    }
+}
+
+/// Writes all that is known of one zone, and what to do about what is wrong.
+///
+/// # Errors
+/// Those of `out`.
+pub fn zone(zone: &ZoneStatus, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "{}", zone.zone)?;
+    let mut field = |name: &str, value: String| writeln!(out, "  {name:<14} {value}");
+    field("state", format!("{}: {}", zone.state, meaning(zone)))?;
+    if let Some(serial) = zone.serial {
+        field("serial", format!("{serial} ({})", counted(zone.records, "record")))?;
+    }
+    if let Some(s) = zone.last_contact_s {
+        field("last contact", last_contact(zone, s))?;
+    }
+    if let Some(text) = refresh(zone) {
+        field("next refresh", text)?;
+    }
+    match zone.expires_in_s {
+        Some(s) if zone.state != State::Expired => field("expires", format!("in {}", time(s)))?,
+        None if zone.serial.is_some() => field("expires", "never".into())?,
+        _ => {}
+    }
+    if let Some(last) = &zone.last_transfer {
+        field("last transfer", transfer(last))?;
+    }
+    if zone.versions_held > 0 {
+        field(
+            "history",
+            format!("{} for outgoing IXFR", counted(zone.versions_held as u64, "difference")),
+        )?;
+    }
+    if let Some(error) = &zone.error {
+        field("error", plain(error))?;
+    }
+    if is_from_file(zone) {
+        field("source", "a zone file".into())?;
+    }
+    for primary in &zone.primaries {
+        field("primary", asked(primary))?;
+        if let Some(error) = &primary.last_error {
+            field("", format!("error: {}", plain(error)))?;
+        }
+    }
+    if zone.same_serial_difference {
+        writeln!(out, "\n{}", difference(zone))?;
+    }
+    Ok(())
+}
+
+fn meaning(zone: &ZoneStatus) -> &'static str {
+    match zone.state {
+        State::Expired => {
+            "no primary has renewed it in time; it is answered with SERVFAIL until one does"
+        }
+        State::NeverLoaded if is_from_file(zone) => {
+            "its file has not been loaded yet; it is answered with SERVFAIL until then"
+        }
+        State::NeverLoaded => {
+            "no primary has given it yet; it is answered with SERVFAIL until one does"
+        }
+        State::Stale if is_from_file(zone) => {
+            "it is served, but its file could not be read when it was last tried"
+        }
+        State::Stale => "it is served, but no primary was of use when they were asked last",
+        State::Diverged => "it is served; a primary has other data under the same serial",
+        State::Refreshing => "it is served; a primary is being asked for a newer version",
+        State::Ok if is_from_file(zone) => "it is served",
+        State::Ok => "it is served, as fresh as its SOA demands",
+    }
+}
+
+fn last_contact(zone: &ZoneStatus, s: u64) -> String {
+    let with = zone.primary.map(|address| format!(", with {address}"));
+    format!("{} ago{}", time(s), with.unwrap_or_default())
+}
+
+fn transfer(last: &LastTransfer) -> String {
+    let took = match last.ms {
+        ms @ 0..1000 => format!("{ms}ms"),
+        ms => time(ms / 1000),
+    };
+    format!(
+        "{}, {} ago: {} in {}, {took}",
+        last.kind,
+        time(last.ago_s),
+        counted(last.records, "record"),
+        counted(last.octets, "octet"),
+    )
+}
+
+fn asked(primary: &PrimaryStatus) -> String {
+    let asked = primary
+        .asked_s
+        .map_or_else(|| "not asked yet".to_owned(), |s| format!("asked {} ago", time(s)));
+    let serial = primary.serial.map(|serial| format!(", told serial {serial}"));
+    format!("{}: {asked}{}", primary.address, serial.unwrap_or_default())
+}
+
+/// What to do about data that changed without their serial.
+fn difference(zone: &ZoneStatus) -> String {
+    let serial = zone.serial.map_or_else(String::new, |serial| format!(" {serial}"));
+    format!(
+        "A primary has other data under the serial{serial} than are served here: the zone was \
+         edited there\nwithout raising its serial. Raise it at the primary, so that every secondary \
+         takes the change;\nor, to take the primary's data here as they are:\n    \
+         backstop retransfer {}",
+        zone.zone
+    )
+}
+
+fn counted(count: u64, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
+/// Seconds, as a person says them: the two largest units, "3m12s".
+fn time(s: u64) -> String {
+    const UNITS: [(u64, char); 4] = [(86_400, 'd'), (3600, 'h'), (60, 'm'), (1, 's')];
+    let at = UNITS.iter().position(|&(unit, _)| s >= unit).unwrap_or(3);
+    let (unit, letter) = UNITS[at];
+    let (count, rest) = (s / unit, s % unit);
+    match UNITS.get(at + 1).map(|&(unit, letter)| (rest / unit, letter)) {
+        None | Some((0, _)) => format!("{count}{letter}"),
+        Some((more, smaller)) => format!("{count}{letter}{more}{smaller}"),
+    }
+}
