@@ -248,3 +248,100 @@ fn gauges<'l, const N: usize, V: EncodeGaugeValue>(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(zone: &str, state: State, expires_in_s: u64) -> ZoneStatus {
+        ZoneStatus {
+            zone: zone.into(),
+            state,
+            serial: (state != State::NeverLoaded).then_some(7),
+            records: 3,
+            last_contact_s: Some(expires_in_s / 2),
+            refresh_in_s: 1,
+            expires_in_s: (state != State::NeverLoaded).then_some(expires_in_s),
+            primary: None,
+            same_serial_difference: false,
+            versions_held: 0,
+            error: None,
+            last_transfer: None,
+            primaries: Vec::new(),
+        }
+    }
+
+    fn snapshot(each: Option<Vec<ZoneStatus>>) -> Snapshot {
+        let all = each.clone().unwrap_or_default();
+        Snapshot {
+            ready: true,
+            served: vec![("requests", " Requests received.", 12)],
+            rcodes: vec![9, 0, 0, 2, 1],
+            replicated: vec![("axfrs", " Whole zones received.", 3)],
+            configured: all.len(),
+            zones: Zones::of(&all),
+            each,
+            disk: Disk { file_len: 4096, queued: 2, error: Some("no".into()), full: false },
+            process: Process { resident_octets: Some(8192), cpu_s: Some(1.25) },
+        }
+    }
+
+    #[test]
+    fn zones_are_summed_up_by_state_and_by_what_is_most_urgent() {
+        let all = [
+            status("a.", State::Ok, 500),
+            status("b.", State::Stale, 40),
+            status("c.", State::Expired, 0),
+            status("d.", State::NeverLoaded, 0),
+        ];
+        let zones = Zones::of(&all);
+        assert_eq!(zones.states, [1, 1, 1, 0, 0, 1]);
+        assert_eq!((zones.served(), zones.soonest_expiry_s), (2, Some(40)));
+        assert_eq!(zones.oldest_contact_s, Some(250));
+        assert_eq!(Zones::of(&[]), Zones::default());
+    }
+
+    #[test]
+    fn the_page_has_each_number_with_its_meaning() {
+        let page = snapshot(None).text();
+        for line in [
+            "# HELP backstop_requests Requests received.",
+            "# TYPE backstop_requests counter",
+            "backstop_requests_total 12",
+            "backstop_axfrs_total 3",
+            "backstop_rcodes_total{rcode=\"NOERROR\"} 9",
+            "backstop_rcodes_total{rcode=\"NXDOMAIN\"} 2",
+            "backstop_rcodes_total{rcode=\"other\"} 1",
+            "backstop_zones{state=\"never-loaded\"} 0",
+            "backstop_ready 1",
+            "backstop_store_failing 1",
+            "backstop_store_queued 2",
+            "process_resident_memory_bytes 8192",
+            "process_cpu_seconds_total 1.25",
+            concat!("backstop_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
+        }
+        assert!(!page.contains("backstop_zone_serial"));
+        assert!(page.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn each_zone_is_told_if_asked_for_up_to_a_limit() {
+        let many = (0..=ZONES_MAX).map(|i| status(&format!("z{i}.\\\""), State::Ok, 9)).collect();
+        let page = snapshot(Some(many)).text();
+        let serials = page.lines().filter(|line| line.starts_with("backstop_zone_serial{"));
+        assert_eq!(serials.count(), ZONES_MAX);
+        assert!(page.contains("backstop_zone_expires_in_seconds{zone=\"z0.\\\\\\\"\"} 9\n"));
+        assert!(page.contains("backstop_zones_left_out 1\n"));
+    }
+
+    #[test]
+    fn the_process_is_read_as_the_system_writes_it() {
+        assert_eq!(resident_octets("VmPeak:\t 9 kB\nVmRSS:\t    1234 kB\n"), Some(1234 * 1024));
+        let stat = "7 (a ) b) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0 20";
+        assert_eq!(cpu_s(stat), Some(3.0));
+        let here = Process::now();
+        assert!(here.resident_octets.unwrap() > 100_000 && here.cpu_s.is_some());
+    }
+}

@@ -131,6 +131,3 @@ async fn page(shared: &Shared, with_zones: bool) -> String {
     *kept = Some(Page { text: text.clone(), made: Instant::now() });
     text
 }
-
-#[cfg(test)]
-mod tests;
