@@ -104,7 +104,8 @@ fn measure(criterion: &mut Criterion, kind: &Kind, view: &View, names: usize) {
     });
     group.throughput(Throughput::Elements(BATCH as u64));
     for (label, hot) in [("hot batch", true), ("uniform batch", false)] {
-        let mut batches = requests[..if hot { BATCH } else { REQUESTS }].chunks_exact(BATCH).cycle();
+        let mut batches =
+            requests[..if hot { BATCH } else { REQUESTS }].chunks_exact(BATCH).cycle();
         group.bench_function(label, |bench| {
             bench.iter(|| {
                 let batch = batches.next().expect("endless");
