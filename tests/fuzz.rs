@@ -126,7 +126,7 @@ fn every_reply_to_a_million_requests_is_a_sound_message() {
 
 #[test]
 fn no_transfer_makes_an_unsound_zone() {
-    fuzz(&fuzz::TRANSFER, 4000);
+    fuzz(&fuzz::TRANSFER, 2000);
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn no_signature_is_believed_that_another_implementation_does_not_believe() {
 
 #[test]
 fn whatever_the_store_gives_back_is_refused_or_can_be_read() {
-    fuzz(&fuzz::STORE_NODE, 4000);
+    fuzz(&fuzz::STORE_NODE, 2000);
 }
 
 #[test]

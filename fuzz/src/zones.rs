@@ -15,7 +15,7 @@ use std::sync::Arc;
 pub const LIMIT: usize = 16 << 10;
 
 /// How many owners of a zone are asked for.
-const OWNERS_MAX: usize = 8;
+const OWNERS_MAX: usize = 4;
 
 const TYPES: [Rtype; 8] = [
     Rtype::A,
@@ -84,12 +84,13 @@ pub fn can_be_asked(zone: &Zone) {
         expiry: Arc::new(Expiry::at(Expiry::NEVER)),
         history: Arc::new([]),
     }));
+    let mut buffer = vec![0; 65535];
     let owners = zone.entries().map(|(key, _)| key.name(zone.apex()).unwrap());
     for owner in owners.take(OWNERS_MAX) {
         for name in [below(owner.as_name()), Some(owner)].into_iter().flatten() {
             for rtype in TYPES {
                 let request = world::request(&name.to_string(), rtype, Some((1232, true)));
-                respond::is_sound(&request, &world::via(Transport::Udp), &view);
+                respond::is_sound(&request, &world::via(Transport::Udp), &view, &mut buffer);
             }
         }
     }
