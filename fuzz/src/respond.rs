@@ -103,7 +103,7 @@ pub fn is_sound<'b>(
     let (question, answer, authority, additional) = message.sections().unwrap();
     // Of these nothing behind the header need have been read.
     if rcode != Rcode::FORMERR && rcode != Rcode::NOTIMP {
-        let end = question.clone().count() * (reply_question_len(&message));
+        let end = question.count() * reply_question_len(reply);
         assert!(request[12..].starts_with(&reply[12..12 + end]), "the question comes back");
         let edns = message.opt();
         assert_eq!(edns.is_some(), asked.edns, "OPT for OPT");
@@ -126,9 +126,8 @@ pub fn is_sound<'b>(
     Some(reply)
 }
 
-fn reply_question_len(reply: &Message<&[u8]>) -> usize {
-    let name = Name::split(&reply.as_slice()[12..]).map_or(0, |(name, _)| name.len());
-    name + 4
+fn reply_question_len(reply: &[u8]) -> usize {
+    Name::split(&reply[12..]).map_or(0, |(name, _)| name.len() + 4)
 }
 
 fn is_proof(rtype: Rtype) -> bool {
