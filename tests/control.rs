@@ -23,7 +23,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 /// Records of the zone that is large enough to fill all buffers on the way to a client.
-const MANY: usize = 60_000;
+const MANY: usize = 8_000;
 
 /// How long anything may take that should be there soon.
 const SOON: Duration = Duration::from_secs(30);
@@ -173,7 +173,7 @@ fn write_configuration(folder: &Path) -> PathBuf {
     fs::write(folder.join("small.zone"), format!("{soa}{text}")).unwrap();
     let mut many = soa.to_owned();
     for i in 0..MANY {
-        writeln!(many, "h{i} 60 TXT \"host number {i} of very many\"").unwrap();
+        writeln!(many, "h{i} 60 TXT {:0240}", i).unwrap();
     }
     fs::write(folder.join("many.zone"), many).unwrap();
     let path = folder.join("backstop.toml");
@@ -294,7 +294,7 @@ fn export_writes_a_zone_file_that_loads_again() {
     let apex: backstop::name::NameBuf = "many.example".parse().unwrap();
     let limits = backstop::zone::file::Limits::default();
     let read = backstop::zone::file::read(&path, apex.as_name(), limits).unwrap();
-    assert_eq!(read.build().unwrap().records() as usize, MANY + 2);
+    assert_eq!(read.build().unwrap().records(), MANY as u64 + 2);
 }
 
 #[test]
