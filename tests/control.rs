@@ -56,7 +56,7 @@ impl Server {
         let stats = Arc::new(Stats::default());
         let parts = replica::Parts {
             views: Arc::clone(&views),
-            store,
+            store: Arc::new(store),
             clock,
             stats: Arc::clone(&stats),
             limits: limits(),
