@@ -2,5 +2,5 @@
 #![allow(dead_code, reason = "each test uses its part")]
 
 pub mod message;
-pub mod random;
 pub mod zone;
+pub mod random;
