@@ -3,5 +3,5 @@
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test uses its part")]
 
 pub mod message;
-pub mod random;
 pub mod zone;
+pub mod random;

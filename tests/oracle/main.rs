@@ -4,9 +4,9 @@
 //! `BACKSTOP_ORACLE_PAIRS` is how many questions are asked (100,000), `BACKSTOP_ORACLE_SEED` the
 //! one world to look at, as a failure prints it.
 
-mod judge;
 #[path = "../model/mod.rs"]
 mod model;
+mod judge;
 mod resolver;
 
 use backstop::answer::{Outcome, Transport, Via, respond};
@@ -14,8 +14,8 @@ use backstop::name::Name;
 use backstop::view::{Access, Expiry, Served, View};
 use backstop::zone::Zone;
 use model::message::{Question, Reply, name_text};
-use model::random::Random;
 use model::zone::*;
+use model::random::Random;
 use resolver::{Reading, World};
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
