@@ -2,6 +2,7 @@
 //! `cases/README.md`; `BACKSTOP_CASE=name` runs one file.
 //!
 //! Replies and what is expected of them are read with the `domain` crate, zones by Backstop.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 mod model;
 

@@ -2,6 +2,7 @@
 //! afresh, make; and differences survive their journeys through the store and between versions.
 //!
 //! `BACKSTOP_IXFR_CHAINS` is how many chains (300).
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 mod model;
 

@@ -195,7 +195,7 @@ struct Answer<'a, 'b> {
     /// The zone that the question's name is in, if it has data and this client may see them.
     entered: Option<(&'a Served, &'a Zone)>,
     /// Where in the message the owners of the aliases written so far lie.
-    links: ArrayVec<u16, { 2 * LINKS_MAX }>,
+    links: ArrayVec<(u16, Rtype), { 2 * LINKS_MAX }>,
     followed: usize,
     /// What is still to be written to the authority section.
     proofs: ArrayVec<Proof<'a>, PROOFS_MAX>,
@@ -376,6 +376,9 @@ impl<'a, 'b> Answer<'a, 'b> {
         set: &RecordSet<'_>,
     ) -> Result<(), Full> {
         (self.aa, self.kind) = (true, Kind::Records);
+        if set.rtype() == Rtype::DNAME && self.is_linked(sought.name, Rtype::DNAME) {
+            return Ok(()); // It renamed a name on the way here.
+        }
         self.put(Section::Answer, sought.owner(), node, set)?;
         self.write_proofs()?;
         additional::of_answer(self, zone, sought.owner(), set);
@@ -391,11 +394,11 @@ impl<'a, 'b> Answer<'a, 'b> {
         set: &RecordSet<'_>,
     ) -> Result<(), Full> {
         (self.aa, self.kind) = (true, Kind::Records);
-        if self.is_linked(from.name) {
+        if self.is_linked(from.name, Rtype::CNAME) {
             return Ok(());
         }
         let at = self.put(Section::Answer, from.owner(), node, set)?;
-        self.link(at);
+        self.link(at, Rtype::CNAME);
         match Name::from_wire(set.first()) {
             Some(target) => self.follow(target, rtype),
             None => Ok(()),
@@ -412,21 +415,22 @@ impl<'a, 'b> Answer<'a, 'b> {
         set: &RecordSet<'_>,
     ) -> Result<(), Full> {
         (self.aa, self.kind) = (true, Kind::Records);
-        if !self.is_linked(owner.name) {
-            let at = self.put(Section::Answer, owner, node, set)?;
-            self.link(at);
+        if !self.is_linked(owner.name, Rtype::DNAME) {
+            let at = self.writer.len();
+            self.put(Section::Answer, owner, node, set)?;
+            self.link(Some(at), Rtype::DNAME);
         }
         let mut buffer = [0; NAME_MAX];
         let Some(target) = substitute(from.name, owner.name, set.first(), &mut buffer) else {
             self.rcode = Rcode::YXDOMAIN;
             return Ok(());
         };
-        if self.is_linked(from.name) {
+        if self.is_linked(from.name, Rtype::CNAME) {
             return Ok(());
         }
         let at = self.begin_record(Section::Answer, from.owner(), Rtype::CNAME, set.ttl())?;
         self.writer.data(Rtype::CNAME, target.as_wire())?;
-        self.link(at);
+        self.link(at, Rtype::CNAME);
         self.follow(target, rtype)
     }
 
@@ -442,14 +446,15 @@ impl<'a, 'b> Answer<'a, 'b> {
         }
     }
 
-    /// Was an alias with this owner written already?
-    fn is_linked(&self, owner: Name<'_>) -> bool {
-        self.links.iter().any(|&at| self.writer.has_name_at(usize::from(at), owner))
+    /// Was an alias of this owner and type written already?
+    fn is_linked(&self, owner: Name<'_>, rtype: Rtype) -> bool {
+        let is_at = |at: u16| self.writer.has_name_at(usize::from(at), owner);
+        self.links.iter().any(|&(at, written)| written == rtype && is_at(at))
     }
 
-    fn link(&mut self, owner_at: Option<usize>) {
+    fn link(&mut self, owner_at: Option<usize>, rtype: Rtype) {
         if let Some(at) = owner_at.and_then(|at| u16::try_from(at).ok()) {
-            let _ = self.links.try_push(at);
+            let _ = self.links.try_push((at, rtype));
         }
     }
 

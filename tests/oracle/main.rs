@@ -3,6 +3,7 @@
 //!
 //! `BACKSTOP_ORACLE_PAIRS` is how many questions are asked (100,000), `BACKSTOP_ORACLE_SEED` the
 //! one world to look at, as a failure prints it.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 #[path = "../model/mod.rs"]
 mod model;

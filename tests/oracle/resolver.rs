@@ -177,7 +177,10 @@ impl World {
         if qtype == ANY && !sets.is_empty() {
             expected.any_of = sets.iter().map(answered).collect();
         } else if let Some(found) = found {
-            expected.answer.push(answered(found));
+            // Once is enough (RFC 2181 section 5): a DNAME may have renamed a name on the way here.
+            if !expected.answer.contains(&answered(found)) {
+                expected.answer.push(answered(found));
+            }
             self.add_addresses(zone, found, expected);
         } else if let (Some(alias), false) = (alias, beside) {
             expected.answer.push(answered(alias));
