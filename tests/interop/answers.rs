@@ -1,0 +1,189 @@
+//! The same questions to a peer and to Backstop, which has the zone from that peer.
+//!
+//! Compared are the response code, AA and the answer section with every peer; the authority and
+//! additional sections with those that aim at what we do (Knot, NSD). Where a peer differs as a
+//! rule, [`exception`] says so and why.
+
+use std::{collections::BTreeSet, net::SocketAddr};
+
+use super::{PATIENCE, random::Random, zones};
+use crate::common::{
+    backstop::Backstop,
+    dns::{self, Ask, Edns, Reply, wait_for_serial},
+    peers::{Kind, Peer, Setup, ZoneSetup},
+    sign::{Denial, sign},
+    skip::require,
+};
+
+const QUESTIONS: usize = 1000;
+/// How many differences are shown.
+const SHOWN: usize = 12;
+
+const TYPES: [&str; 23] = [
+    "A",
+    "A",
+    "A",
+    "AAAA",
+    "NS",
+    "NS",
+    "CNAME",
+    "SOA",
+    "MX",
+    "TXT",
+    "SRV",
+    "DNAME",
+    "DS",
+    "CAA",
+    "HTTPS",
+    "SVCB",
+    "HINFO",
+    "NAPTR",
+    "TLSA",
+    "PTR",
+    "SSHFP",
+    "TYPE65280",
+    "TYPE65281",
+];
+
+/// The owners in a zone file of [`zones::rich`] before it is signed.
+fn owners(zone: &str) -> Vec<String> {
+    let text = zones::rich(zone);
+    let owners: BTreeSet<_> = text
+        .lines()
+        .filter(|line| !line.starts_with('$'))
+        .filter_map(|line| line.split(' ').next())
+        .map(|owner| if owner == "@" { zone.to_owned() } else { format!("{owner}.{zone}") })
+        .collect();
+    owners.into_iter().collect()
+}
+
+/// A name that is there, above one, below one, beside one, or made by a wildcard.
+fn random_name(owners: &[String], zone: &str, random: &mut Random) -> String {
+    let owner = random.pick(owners).clone();
+    let label = random.pick(&["x", "0", "zzz", "www", "nothing-here", "*", "_tcp"]).to_owned();
+    let rest = || owner.split_once('.').expect("a final dot").1.to_owned();
+    let inside = |name: String| if name.ends_with(zone) { name } else { zone.to_owned() };
+    match random.below(10) {
+        0..4 => owner,
+        4 => inside(rest()),
+        5 | 6 => format!("{label}.{owner}"),
+        7 => format!("y.{label}.{owner}"),
+        8 if owner.starts_with('*') => format!("{label}.{}", rest()),
+        _ => inside(format!("{label}.{}", rest())),
+    }
+}
+
+/// One question to both, over TCP if either reply does not fit a datagram.
+fn ask_both(servers: [SocketAddr; 2], ask: &Ask) -> [Reply; 2] {
+    let replies = servers.map(|server| dns::udp(server, ask).expect("a reply"));
+    if replies.iter().any(|reply| reply.flags.contains("TC")) {
+        return servers.map(|server| dns::tcp(server, ask).expect("a reply over TCP"));
+    }
+    replies
+}
+
+/// What is compared; the replies are [peer's, ours].
+#[derive(Clone, Copy)]
+struct Compared {
+    authority: bool,
+    additional: bool,
+}
+
+fn difference(kind: Kind, [theirs, ours]: &[Reply; 2], compared: Compared) -> Option<String> {
+    let aa = |reply: &Reply| reply.flags.contains("AA");
+    let parts = [
+        ("rcode", theirs.rcode == ours.rcode),
+        ("AA", aa(theirs) == aa(ours)),
+        ("answer", theirs.answer == ours.answer),
+        ("authority", !compared.authority || theirs.authority == ours.authority),
+        ("additional", !compared.additional || theirs.additional == ours.additional),
+    ];
+    let differs: Vec<_> = parts.iter().filter(|(_, same)| !same).map(|(part, _)| *part).collect();
+    if differs.is_empty() {
+        return None;
+    }
+    Some(format!("{}\n--- {kind:?}:\n{theirs}--- Backstop:\n{ours}", differs.join(", ")))
+}
+
+/// Asks `QUESTIONS` random questions about `zone` and tells the differences.
+fn compare(kind: Kind, servers: [SocketAddr; 2], zone: &str, dnssec: bool, compared: Compared) {
+    let mut random = Random::new(zone.len() as u64);
+    let owners = owners(zone);
+    let (mut wrong, mut excepted) = (Vec::new(), 0);
+    for _ in 0..QUESTIONS {
+        let (name, rtype) = (random_name(&owners, zone, &mut random), *random.pick(&TYPES));
+        let ask = Ask::new(&name, rtype).edns(Edns { dnssec_ok: dnssec, ..Edns::default() });
+        let replies = ask_both(servers, &ask);
+        let Some(what) = difference(kind, &replies, compared) else { continue };
+        if exception(kind, &replies).is_some() {
+            excepted += 1;
+        } else {
+            wrong.push(format!("{name} {rtype}: {what}"));
+        }
+    }
+    wrong.sort_by_key(String::len);
+    let shown = wrong.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join("\n");
+    assert!(wrong.is_empty(), "{} replies differ\n{shown}", wrong.len());
+    assert!(excepted * 4 < QUESTIONS, "{excepted} exceptions: nothing is compared any more");
+}
+
+/// Why the peer's reply may differ from ours, if it may.
+fn exception(_kind: Kind, _replies: &[Reply; 2]) -> Option<&'static str> {
+    None
+}
+
+fn agrees(kind: Kind) {
+    let zone = "rich.test.";
+    let peer = Peer::start(kind, &Setup::of([ZoneSetup::primary(zone, &zones::rich(zone))]));
+    let backstop = Backstop::start(&Setup::of([ZoneSetup::secondary(zone, peer.addr())]));
+    wait_for_serial(backstop.addr(), zone, 1, PATIENCE);
+    let all = matches!(kind, Kind::Knot | Kind::Nsd);
+    let compared = Compared { authority: all, additional: all };
+    compare(kind, [peer.addr(), backstop.addr()], zone, false, compared);
+}
+
+each! { agrees:
+    a_thousand_questions_are_answered_as_bind_does(Bind),
+    a_thousand_questions_are_answered_as_knot_does(Knot),
+    a_thousand_questions_are_answered_as_nsd_does(Nsd),
+    a_thousand_questions_are_answered_as_powerdns_does(Pdns),
+}
+
+fn agrees_on_signed(kind: Kind, denial: Denial, zone: &str) {
+    let signed = sign(zone, &zones::rich(zone), denial);
+    let peer = Peer::start(kind, &Setup::of([ZoneSetup::primary(zone, &signed.text)]));
+    let backstop = Backstop::start(&Setup::of([ZoneSetup::secondary(zone, peer.addr())]));
+    wait_for_serial(backstop.addr(), zone, 1, PATIENCE);
+    let compared = Compared { authority: true, additional: false };
+    compare(kind, [peer.addr(), backstop.addr()], zone, true, compared);
+}
+
+fn agrees_on_nsec(kind: Kind) {
+    require!(Bind);
+    agrees_on_signed(kind, Denial::Nsec, "nsec.test.");
+}
+
+fn agrees_on_nsec3(kind: Kind) {
+    require!(Bind);
+    agrees_on_signed(kind, Denial::Nsec3, "nsec3.test.");
+}
+
+fn agrees_on_opt_out(kind: Kind) {
+    require!(Bind);
+    agrees_on_signed(kind, Denial::Nsec3OptOut, "optout.test.");
+}
+
+each! { agrees_on_nsec:
+    proofs_by_nsec_are_those_of_knot(Knot),
+    proofs_by_nsec_are_those_of_nsd(Nsd),
+}
+
+each! { agrees_on_nsec3:
+    proofs_by_nsec3_are_those_of_knot(Knot),
+    proofs_by_nsec3_are_those_of_nsd(Nsd),
+}
+
+each! { agrees_on_opt_out:
+    proofs_by_nsec3_with_opt_out_are_those_of_knot(Knot),
+    proofs_by_nsec3_with_opt_out_are_those_of_nsd(Nsd),
+}
