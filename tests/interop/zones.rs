@@ -30,8 +30,7 @@ changing-{serial} A 192.0.2.1
     text
 }
 
-/// A zone with every kind of answer in it. Behind `servers` the delegations `insecure` and
-/// `secure` can be put.
+/// A zone with every kind of answer in it.
 pub(crate) fn rich(zone: &str) -> String {
     let mut text = format!("$ORIGIN {zone}\n$TTL 3600\n{RICH}");
     for n in 0..70 {
@@ -78,6 +77,15 @@ dangling CNAME nowhere
 outside CNAME www.elsewhere.test.
 tosub CNAME x.sub
 towild CNAME q.wild
+loop CNAME pool
+pool CNAME loop
+link-1 CNAME link-2
+link-2 CNAME link-3
+link-3 CNAME link-4
+link-4 CNAME link-5
+link-5 CNAME link-6
+link-6 CNAME link-7
+link-7 CNAME www
 todname CNAME www.old
 old DNAME new
 www.new A 192.0.2.7
