@@ -170,7 +170,8 @@ impl Case<'_> {
         self.asked += 1;
         let transport = if wanted.tcp { Transport::Tcp } else { Transport::Udp };
         let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let via = Via { transport, peer, now_ms: 1, key: None, reserved: 0 };
+        let via =
+            Via { transport, peer, now_ms: 1, key: None, reserved: 0, keepalive: None, unix_s: 1 };
         let mut buffer = vec![0xee; 65535];
         let outcome = respond(&wanted.message, &via, &self.view, &mut buffer);
         let differs = match outcome {

@@ -25,6 +25,7 @@ mod denial;
 mod special;
 #[cfg(test)]
 mod tests;
+mod warm;
 
 use crate::edns::{Ede, Opt, UDP_SIZE_MIN};
 use crate::name::{Key, NAME_MAX, Name};
@@ -33,6 +34,8 @@ use crate::view::{Served, View};
 use crate::wire::{Class, Full, HEADER_LEN, Mark, Opcode, Rcode, Rtype, Section, Writer, flag};
 use crate::zone::{At, Found, Node, RecordSet, Zone};
 use arrayvec::ArrayVec;
+pub use warm::warm;
+
 use denial::{Claim, PROOFS_MAX, Proof};
 use std::net::IpAddr;
 
@@ -244,7 +247,7 @@ impl<'a, 'b> Answer<'a, 'b> {
             via,
             view,
             bare: writer.mark(),
-            reserved: reserve(&mut writer, query, via, view),
+            reserved: reserve(&mut writer, query, via),
             writer,
             dnssec_ok: query.edns.is_some_and(|edns| edns.dnssec_ok),
             aa: false,
@@ -552,6 +555,15 @@ impl<'a, 'b> Answer<'a, 'b> {
         }
     }
 
+    /// From here on records give way to options: all that the client needs is written.
+    fn reserve_options(&mut self) {
+        let id = self.view.identity.id.as_deref();
+        let octets = self.query.edns.map_or(0, |edns| Opt::options_len_max(&edns, id));
+        if self.writer.reserve(octets) {
+            self.reserved += octets;
+        }
+    }
+
     /// The client needs what does not fit: it is told to ask again over a connection.
     fn truncate(&mut self) {
         self.tc = true;
@@ -598,14 +610,10 @@ fn limit(query: &Query<'_>, via: &Via<'_>, view: &View) -> usize {
     }
 }
 
-/// Keeps room for OPT, its options, and what the caller adds: all of it, or what matters most,
-/// or nothing. Returns how much.
-fn reserve(writer: &mut Writer<'_>, query: &Query<'_>, via: &Via<'_>, view: &View) -> usize {
-    let (opt, options) = query.edns.map_or((0, 0), |edns| {
-        (Opt::LEN, Opt::options_len_max(&edns, view.identity.id.as_deref()))
-    });
-    let mut ways = [opt + options + via.reserved, opt + via.reserved].into_iter();
-    ways.find(|&octets| writer.reserve(octets)).unwrap_or(0)
+/// Keeps room for OPT and what the caller adds. Returns how much.
+fn reserve(writer: &mut Writer<'_>, query: &Query<'_>, via: &Via<'_>) -> usize {
+    let octets = via.reserved + query.edns.map_or(0, |edns| Opt::len_min(&edns));
+    if writer.reserve(octets) { octets } else { 0 }
 }
 
 /// Why a zone that is configured has nothing to answer from.
@@ -642,10 +650,4 @@ fn substitute<'t>(
     whole[..prefix.len()].copy_from_slice(prefix);
     whole[prefix.len()..].copy_from_slice(target);
     Name::from_wire(whole)
-}
-
-/// Brings into the cache what answering these requests will read. A batch that is warmed first
-/// waits for memory once where single requests wait one after the other.
-pub fn warm<'r>(requests: impl IntoIterator<Item = &'r [u8]>, view: &View) {
-    let _ = (requests, view);
 }
