@@ -13,6 +13,7 @@ use crate::common::{
     peers::{Kind, Peer, Setup, ZoneSetup},
     sign::{Denial, sign},
     skip::require,
+    transfer::transfer,
 };
 
 const QUESTIONS: usize = 1000;
@@ -210,6 +211,8 @@ fn agrees(kind: Kind) {
     let peer = Peer::start(kind, &Setup::of([ZoneSetup::primary(zone, &zones::rich(zone))]));
     let backstop = Backstop::start(&Setup::of([ZoneSetup::secondary(zone, peer.addr())]));
     wait_for_serial(backstop.addr(), zone, 1, PATIENCE);
+    let [theirs, ours] = [peer.addr(), backstop.addr()].map(|addr| transfer(addr, zone, None));
+    assert_eq!(theirs.expect("AXFR from the peer"), ours.expect("AXFR from Backstop"));
     let all = matches!(kind, Kind::Knot | Kind::Nsd);
     let compared = Compared { authority: all, additional: all };
     compare(kind, [peer.addr(), backstop.addr()], zone, false, compared);

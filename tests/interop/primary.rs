@@ -88,6 +88,28 @@ each! { is_followed_with_every_algorithm:
     knot_follows_backstop_with_every_algorithm(Knot),
 }
 
+/// A zone with many types: from its file here, by AXFR to the peer, and by export to another.
+fn takes_every_type(kind: Kind) {
+    let zone = "rich.test.";
+    let backstop = Backstop::start(&Setup::of([ZoneSetup::primary(zone, &zones::rich(zone))]));
+    let copy = Setup::of([ZoneSetup::secondary(zone, backstop.addr())]);
+    let copy = Peer::start(kind, &copy);
+    wait_for_serial(copy.addr(), zone, 1, PATIENCE);
+    let exported = backstop.command(&["export", zone]);
+    let other = Peer::start(kind, &Setup::of([ZoneSetup::primary(zone, &exported)]));
+    let [ours, copied, loaded] = [backstop.addr(), copy.addr(), other.addr()]
+        .map(|addr| transfer(addr, zone, None).expect("AXFR"));
+    assert_eq!(ours, copied, "by AXFR");
+    assert_eq!(ours, loaded, "by export");
+}
+
+each! { takes_every_type:
+    bind_takes_every_type_by_axfr_and_from_an_export(Bind),
+    knot_takes_every_type_by_axfr_and_from_an_export(Knot),
+    nsd_takes_every_type_by_axfr_and_from_an_export(Nsd),
+    powerdns_takes_every_type_by_axfr_and_from_an_export(Pdns),
+}
+
 #[test]
 fn a_change_passes_along_a_chain_of_knot_two_backstops_and_nsd() {
     require!(Knot, Nsd);

@@ -1,6 +1,6 @@
 //! Backstop as the secondary of each peer.
 
-use std::thread;
+use std::{net::Ipv6Addr, thread};
 
 use super::{PATIENCE, zones};
 use crate::common::{
@@ -187,6 +187,22 @@ each! { comes_back_without_the_primary:
     killed_while_bind_is_down_it_answers_at_once_and_goes_on_by_ixfr(Bind),
     killed_while_knot_is_down_it_answers_at_once_and_goes_on_by_ixfr(Knot),
     killed_while_nsd_is_down_it_answers_at_once_and_goes_on_by_ixfr(Nsd),
+}
+
+#[test]
+fn changes_arrive_over_ipv6() {
+    require!(Knot);
+    let [at, to] = [(); 2].map(|()| ports::free_on(Ipv6Addr::LOCALHOST.into()));
+    let key = TsigKey::new("xfr.key.");
+    let zone = ZoneSetup::primary(ZONE, &zones::plain(ZONE, 1, LATER)).key(&key).notify(to);
+    let peer = Peer::knot(&Setup::of([zone]).at(at));
+    let copy = ZoneSetup::secondary(ZONE, at).key(&key);
+    let backstop = Backstop::start(&Setup::of([copy]).at(to));
+    wait_for_serial(to, ZONE, 1, PATIENCE);
+    peer.update_zone(ZONE, &zones::plain(ZONE, 2, LATER));
+    wait_for_serial(to, ZONE, 2, PATIENCE);
+    assert_eq!(backstop.last_transfer(ZONE), "IXFR");
+    assert_same_data(&peer, &backstop, ZONE, Some(&key));
 }
 
 #[test]
