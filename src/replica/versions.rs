@@ -63,9 +63,10 @@ impl Scheduler {
                 entry.primaries[primary].serial = Some(serial);
                 self.told(id, primary, serial);
             }
-            Ok(Answer::Changed(changes)) => {
+            Ok(Answer::Changed { changes, compared }) => {
                 let zone = Arc::clone(&changes.last().expect("at least one").zone);
-                let kind = if ask == Ask::Axfr { "AXFR" } else { "IXFR" };
+                // What came, not what was asked for: whole zones come in reply to IXFR as well.
+                let kind = if compared { "AXFR" } else { "IXFR" };
                 let version = version(&zone, changes, kind, false);
                 self.keep(id, version);
             }
@@ -267,7 +268,7 @@ impl Scheduler {
         let (zone, changes, differs) = match read {
             Err(error) => return self.unreadable(id, error),
             Ok(Answer::Told(_)) => return,
-            Ok(Answer::Changed(changes)) => {
+            Ok(Answer::Changed { changes, .. }) => {
                 (Arc::clone(&changes.last().expect("at least one").zone), changes, false)
             }
             Ok(Answer::Whole { zone, differs }) => (zone, Vec::new(), differs),
