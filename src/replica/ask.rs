@@ -83,6 +83,9 @@ pub(super) enum AskError {
     /// Too little came.
     #[error("it is too slow: less than {0} octets/s")]
     Slow(u64),
+    /// The connection ended before anything came.
+    #[error("it closed the connection without an answer")]
+    Unanswered,
     /// The connection ended early.
     #[error("it closed the connection in mid-transfer")]
     Closed,

@@ -41,7 +41,7 @@ pub struct Incoming {
     /// IXFR: the serial that we have; `None` for AXFR.
     have: Option<Serial>,
     max_octets: u64,
-    /// Octets of wire form that are held.
+    /// Octets of the records so far in wire form, also of those that were dropped.
     held: u64,
     statistics: Statistics,
     state: State,
@@ -273,11 +273,11 @@ impl Incoming {
             let max = self.max_octets;
             return Err(if whole { XfrError::TooBig(max) } else { XfrError::DiffsTooBig(max) });
         }
+        // Also of what is dropped, or a stream of that would never end.
+        self.held += octets;
         let list = match &mut self.state {
             State::Whole(builder) => {
-                if builder.add(owner, record) {
-                    self.held += octets;
-                } else {
+                if !builder.add(owner, record) {
                     self.statistics.outside += 1;
                 }
                 return Ok(());
@@ -290,7 +290,6 @@ impl Incoming {
         };
         if owner.is_at_or_below(self.apex.as_name()) {
             list.push(owner, record);
-            self.held += octets;
         } else {
             self.statistics.outside += 1;
         }
