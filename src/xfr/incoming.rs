@@ -94,6 +94,12 @@ impl Incoming {
         self.statistics
     }
 
+    /// A newer serial, if that is all that has come in reply to an IXFR request so far. If nothing
+    /// follows, it means that AXFR is to be used (RFC 1995 section 4).
+    pub fn lone_soa(&self) -> Option<Serial> {
+        matches!(self.state, State::Announced).then(|| self.announced_serial())
+    }
+
     /// How many octets of records are held, counted in what holds them.
     pub(super) fn octets(&self) -> usize {
         let begun = match &self.state {
