@@ -88,6 +88,9 @@ pub(super) enum AskError {
     /// Too little came.
     #[error("it is too slow: less than {0} octets/s")]
     Slow(u64),
+    /// The connection ended before anything came.
+    #[error("it closed the connection without an answer")]
+    Unanswered,
     /// The connection ended early.
     #[error("it closed the connection in mid-transfer")]
     Closed,
@@ -274,7 +277,14 @@ async fn transfer(
     let mut reading = Reading { incoming, verifier };
     let end = receive(&mut inbox, &mut reading, options.stall_timeout).await;
     *statistics = reading.incoming.statistics();
-    install(job, end?).await
+    let end = match (end, reading.incoming.lone_soa()) {
+        // All that it had to say: it was not the first of a record a message.
+        (Err(AskError::Closed | AskError::Stalled(_)), Some(serial)) => {
+            return Ok(Answer::Told(serial));
+        }
+        (end, _) => end?,
+    };
+    install(job, end).await
 }
 
 /// Reads stretch after stretch, the next one being received while a builder reads the last.
