@@ -153,7 +153,8 @@ fn random_question(world: &World, random: &mut Random) -> Question {
 fn ask(view: &View, question: &Question) -> Result<Reply, String> {
     let transport = if question.tcp { Transport::Tcp } else { Transport::Udp };
     let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let via = Via { transport, peer, now_ms: 1, key: None, reserved: 0 };
+    let via =
+        Via { transport, peer, now_ms: 1, key: None, reserved: 0, unix_s: 0, keepalive: None };
     let mut reply = vec![0xee; 65535];
     match respond(&question.message(), &via, view, &mut reply) {
         Outcome::Reply { len, .. } => Reply::read(&reply[..len]),
