@@ -9,7 +9,7 @@ use arrayvec::ArrayVec;
 pub struct Full;
 
 /// A place to go back to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Mark {
     at: usize,
     seen: usize,
@@ -363,7 +363,7 @@ impl<'b> Writer<'b> {
     }
 
     /// Writes the header and returns the message's length.
-    pub fn finish(self, id: u16, flags: u16) -> usize {
+    pub fn finish(&mut self, id: u16, flags: u16) -> usize {
         self.message[..2].copy_from_slice(&id.to_be_bytes());
         self.message[2..4].copy_from_slice(&flags.to_be_bytes());
         for (section, count) in self.counts.iter().enumerate() {
