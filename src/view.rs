@@ -149,15 +149,15 @@ impl View {
 
     /// The zone with the longest apex at or above the name with this absolute key.
     pub fn find(&self, key: &Key) -> Option<&Arc<Served>> {
-        let mut probe = key.clone();
+        let mut above = None;
         loop {
-            let before = self.zones.seek(&probe).at_or_before()?;
+            let before = self.zones.seek(above.as_ref().unwrap_or(key)).at_or_before()?;
             let common = before.key.common_labels(key);
             if common == before.key.len() {
                 return Some(before.value);
             }
             // What is between that apex and the name has no apex; go on above where they part.
-            probe = key.ancestor(common);
+            above = Some(key.ancestor(common));
         }
     }
 

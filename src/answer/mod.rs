@@ -238,17 +238,13 @@ impl<'n> Sought<'n> {
 
 impl<'a, 'b> Answer<'a, 'b> {
     fn begin(query: &'a Query<'a>, via: &'a Via<'a>, view: &'a View, reply: &'b mut [u8]) -> Self {
-        let mut writer = Writer::new(reply, limit(query, via, view));
-        if let Some(Question { name, rtype, class }) = query.question {
-            writer.question(name, rtype, class).expect("512 octets hold any question");
-        }
-        Self {
+        let mut answer = Self {
             query,
             via,
             view,
-            bare: writer.mark(),
-            reserved: reserve(&mut writer, query, via),
-            writer,
+            writer: Writer::new(reply, limit(query, via, view)),
+            bare: Mark::default(),
+            reserved: 0,
             dnssec_ok: query.edns.is_some_and(|edns| edns.dnssec_ok),
             aa: false,
             tc: false,
@@ -259,7 +255,16 @@ impl<'a, 'b> Answer<'a, 'b> {
             links: ArrayVec::new(),
             followed: 0,
             proofs: ArrayVec::new(),
+        };
+        let writer = &mut answer.writer;
+        if let Some(Question { name, rtype, class }) = query.question {
+            writer.question(name, rtype, class).expect("512 octets hold any question");
         }
+        answer.bare = writer.mark();
+        // OPT, and what the caller adds.
+        let reserved = via.reserved + query.edns.map_or(0, |edns| Opt::len_min(&edns));
+        answer.reserved = if writer.reserve(reserved) { reserved } else { 0 };
+        answer
     }
 
     /// What kind of request is this?
@@ -580,7 +585,7 @@ impl<'a, 'b> Answer<'a, 'b> {
     }
 
     /// OPT, the header, and what is to be said of the reply.
-    fn finish(mut self) -> Outcome {
+    fn finish(&mut self) -> Outcome {
         if let Some(edns) = &self.query.edns {
             self.writer.release(self.reserved - self.via.reserved.min(self.reserved));
             // Reserved at the beginning, unless the caller left no room at all.
@@ -613,12 +618,6 @@ fn limit(query: &Query<'_>, via: &Via<'_>, view: &View) -> usize {
             usize::from(edns.udp_size.max(UDP_SIZE_MIN).min(udp_size(via, view)))
         }
     }
-}
-
-/// Keeps room for OPT and what the caller adds. Returns how much.
-fn reserve(writer: &mut Writer<'_>, query: &Query<'_>, via: &Via<'_>) -> usize {
-    let octets = via.reserved + query.edns.map_or(0, |edns| Opt::len_min(&edns));
-    if writer.reserve(octets) { octets } else { 0 }
 }
 
 /// Why a zone that is configured has nothing to answer from.

@@ -74,7 +74,6 @@ impl<'a> Answer<'a, '_> {
     }
 
     /// The zone with this apex and its data, if this client may transfer it.
-    #[expect(clippy::type_complexity, reason = "what it is, or rcode and reason")]
     fn may_transfer(&self, apex: Name<'_>) -> Result<(&'a Served, &'a Zone), (Rcode, Option<Ede>)> {
         let served = self.view.zone(apex).ok_or((Rcode::NOTAUTH, Some(Ede::NotAuthoritative)))?;
         if !served.access.transfer.allows(self.via.peer, self.via.key) {
