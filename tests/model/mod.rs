@@ -5,4 +5,5 @@
 
 pub mod message;
 pub mod random;
+pub mod sign;
 pub mod zone;
