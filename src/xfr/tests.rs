@@ -338,7 +338,12 @@ fn more_than_one_soa_is_up_to_date_when_the_serial_is_ours() {
 #[test]
 fn a_single_newer_soa_asks_for_more() {
     let message = reply(Rtype::IXFR, &[soa(6)]);
-    assert!(matches!(receive(ixfr(5), &[message]).unwrap(), Progress::More));
+    let mut incoming = ixfr(5);
+    assert_eq!(incoming.lone_soa(), None);
+    assert!(matches!(incoming.message(&message).unwrap(), Progress::More));
+    assert_eq!(incoming.lone_soa(), Some(Serial(6)));
+    assert!(matches!(incoming.message(&message).unwrap(), Progress::Whole(..)));
+    assert_eq!(incoming.lone_soa(), None);
 }
 
 #[test]

@@ -295,7 +295,9 @@ impl Zone {
         if asked.zone != self.apex {
             return vec![Act::Message(asked.reply(rcode::REFUSED, &[]))];
         }
-        vec![Act::Message(asked.reply(rcode::NOERROR, &self.records(asked)))]
+        let records = self.records(asked);
+        let messages = records.chunks(500).map(|some| asked.reply(rcode::NOERROR, some));
+        messages.map(Act::Message).collect()
     }
 }
 
