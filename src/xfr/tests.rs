@@ -438,6 +438,24 @@ fn no_more_is_held_than_the_limit() {
     assert!(verdict.asks_for_axfr());
 }
 
+/// A primary once sent records of other zones without end. They were dropped, so nothing was held,
+/// no limit was reached, and the transfer never ended.
+#[test]
+fn a_stream_of_what_is_dropped_comes_to_an_end() {
+    let (name, many) = (apex(), vec![a("example.org"); 100]);
+    let axfr = Incoming::axfr(name.as_name(), ID, 5000);
+    let ixfr = Incoming::ixfr(name.as_name(), ID, Serial(1), 5000);
+    for (mut incoming, rtype, begin, error) in [
+        (axfr, Rtype::AXFR, vec![soa(2)], XfrError::TooBig(5000)),
+        (ixfr, Rtype::IXFR, vec![soa(2), soa(1)], XfrError::DiffsTooBig(5000)),
+    ] {
+        assert!(matches!(incoming.message(&reply(rtype, &begin)), Ok(Progress::More)));
+        let more = reply(rtype, &many);
+        let ended = (0..100).find_map(|_| incoming.message(&more).err());
+        assert_eq!(ended, Some(error));
+    }
+}
+
 #[test]
 fn nothing_is_read_after_the_end_or_an_error() {
     let good = reply(Rtype::AXFR, &[soa(1), soa(1)]);
