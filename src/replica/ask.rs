@@ -45,8 +45,13 @@ pub(super) struct Job {
 pub(super) enum Answer {
     /// Its serial, and no more.
     Told(Serial),
-    /// What has changed, a version a step; at least one.
-    Changed(Vec<Change>),
+    /// What has changed.
+    Changed {
+        /// A version a step; at least one.
+        changes: Vec<Change>,
+        /// It was the whole zone that came: the one change is how it compares to ours.
+        compared: bool,
+    },
     /// The whole zone.
     Whole {
         /// The version.
@@ -346,7 +351,7 @@ fn changed(have: &Zone, diffs: Vec<Diff>) -> Result<Answer, AskError> {
         let zone = Arc::new(last.apply(&diff)?);
         changes.push(Change { diff: Arc::new(diff), zone });
     }
-    Ok(Answer::Changed(changes))
+    Ok(Answer::Changed { changes, compared: false })
 }
 
 fn whole(builder: Builder, have: Option<Arc<Zone>>) -> Result<Answer, AskError> {
@@ -360,18 +365,17 @@ pub(super) fn compare(zone: Arc<Zone>, have: Option<&Zone>) -> Answer {
     if zone.serial() != have.serial() && !zone.serial().is_after(have.serial()) {
         return Answer::Whole { zone, differs: false };
     }
-    let diff = Diff::between(have, &zone);
-    // The SOA records of both are always part of it.
-    let records = diff.records() as u64 - 2;
     if zone.serial() == have.serial() {
-        return Answer::Whole { zone, differs: records > 0 };
+        let differs = Diff::within(have, &zone, 0).is_none();
+        return Answer::Whole { zone, differs };
     }
-    match have.apply(&diff) {
-        Ok(changed) if records <= have.records() / 4 => {
+    let little = Diff::within(have, &zone, have.records() / 4);
+    match little.and_then(|diff| Some((have.apply(&diff).ok()?, diff))) {
+        Some((changed, diff)) => {
             let change = Change { diff: Arc::new(diff), zone: Arc::new(changed) };
-            Answer::Changed(vec![change])
+            Answer::Changed { changes: vec![change], compared: true }
         }
-        _ => Answer::Whole { zone, differs: false },
+        None => Answer::Whole { zone, differs: false },
     }
 }
 
