@@ -118,7 +118,7 @@ fn serial_of(view: &View, apex: &str) -> u32 {
 }
 
 /// How many versions each reader sees come.
-const CHANGES: u32 = 100;
+const CHANGES: u32 = 40;
 
 /// The time that a machine may need for what happens at once.
 const SOON: Duration = Duration::from_secs(30);
