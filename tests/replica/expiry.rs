@@ -11,8 +11,7 @@ use std::time::Duration;
 fn an_expired_zone_says_servfail_until_the_primary_is_back_and_others_go_on() {
     let short = Zone::new("short.test.", [1, 1, 4], 1);
     let long = Zone::new("long.test.", [1, 1, 86_400], 1);
-    let primaries =
-        [Primary::of([127, 4, 0, 1], &short), Primary::of([127, 4, 0, 2], &long)];
+    let primaries = [Primary::of([127, 4, 0, 1], &short), Primary::of([127, 4, 0, 2], &long)];
     let secondary = Secondary::start(&format!(
         "[template.default]\nretry-min = \"1s\"\nrefresh-min = \"1s\"\n\
          [[zone]]\nname = \"short.test\"\n{}\n[[zone]]\nname = \"long.test\"\n{}\n",
@@ -40,7 +39,8 @@ fn an_expired_zone_says_servfail_until_the_primary_is_back_and_others_go_on() {
     primaries[0].script(move |asked| good.answer(asked));
     let back = || ask() == Said { rcode: rcode::NOERROR, version: Some(1) };
     assert!(wait_until(DEADLINE, back), "a good check is all it needs");
-    let transfers = |asked: &[Asked]| asked.iter().filter(|asked| asked.rtype == rtype::AXFR).count();
+    let transfers =
+        |asked: &[Asked]| asked.iter().filter(|asked| asked.rtype == rtype::AXFR).count();
     assert_eq!(transfers(&primaries[0].asked()), 1, "the data were kept");
     others.all_was_well();
 }

@@ -33,9 +33,11 @@ fn five_hundred_zones_of_a_silent_primary_delay_no_zone_of_another() {
     // Eight at a time with two seconds each, the silent half alone takes two minutes.
     assert!(took < Duration::from_secs(30), "the good half took {took:?}");
     let all = secondary.all();
-    assert!(all.iter().filter(|zone| zone.zone.starts_with("stuck")).all(|zone| {
-        zone.state == State::NeverLoaded
-    }));
+    assert!(
+        all.iter()
+            .filter(|zone| zone.zone.starts_with("stuck"))
+            .all(|zone| { zone.state == State::NeverLoaded })
+    );
     // It is asked with few connections at once, not five hundred.
     let at_once = silent.asked().len();
     assert!(at_once <= 8 * (1 + usize::try_from(took.as_secs()).unwrap()), "{at_once}");

@@ -134,7 +134,11 @@ const HOPELESS: &[Case] = &[
     Case {
         what: "a reset in mid-transfer",
         deed: |asked, zone| {
-            vec![message(asked, &zone.whole(NEW)[..3]), Act::Wait(Duration::from_millis(50)), Act::Reset]
+            vec![
+                message(asked, &zone.whole(NEW)[..3]),
+                Act::Wait(Duration::from_millis(50)),
+                Act::Reset,
+            ]
         },
         said: "Connection reset",
     },
@@ -171,7 +175,8 @@ const HOPELESS: &[Case] = &[
     Case {
         what: "a stream without end",
         deed: |asked, zone| {
-            let many: Vec<_> = (0..200_u8).map(|n| Rr::a(&format!("n{n}.{}", zone.apex), [n; 4])).collect();
+            let many: Vec<_> =
+                (0..200_u8).map(|n| Rr::a(&format!("n{n}.{}", zone.apex), [n; 4])).collect();
             vec![message(asked, &zone.whole(NEW)[..2]), Act::Endless(asked.reply(0, &many))]
         },
         said: "the zone has more than 65536 octets",
@@ -179,7 +184,8 @@ const HOPELESS: &[Case] = &[
     Case {
         what: "a stream without end of records that are not the zone's",
         deed: |asked, zone| {
-            let many: Vec<_> = (0..200_u8).map(|n| Rr::a(&format!("n{n}.other."), [n; 4])).collect();
+            let many: Vec<_> =
+                (0..200_u8).map(|n| Rr::a(&format!("n{n}.other."), [n; 4])).collect();
             vec![message(asked, &zone.whole(NEW)[..2]), Act::Endless(asked.reply(0, &many))]
         },
         said: "octets",
@@ -248,7 +254,10 @@ const HOPELESS: &[Case] = &[
     Case {
         what: "another question",
         deed: |asked, zone| {
-            let other = Asked { question: [&name("other.")[..], &[0, 252, 0, 1]].concat(), ..asked.clone() };
+            let other = Asked {
+                question: [&name("other.")[..], &[0, 252, 0, 1]].concat(),
+                ..asked.clone()
+            };
             vec![message(&other, &zone.records(asked))]
         },
         said: "not the reply to our request",
@@ -271,7 +280,11 @@ const HOPELESS: &[Case] = &[
         },
         said: "the reply is truncated",
     },
-    Case { what: "no records", deed: |asked, _| vec![message(asked, &[])], said: "without records" },
+    Case {
+        what: "no records",
+        deed: |asked, _| vec![message(asked, &[])],
+        said: "without records",
+    },
     Case {
         what: "no SOA at the beginning",
         deed: |asked, zone| vec![message(asked, &zone.whole(NEW)[1..])],
@@ -371,11 +384,31 @@ fn refuses(asked: &Asked, rcode: u8) -> Vec<Act> {
 
 /// IXFR does not work, AXFR does.
 const NO_IXFR: &[Case] = &[
-    Case { what: "REFUSED", deed: |asked, _| refuses(asked, rcode::REFUSED), said: "answered REFUSED" },
-    Case { what: "SERVFAIL", deed: |asked, _| refuses(asked, rcode::SERVFAIL), said: "answered SERVFAIL" },
-    Case { what: "NOTIMP", deed: |asked, _| refuses(asked, rcode::NOTIMP), said: "answered NOTIMP" },
-    Case { what: "FORMERR", deed: |asked, _| refuses(asked, rcode::FORMERR), said: "answered FORMERR" },
-    Case { what: "NOTAUTH", deed: |asked, _| refuses(asked, rcode::NOTAUTH), said: "answered NOTAUTH" },
+    Case {
+        what: "REFUSED",
+        deed: |asked, _| refuses(asked, rcode::REFUSED),
+        said: "answered REFUSED",
+    },
+    Case {
+        what: "SERVFAIL",
+        deed: |asked, _| refuses(asked, rcode::SERVFAIL),
+        said: "answered SERVFAIL",
+    },
+    Case {
+        what: "NOTIMP",
+        deed: |asked, _| refuses(asked, rcode::NOTIMP),
+        said: "answered NOTIMP",
+    },
+    Case {
+        what: "FORMERR",
+        deed: |asked, _| refuses(asked, rcode::FORMERR),
+        said: "answered FORMERR",
+    },
+    Case {
+        what: "NOTAUTH",
+        deed: |asked, _| refuses(asked, rcode::NOTAUTH),
+        said: "answered NOTAUTH",
+    },
     Case {
         what: "differences that delete what is not there",
         deed: |asked, zone| with(asked, zone, |records| records[2].data[0] ^= 1),
@@ -418,7 +451,8 @@ const NO_IXFR: &[Case] = &[
     Case {
         what: "differences without end",
         deed: |asked, zone| {
-            let many: Vec<_> = (0..200_u8).map(|n| Rr::a(&format!("n{n}.{}", zone.apex), [n; 4])).collect();
+            let many: Vec<_> =
+                (0..200_u8).map(|n| Rr::a(&format!("n{n}.{}", zone.apex), [n; 4])).collect();
             vec![message(asked, &zone.records(asked)[..5]), Act::Endless(asked.reply(0, &many))]
         },
         said: "the differences have more than 65536 octets",
@@ -441,7 +475,13 @@ fn where_ixfr_does_not_work_axfr_is_asked_for_at_once_and_the_log_says_why() {
             _ => good.answer(asked),
         });
         stage.secondary.wait_serial(&zone.apex, NEW);
-        stage.secondary.wait_log(&["WARN", &zone.apex, "IXFR", case.said, "AXFR from the same primary at once"]);
+        stage.secondary.wait_log(&[
+            "WARN",
+            &zone.apex,
+            "IXFR",
+            case.said,
+            "AXFR from the same primary at once",
+        ]);
         let asked = primary.asked();
         let ixfr = asked.iter().rposition(|asked| asked.rtype == rtype::IXFR).unwrap();
         assert_eq!(asked[ixfr].since, Some(OLD), "{}", case.what);
@@ -455,7 +495,9 @@ fn where_ixfr_does_not_work_axfr_is_asked_for_at_once_and_the_log_says_why() {
 const STRANGE: &[Case] = &[
     Case {
         what: "an answer that comes late",
-        deed: |asked, zone| [vec![Act::Wait(Duration::from_millis(800))], zone.answer(asked)].concat(),
+        deed: |asked, zone| {
+            [vec![Act::Wait(Duration::from_millis(800))], zone.answer(asked)].concat()
+        },
         said: "got=\"IXFR\"",
     },
     Case {
@@ -532,22 +574,28 @@ const STRANGE: &[Case] = &[
     Case {
         what: "a whole zone in an odd order, its records twice",
         deed: |asked, zone| {
-            vec![message(asked, &whole(zone, |records| {
-                let last = records.len() - 1;
-                records[1..last].reverse();
-                let again = records[1..last].to_vec();
-                records.splice(1..1, again);
-            }))]
+            vec![message(
+                asked,
+                &whole(zone, |records| {
+                    let last = records.len() - 1;
+                    records[1..last].reverse();
+                    let again = records[1..last].to_vec();
+                    records.splice(1..1, again);
+                }),
+            )]
         },
         said: "to=11",
     },
     Case {
         what: "another zone's records in a whole zone",
         deed: |asked, zone| {
-            vec![message(asked, &whole(zone, |records| {
-                records.insert(2, Rr::a("www.other.", [6, 6, 6, 6]));
-                records.insert(3, Rr::a("test.", [6, 6, 6, 6]));
-            }))]
+            vec![message(
+                asked,
+                &whole(zone, |records| {
+                    records.insert(2, Rr::a("www.other.", [6, 6, 6, 6]));
+                    records.insert(3, Rr::a("test.", [6, 6, 6, 6]));
+                }),
+            )]
         },
         said: "outside=2",
     },
@@ -564,9 +612,11 @@ fn what_is_strange_but_right_is_taken() {
     for (case, (zone, primary)) in STRANGE.iter().zip(&stage.players) {
         stage.secondary.wait_serial(&zone.apex, NEW);
         stage.secondary.wait_log(&["transferred", &zone.apex, "to=11", case.said]);
-        let failed = stage.secondary.log().into_iter().find(|line| {
-            line.contains(&zone.apex) && line.contains("WARN")
-        });
+        let failed = stage
+            .secondary
+            .log()
+            .into_iter()
+            .find(|line| line.contains(&zone.apex) && line.contains("WARN"));
         assert_eq!(failed, None, "{}", case.what);
         assert!(primary.asked().iter().all(|asked| asked.zone == zone.apex));
     }

@@ -33,7 +33,8 @@ const CASES: &[(&str, Deed, &str)] = &[
         "the first message unsigned",
         |asked, messages| {
             let mut signer = Signer::new(asked);
-            let sign = |(at, message)| if at == 0 { signer.skip(message) } else { signer.sign(message) };
+            let sign =
+                |(at, message)| if at == 0 { signer.skip(message) } else { signer.sign(message) };
             messages.into_iter().enumerate().map(sign).collect()
         },
         "not signed",
@@ -66,8 +67,9 @@ const CASES: &[(&str, Deed, &str)] = &[
         |asked, messages| {
             let mut signer = Signer::new(asked);
             let last = messages.len() - 1;
-            let sign =
-                |(at, message)| if at == last { signer.skip(message) } else { signer.sign(message) };
+            let sign = |(at, message)| {
+                if at == last { signer.skip(message) } else { signer.sign(message) }
+            };
             messages.into_iter().enumerate().map(sign).collect()
         },
         "signed",
@@ -109,9 +111,7 @@ fn replies_that_are_not_signed_as_they_must_be_are_not_believed() {
     let watch = Watch::start(secondary.address, &apexes, Duration::from_millis(1));
     for ((zone, primary), (_, deed, _)) in players.iter().zip(CASES) {
         let (of_script, deed) = (Arc::clone(zone), *deed);
-        primary.script(move |asked| {
-            answer(&of_script, asked, if asked.tcp { deed } else { good })
-        });
+        primary.script(move |asked| answer(&of_script, asked, if asked.tcp { deed } else { good }));
         zone.add(2);
         // An unsigned NOTIFY will not do; a refresh asks over UDP first, which is well signed.
         let socket = UdpSocket::bind((primary.address.ip(), 0)).unwrap();

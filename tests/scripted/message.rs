@@ -123,7 +123,8 @@ impl Asked {
             let data = fixed + 10;
             if rtype == rtype::SOA {
                 let serial = read_name(octets, read_name(octets, data).1).1;
-                asked.since = Some(u32::from_be_bytes(octets[serial..serial + 4].try_into().unwrap()));
+                asked.since =
+                    Some(u32::from_be_bytes(octets[serial..serial + 4].try_into().unwrap()));
             } else if rtype == rtype::TSIG {
                 let times = read_name(octets, data).1;
                 let mac = times + 10;

@@ -61,7 +61,10 @@ struct Shared {
 
 impl Primary {
     /// On a port of `ip` that the system chooses.
-    pub fn on(ip: impl Into<IpAddr>, script: impl Fn(&Asked) -> Vec<Act> + Send + Sync + 'static) -> Self {
+    pub fn on(
+        ip: impl Into<IpAddr>,
+        script: impl Fn(&Asked) -> Vec<Act> + Send + Sync + 'static,
+    ) -> Self {
         let ip = ip.into();
         let (tcp, udp) = (0..50)
             .find_map(|_| {
@@ -202,7 +205,9 @@ impl Shared {
                 Act::Endless(octets) => loop {
                     stream.write_all(&framed(&octets))?;
                 },
-                Act::Reset => return socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)),
+                Act::Reset => {
+                    return socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+                }
                 Act::Gate(gate) => gate.wait(),
             }
         }
@@ -282,9 +287,7 @@ impl Zone {
     pub fn records(&self, asked: &Asked) -> Vec<Rr> {
         let newest = self.serial();
         match asked.rtype {
-            rtype::IXFR => {
-                self.changes(asked.since.unwrap()).unwrap_or_else(|| self.whole(newest))
-            }
+            rtype::IXFR => self.changes(asked.since.unwrap()).unwrap_or_else(|| self.whole(newest)),
             rtype::AXFR => self.whole(newest),
             _ => vec![self.soa(newest)],
         }
@@ -295,7 +298,8 @@ impl Zone {
         if asked.zone != self.apex {
             return vec![Act::Message(asked.reply(rcode::REFUSED, &[]))];
         }
-        vec![Act::Message(asked.reply(rcode::NOERROR, &self.records(asked)))]
+        let records = self.records(asked);
+        let messages = records.chunks(500).map(|some| asked.reply(rcode::NOERROR, some));
+        messages.map(Act::Message).collect()
     }
 }
-

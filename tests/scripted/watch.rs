@@ -40,7 +40,8 @@ pub fn www(socket: &UdpSocket, server: SocketAddr, zone: &str, id: u16) -> Optio
 }
 
 pub fn socket(server: SocketAddr) -> UdpSocket {
-    let local: IpAddr = if server.is_ipv4() { [127, 0, 0, 1].into() } else { [0, 0, 0, 0, 0, 0, 0, 1].into() };
+    let local: IpAddr =
+        if server.is_ipv4() { [127, 0, 0, 1].into() } else { [0, 0, 0, 0, 0, 0, 0, 1].into() };
     let socket = UdpSocket::bind((local, 0)).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     socket
@@ -75,7 +76,8 @@ impl Watch {
                 }
                 watched.asked += 1;
                 let said = www(&socket, server, zone, id);
-                let mut seen: std::sync::MutexGuard<'_, HashMap<String, u32>> = of_seen.lock().unwrap();
+                let mut seen: std::sync::MutexGuard<'_, HashMap<String, u32>> =
+                    of_seen.lock().unwrap();
                 let last = seen.get(zone).copied();
                 match said {
                     None => watched.lost += 1,

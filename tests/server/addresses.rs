@@ -7,7 +7,8 @@ use crate::common::ports;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 fn listening(address: SocketAddr, listen: &[SocketAddr], ip: [u8; 4]) -> (Secondary, Primary) {
-    let primary = Primary::on(ip, |asked| Zone::new(&asked.zone, [3600, 1, 86_400], 1).answer(asked));
+    let primary =
+        Primary::on(ip, |asked| Zone::new(&asked.zone, [3600, 1, 86_400], 1).answer(asked));
     let mut secondary = Secondary::stopped(address, listen);
     secondary.configure(&format!("[[zone]]\nname = \"at.test\"\n{}\n", primary.config()));
     secondary.run();
@@ -31,7 +32,10 @@ fn ipv6_alone_will_do() {
 #[test]
 fn with_a_wildcard_the_answer_comes_from_the_address_that_was_asked() {
     for (any, asked) in [
-        (IpAddr::from(Ipv4Addr::UNSPECIFIED), vec![Ipv4Addr::LOCALHOST.into(), Ipv4Addr::new(127, 0, 0, 2).into()]),
+        (
+            IpAddr::from(Ipv4Addr::UNSPECIFIED),
+            vec![Ipv4Addr::LOCALHOST.into(), Ipv4Addr::new(127, 0, 0, 2).into()],
+        ),
         (Ipv6Addr::UNSPECIFIED.into(), vec![IpAddr::from(Ipv6Addr::LOCALHOST)]),
     ] {
         let listen = ports::free_on(any);

@@ -78,11 +78,17 @@ fn fifty_reloads_under_load_lose_no_query_and_answer_none_wrong() {
 #[test]
 fn a_changed_secret_is_in_force_after_a_reload() {
     let primary = of_any([127, 9, 0, 2]);
-    let (first, second) = (TsigKey::new("a.key."), TsigKey { secret: SECRET_BASE64.into(), ..TsigKey::new("a.key.") });
+    let (first, second) = (
+        TsigKey::new("a.key."),
+        TsigKey { secret: SECRET_BASE64.into(), ..TsigKey::new("a.key.") },
+    );
     let config = |key: &TsigKey| {
         format!(
             "[[key]]\nname = \"{}\"\nalgorithm = \"{}\"\nsecret = \"{}\"\n{}",
-            key.name, key.algorithm, key.secret, zone("key.test.", &primary)
+            key.name,
+            key.algorithm,
+            key.secret,
+            zone("key.test.", &primary)
         )
     };
     let secondary = Secondary::start(&config(&first));
@@ -112,7 +118,8 @@ fn a_broken_configuration_changes_nothing_and_says_why() {
             .arg(secondary.state().join("control.sock"))
             .output()
             .unwrap();
-        let text = String::from_utf8(command.stdout).unwrap() + &String::from_utf8(command.stderr).unwrap();
+        let text = String::from_utf8(command.stdout).unwrap()
+            + &String::from_utf8(command.stderr).unwrap();
         (command.status.success(), text)
     };
     let (success, told) = command();
@@ -155,7 +162,8 @@ fn systemd_is_told_and_sigterm_ends_it_well() {
     assert_eq!((told().as_str(), told().as_str()), ("RELOADING=1", "READY=1"));
     // What has come before the signal is answered.
     let client = socket(address);
-    let request = [&[0, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0], &message::name("systemd.test.")[..], &[0, 6, 0, 1]];
+    let request =
+        [&[0, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0], &message::name("systemd.test.")[..], &[0, 6, 0, 1]];
     client.send_to(&request.concat(), address).unwrap();
     secondary.signal("-TERM");
     assert_eq!(told(), "STOPPING=1");

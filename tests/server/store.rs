@@ -18,7 +18,8 @@ fn good(version: u32) -> Said {
 
 fn configured(zones: &[&str], primary: &Primary) -> String {
     let line = |zone: &&str| format!("[[zone]]\nname = \"{zone}\"\n{}\n", primary.config());
-    "[template.default]\nretry-min = \"1s\"\n".to_owned() + &zones.iter().map(line).collect::<String>()
+    "[template.default]\nretry-min = \"1s\"\n".to_owned()
+        + &zones.iter().map(line).collect::<String>()
 }
 
 /// A primary of any zone, always at serial 1.
@@ -80,9 +81,8 @@ fn a_zone_whose_data_are_damaged_is_set_aside_and_transferred_again_others_are_s
     let mut octets = fs::read(&file).unwrap();
     // The data of its NS record: the name is spelt out there.
     let wanted = message::name("ns.damaged-one.test.");
-    let places: Vec<_> = (0..octets.len() - wanted.len())
-        .filter(|&at| octets[at..].starts_with(&wanted))
-        .collect();
+    let places: Vec<_> =
+        (0..octets.len() - wanted.len()).filter(|&at| octets[at..].starts_with(&wanted)).collect();
     assert!(!places.is_empty(), "the zone's data are in the file");
     for at in places {
         octets[at + 1] ^= 0x04;
