@@ -15,6 +15,7 @@ use super::format::{DIFF_HEADER, FORMAT, META_FORMAT, META_NEXT_ID, META_USER, N
 use super::format::{Id, Row, Stream, ZoneKey, base_key, decode_diff_header, journal_key, unseal};
 use super::inspect::inspect;
 use super::keeper::Keeper;
+use super::salvage::salvage;
 use super::tables::{self, Environment, Tables, error};
 use super::{Damage, Options, Shared, State, Store, StoreError, lock};
 use crate::name::NameBuf;
@@ -29,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
-const DATA_FILE: &str = "data.mdb";
+pub(super) const DATA_FILE: &str = "data.mdb";
 /// How many changes may wait for the keeper.
 const QUEUE_MAX: usize = 65_536;
 /// How many zones that were set aside are removed in one transaction.
@@ -43,6 +44,8 @@ pub struct Opened {
     env: Environment,
     shared: Arc<Shared>,
     next_id: Id,
+    /// What a salvage did not find.
+    lost: Vec<Damage>,
 }
 
 impl Opened {
@@ -50,8 +53,16 @@ impl Opened {
         fs::create_dir_all(dir).map_err(|error| at(dir, &error))?;
         let lock = lock_dir(dir)?;
         let path = dir.join(DATA_FILE);
+        let mut lost = Vec::new();
         if fs::exists(&path).map_err(|error| at(&path, &error))? {
-            inspect(&path)?;
+            match inspect(&path) {
+                Err(
+                    damage @ (StoreError::Cut { .. }
+                    | StoreError::Structure { .. }
+                    | StoreError::Foreign { .. }),
+                ) => lost = salvage(dir, damage)?,
+                inspected => inspected?,
+            }
         } else {
             create(dir)?;
         }
@@ -71,7 +82,7 @@ impl Opened {
             let next_id = tables.next_id(&txn).map_err(|failed| error(&failed))?;
             next_id.ok_or_else(|| structure("the next id is damaged"))?
         };
-        Ok(Self { dir: dir.into(), options, lock, env, shared, next_id })
+        Ok(Self { dir: dir.into(), options, lock, env, shared, next_id, lost })
     }
 
     /// A small value of the caller's own; one that is damaged is missing.
@@ -88,12 +99,15 @@ impl Opened {
         self,
         mut each: impl FnMut(Result<Stored<'_>, Damage>),
     ) -> Result<Store, StoreError> {
-        let Self { dir, options, lock, env, shared, next_id } = self;
+        let Self { dir, options, lock, env, shared, next_id, lost } = self;
         let (sender, requests) = channel::bounded(QUEUE_MAX);
         let mut keeper = Keeper::new(dir, options, requests, Arc::clone(&shared), next_id);
         let tables = Tables::of(&env).map_err(|failed| error(&failed))?;
         let removals =
             survey(&env, tables, &mut keeper, &mut each).map_err(|failed| error(&failed))?;
+        for damage in lost {
+            each(Err(damage));
+        }
         for step in removals.chunks(REMOVE_STEP) {
             remove(&env, tables, step).map_err(|failed| error(&failed))?;
             keeper.doomed.extend(step.iter().flat_map(|removal| &removal.ids));
@@ -130,31 +144,55 @@ fn lock_dir(dir: &Path) -> Result<Lock, StoreError> {
     }
 }
 
-/// Creates an empty store: beside its place, so that one that is found there is whole.
+/// Creates an empty store.
 fn create(dir: &Path) -> Result<(), StoreError> {
+    build(dir, |_, _| Ok(Some(NO_BASE + 1)))?;
+    install(dir)
+}
+
+/// Makes a store in `new/`, so that one in its place is always whole. `fill` gives the next id, or
+/// `None` if there is to be no store.
+pub(super) fn build(
+    dir: &Path,
+    fill: impl FnOnce(&Environment, Tables<'_>) -> Result<Option<Id>, StoreError>,
+) -> Result<bool, StoreError> {
     let new = dir.join("new");
     let io = |error: io::Error| at(&new, &error);
     if fs::exists(&new).map_err(io)? {
         fs::remove_dir_all(&new).map_err(io)?;
     }
     fs::create_dir(&new).map_err(io)?;
-    let begin = || {
-        let env = tables::open(&new)?;
-        let tables = Tables::of(&env)?;
+    let env = tables::open(&new).map_err(|failed| error(&failed))?;
+    let tables = Tables::of(&env).map_err(|failed| error(&failed))?;
+    let Some(next_id) = fill(&env, tables)? else {
+        drop(env);
+        fs::remove_dir_all(&new).map_err(io)?;
+        return Ok(false);
+    };
+    let finish = || {
         let mut txn = env.write_txn()?;
         tables.put_meta(&mut txn, META_FORMAT, FORMAT.to_be_bytes().to_vec())?;
-        tables.put_meta(&mut txn, META_NEXT_ID, (NO_BASE + 1).to_be_bytes().to_vec())?;
+        tables.put_meta(&mut txn, META_NEXT_ID, next_id.to_be_bytes().to_vec())?;
         txn.commit()
     };
-    begin().map_err(|failed| error(&failed))?;
-    let data = new.join(DATA_FILE);
-    File::open(&data).and_then(|file| file.sync_all()).map_err(io)?;
-    fs::rename(&data, dir.join(DATA_FILE)).map_err(io)?;
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| at(dir, &error))?;
-    fs::remove_dir_all(&new).map_err(io)
+    finish().map_err(|failed| error(&failed))?;
+    let sync = File::open(new.join(DATA_FILE)).and_then(|file| file.sync_all());
+    sync.map(|()| true).map_err(io)
 }
 
-fn at(path: &Path, error: &io::Error) -> StoreError {
+/// Puts the store in `new/` in its place.
+pub(super) fn install(dir: &Path) -> Result<(), StoreError> {
+    let new = dir.join("new");
+    let renamed = fs::rename(new.join(DATA_FILE), dir.join(DATA_FILE));
+    renamed.and_then(|()| sync_dir(dir)).map_err(|error| at(dir, &error))?;
+    fs::remove_dir_all(&new).map_err(|error| at(&new, &error))
+}
+
+pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+pub(super) fn at(path: &Path, error: &io::Error) -> StoreError {
     StoreError::Disk(format!("{}: {error}", path.display()))
 }
 
@@ -207,7 +245,7 @@ fn survey(
         keeper.doomed.extend(entry?.0.try_into().map(Id::from_be_bytes));
     }
     if ownerless {
-        for id in ownerless_ids(tables, &txn, keeper)? {
+        for id in ownerless_ids(tables, &txn, keeper.doomed.iter().copied().collect())? {
             let name = "ownerless.";
             if set_aside(&keeper.dir, name, tables, &txn, None, &[id]).is_ok() {
                 removals.push(Removal { key: None, ids: vec![id] });
@@ -230,13 +268,13 @@ fn remove(env: &Environment, tables: Tables<'_>, step: &[Removal]) -> heed::Resu
     txn.commit()
 }
 
-/// The ids in `base` and `journal` that no row has: those of rows that could not be read.
-fn ownerless_ids(
+/// The ids in `base` and `journal` that neither a row nor `owned` has: those of rows that could
+/// not be read.
+pub(super) fn ownerless_ids(
     tables: Tables<'_>,
-    txn: &RoTxn<'_, WithoutTls>,
-    keeper: &Keeper,
+    txn: &RoTxn<'_>,
+    mut owned: HashSet<Id>,
 ) -> heed::Result<Vec<Id>> {
-    let mut owned: HashSet<Id> = keeper.doomed.iter().copied().collect();
     for entry in tables.zones.iter(txn)? {
         let (key, value) = entry?;
         if let Some(row) = unseal(key, value).and_then(Row::decode) {

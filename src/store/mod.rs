@@ -30,7 +30,9 @@ mod change;
 mod format;
 mod inspect;
 mod keeper;
+mod layout;
 mod load;
+mod salvage;
 mod stage;
 mod tables;
 #[cfg(test)]
