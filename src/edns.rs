@@ -5,7 +5,8 @@
 //!
 //! **Invariants.**
 //! - *asked for*: but for errors (RFC 8914), the reply has only options that the request had.
-//! - *no TC for options*: an option that does not fit is left out.
+//! - *no TC for options*: an option that does not fit beside the records that the client needs is
+//!   left out. There is always room for a cookie.
 //!
 //! **Sections.** RFC 6891; NSID RFC 5001, EXPIRE RFC 7314, keepalive RFC 7828, cookies RFC 7873
 //! and RFC 9018, extended errors RFC 8914, ZONEVERSION RFC 9660. Options that we do not know are
@@ -214,13 +215,18 @@ impl<'a> Opt<'a> {
         }
     }
 
-    /// Octets that the options may take in the reply to a client that sent these, whose server
-    /// calls itself `id`; extended errors not counted.
+    /// Octets of the record with a cookie in it, if the client sent one: what every reply has
+    /// room for.
+    pub fn len_min(edns: &Edns<'_>) -> usize {
+        Self::LEN + if edns.cookie.is_some() { 4 + 24 } else { 0 }
+    }
+
+    /// Octets that the other options may take in the reply to a client that asked for these, whose
+    /// server calls itself `id`.
     pub fn options_len_max(edns: &Edns<'_>, id: Option<&str>) -> usize {
         let of = |asked: bool, len: usize| if asked { 4 + len } else { 0 };
         of(edns.nsid, id.map_or(0, str::len))
             + of(edns.expire, 4)
-            + of(edns.cookie.is_some(), 24)
             + of(edns.keepalive, 2)
             + of(edns.zone_version, 6)
     }

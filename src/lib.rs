@@ -1,31 +1,74 @@
-//! Backstop, an authoritative secondary DNS server.
-#![allow(missing_docs, reason = "while the pieces come together")]
+//! Backstop, an authoritative secondary DNS server: it copies zones from their primaries, keeps
+//! them on disk, and answers for them at the highest rate a machine allows, above all while the
+//! primary is down.
+//!
+//! # The life of a query
+//!
+//! 1. It waits in the kernel until a pinned thread, a [`worker`], takes a batch of datagrams from
+//!    its port ([`io`]: bytes and addresses, no messages).
+//! 2. The worker takes the newest [`view`] - one atomic load - and the time, once for the batch.
+//! 3. [`answer::respond`] reads the request: [`query`], its [`edns`] options.
+//! 4. The [`view`] finds the zone with the longest apex at or above the name; [`acl`] says
+//!    whether this client may ask.
+//! 5. The [`zone`] looks the name up in its [`tree`] and says what the data can say:
+//!    [`zone::Found`].
+//! 6. [`answer`] decides what that means - records, an alias to pursue, a referral, a denial with
+//!    its proof - and copies record sets into the reply through the [`wire::Writer`].
+//! 7. What workers do not decide - signed requests ([`tsig`]), NOTIFY, transfers - goes to the
+//!    [`stream`] threads, which serve TCP with the same `respond`.
+//! 8. The batch's replies leave in one system call, each from the address that was asked.
+//!
+//! # The life of an update
+//!
+//! 1. A NOTIFY comes in, or a timer runs out: [`refresh`] says which primary to ask what.
+//! 2. The [`replica`]'s scheduler asks: SOA, IXFR or AXFR; [`xfr`] takes the messages apart.
+//! 3. A builder thread makes the next version: [`zone::Zone::apply`] copies the paths that a
+//!    [`zone::Diff`] touches, and shares all else.
+//! 4. The [`store`] makes it durable, together with whatever else is waiting.
+//! 5. The scheduler publishes it: a new [`view`], one pointer; idle workers are woken, and the
+//!    reaper frees the old view when its last reader has gone on.
+//! 6. Our own secondaries are told, and served by [`xfr`] from the versions held.
+//!
+//! # The rest
+//!
+//! [`server`] starts and stops all this as the [`config`] says; [`control`], [`command`], [`web`]
+//! and [`systemd`] tell how it is; [`stats`] counts; [`clock`] is the time that zones expire by;
+//! [`demo`] shows it.
+//!
+//! A module uses only those that stand above it: words ([`name`], [`wire`], [`query`], [`edns`],
+//! [`tsig`], [`acl`], [`tree`]), data ([`zone`], [`view`]), decisions ([`answer`], [`xfr`],
+//! [`refresh`]), then the outside world. `answer` cannot see a socket, `io` cannot see a message.
+//!
+//! # One word per idea
+//!
+//! *query* or *request*: what came. *reply*: what leaves. *version*: one state of a zone,
+//! immutable; its *serial* names it. *diff*: what leads from one version to the next. *view*: all
+//! that is served, published as one. *primary*: whom we copy from. *contact*: a primary's word
+//! that our version is the newest. *port*: a worker's sockets. *turn*: one batch.
 
-pub mod acl;
-pub mod answer;
-pub mod check;
-pub mod clock;
-pub mod command;
-pub mod config;
-pub mod control;
-pub mod demo;
-pub mod edns;
-pub mod io;
-pub mod limit;
 pub mod name;
-pub mod query;
-pub mod refresh;
-pub mod replica;
-pub mod server;
-pub mod stats;
-pub mod store;
-pub mod stream;
-pub mod systemd;
-pub mod tree;
-pub mod tsig;
-pub mod view;
-pub mod web;
 pub mod wire;
-pub mod worker;
-pub mod xfr;
+pub mod query;
+pub mod edns;
+pub mod tsig;
+pub mod acl;
+pub mod tree;
 pub mod zone;
+pub mod view;
+pub mod answer;
+pub mod xfr;
+pub mod refresh;
+pub mod io;
+pub mod clock;
+pub mod store;
+pub mod stats;
+pub mod worker;
+pub mod config;
+pub mod replica;
+pub mod stream;
+pub mod control;
+pub mod command;
+pub mod web;
+pub mod systemd;
+pub mod server;
+pub mod demo;

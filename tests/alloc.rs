@@ -4,7 +4,7 @@
 
 mod world;
 
-use backstop::answer::{Outcome, Transport, respond};
+use backstop::answer::{Outcome, Transport, respond, warm};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,17 +32,18 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn no_kind_of_answer_allocates() {
-    let view = world::view();
+    let views = world::views();
     let mut requests = world::requests();
     requests.push(requests[0][..11].to_vec());
     requests.push([&requests[0][..], b"x"].concat());
     let mut reply = vec![0; 65535];
     let mut kinds = HashSet::new();
     for request in &requests {
-        for transport in [Transport::Udp, Transport::Tcp] {
-            let via = world::via(transport);
+        let ways = [Transport::Udp, Transport::Tcp].map(world::via);
+        for (view, via) in views.iter().flat_map(|view| ways.iter().map(move |via| (view, via))) {
             let before = ALLOCATIONS.load(Ordering::Relaxed);
-            let outcome = respond(request, &via, &view, &mut reply);
+            warm([&request[..]], view);
+            let outcome = respond(request, via, view, &mut reply);
             let after = ALLOCATIONS.load(Ordering::Relaxed);
             assert_eq!(after, before, "{request:02x?}: {outcome:?}");
             if let Outcome::Reply { rcode, kind, .. } = outcome {

@@ -28,6 +28,7 @@ pub(super) fn of_answer<'a>(
     if !points_at_hosts(set.data_type()) {
         return;
     }
+    answer.reserve_options();
     for (index, target) in targets(set, owner.name).take(TARGETS_MAX).enumerate() {
         if targets(set, owner.name).take(index).any(|earlier| earlier == target) {
             continue;
@@ -58,6 +59,7 @@ pub(super) fn of_referral<'a>(
             return;
         }
     }
+    answer.reserve_options();
     for name in names().filter(|name| !inside(name)) {
         if let Some(node) = host(zone, name, Rtype::NS, answer.dnssec_ok)
             && !add(answer, Target { name, types: ADDRESSES }, node)

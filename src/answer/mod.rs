@@ -25,6 +25,7 @@ mod denial;
 mod special;
 #[cfg(test)]
 mod tests;
+mod warm;
 
 use crate::edns::{Ede, Opt, UDP_SIZE_MIN};
 use crate::name::{Key, NAME_MAX, Name};
@@ -33,6 +34,8 @@ use crate::view::{Served, View};
 use crate::wire::{Class, Full, HEADER_LEN, Mark, Opcode, Rcode, Rtype, Section, Writer, flag};
 use crate::zone::{At, Found, Node, RecordSet, Zone};
 use arrayvec::ArrayVec;
+pub use warm::warm;
+
 use denial::{Claim, PROOFS_MAX, Proof};
 use std::net::IpAddr;
 
@@ -192,7 +195,7 @@ struct Answer<'a, 'b> {
     /// The zone that the question's name is in, if it has data and this client may see them.
     entered: Option<(&'a Served, &'a Zone)>,
     /// Where in the message the owners of the aliases written so far lie.
-    links: ArrayVec<u16, { 2 * LINKS_MAX }>,
+    links: ArrayVec<(u16, Rtype), { 2 * LINKS_MAX }>,
     followed: usize,
     /// What is still to be written to the authority section.
     proofs: ArrayVec<Proof<'a>, PROOFS_MAX>,
@@ -244,7 +247,7 @@ impl<'a, 'b> Answer<'a, 'b> {
             via,
             view,
             bare: writer.mark(),
-            reserved: reserve(&mut writer, query, via, view),
+            reserved: reserve(&mut writer, query, via),
             writer,
             dnssec_ok: query.edns.is_some_and(|edns| edns.dnssec_ok),
             aa: false,
@@ -373,6 +376,9 @@ impl<'a, 'b> Answer<'a, 'b> {
         set: &RecordSet<'_>,
     ) -> Result<(), Full> {
         (self.aa, self.kind) = (true, Kind::Records);
+        if set.rtype() == Rtype::DNAME && self.is_linked(sought.name, Rtype::DNAME) {
+            return Ok(()); // It renamed a name on the way here.
+        }
         self.put(Section::Answer, sought.owner(), node, set)?;
         self.write_proofs()?;
         additional::of_answer(self, zone, sought.owner(), set);
@@ -388,11 +394,11 @@ impl<'a, 'b> Answer<'a, 'b> {
         set: &RecordSet<'_>,
     ) -> Result<(), Full> {
         (self.aa, self.kind) = (true, Kind::Records);
-        if self.is_linked(from.name) {
+        if self.is_linked(from.name, Rtype::CNAME) {
             return Ok(());
         }
         let at = self.put(Section::Answer, from.owner(), node, set)?;
-        self.link(at);
+        self.link(at, Rtype::CNAME);
         match Name::from_wire(set.first()) {
             Some(target) => self.follow(target, rtype),
             None => Ok(()),
@@ -409,21 +415,22 @@ impl<'a, 'b> Answer<'a, 'b> {
         set: &RecordSet<'_>,
     ) -> Result<(), Full> {
         (self.aa, self.kind) = (true, Kind::Records);
-        if !self.is_linked(owner.name) {
-            let at = self.put(Section::Answer, owner, node, set)?;
-            self.link(at);
+        if !self.is_linked(owner.name, Rtype::DNAME) {
+            let at = self.writer.len();
+            self.put(Section::Answer, owner, node, set)?;
+            self.link(Some(at), Rtype::DNAME);
         }
         let mut buffer = [0; NAME_MAX];
         let Some(target) = substitute(from.name, owner.name, set.first(), &mut buffer) else {
             self.rcode = Rcode::YXDOMAIN;
             return Ok(());
         };
-        if self.is_linked(from.name) {
+        if self.is_linked(from.name, Rtype::CNAME) {
             return Ok(());
         }
         let at = self.begin_record(Section::Answer, from.owner(), Rtype::CNAME, set.ttl())?;
         self.writer.data(Rtype::CNAME, target.as_wire())?;
-        self.link(at);
+        self.link(at, Rtype::CNAME);
         self.follow(target, rtype)
     }
 
@@ -439,14 +446,15 @@ impl<'a, 'b> Answer<'a, 'b> {
         }
     }
 
-    /// Was an alias with this owner written already?
-    fn is_linked(&self, owner: Name<'_>) -> bool {
-        self.links.iter().any(|&at| self.writer.has_name_at(usize::from(at), owner))
+    /// Was an alias of this owner and type written already?
+    fn is_linked(&self, owner: Name<'_>, rtype: Rtype) -> bool {
+        let is_at = |at: u16| self.writer.has_name_at(usize::from(at), owner);
+        self.links.iter().any(|&(at, written)| written == rtype && is_at(at))
     }
 
-    fn link(&mut self, owner_at: Option<usize>) {
+    fn link(&mut self, owner_at: Option<usize>, rtype: Rtype) {
         if let Some(at) = owner_at.and_then(|at| u16::try_from(at).ok()) {
-            let _ = self.links.try_push(at);
+            let _ = self.links.try_push((at, rtype));
         }
     }
 
@@ -552,6 +560,15 @@ impl<'a, 'b> Answer<'a, 'b> {
         }
     }
 
+    /// From here on records give way to options: all that the client needs is written.
+    fn reserve_options(&mut self) {
+        let id = self.view.identity.id.as_deref();
+        let octets = self.query.edns.map_or(0, |edns| Opt::options_len_max(&edns, id));
+        if self.writer.reserve(octets) {
+            self.reserved += octets;
+        }
+    }
+
     /// The client needs what does not fit: it is told to ask again over a connection.
     fn truncate(&mut self) {
         self.tc = true;
@@ -598,14 +615,10 @@ fn limit(query: &Query<'_>, via: &Via<'_>, view: &View) -> usize {
     }
 }
 
-/// Keeps room for OPT, its options, and what the caller adds: all of it, or what matters most,
-/// or nothing. Returns how much.
-fn reserve(writer: &mut Writer<'_>, query: &Query<'_>, via: &Via<'_>, view: &View) -> usize {
-    let (opt, options) = query.edns.map_or((0, 0), |edns| {
-        (Opt::LEN, Opt::options_len_max(&edns, view.identity.id.as_deref()))
-    });
-    let mut ways = [opt + options + via.reserved, opt + via.reserved].into_iter();
-    ways.find(|&octets| writer.reserve(octets)).unwrap_or(0)
+/// Keeps room for OPT and what the caller adds. Returns how much.
+fn reserve(writer: &mut Writer<'_>, query: &Query<'_>, via: &Via<'_>) -> usize {
+    let octets = via.reserved + query.edns.map_or(0, |edns| Opt::len_min(&edns));
+    if writer.reserve(octets) { octets } else { 0 }
 }
 
 /// Why a zone that is configured has nothing to answer from.
@@ -642,10 +655,4 @@ fn substitute<'t>(
     whole[..prefix.len()].copy_from_slice(prefix);
     whole[prefix.len()..].copy_from_slice(target);
     Name::from_wire(whole)
-}
-
-/// Brings into the cache what answering these requests will read. A batch that is warmed first
-/// waits for memory once where single requests wait one after the other.
-pub fn warm<'r>(requests: impl IntoIterator<Item = &'r [u8]>, view: &View) {
-    let _ = (requests, view);
 }

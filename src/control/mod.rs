@@ -21,6 +21,8 @@
 mod client;
 mod server;
 pub mod table;
+#[cfg(test)]
+mod tests;
 
 pub use client::{Client, ClientError};
 pub use server::{ListenError, Listener, Parts, serve};

@@ -241,3 +241,6 @@ fn time(s: u64) -> String {
         Some((more, smaller)) => format!("{count}{letter}{more}{smaller}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

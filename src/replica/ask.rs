@@ -350,18 +350,17 @@ pub(super) fn compare(zone: Arc<Zone>, have: Option<&Zone>) -> Answer {
     if zone.serial() != have.serial() && !zone.serial().is_after(have.serial()) {
         return Answer::Whole { zone, differs: false };
     }
-    let diff = Diff::between(have, &zone);
-    // The SOA records of both are always part of it.
-    let records = diff.records() as u64 - 2;
     if zone.serial() == have.serial() {
-        return Answer::Whole { zone, differs: records > 0 };
+        let differs = Diff::within(have, &zone, 0).is_none();
+        return Answer::Whole { zone, differs };
     }
-    match have.apply(&diff) {
-        Ok(changed) if records <= have.records() / 4 => {
+    let little = Diff::within(have, &zone, have.records() / 4);
+    match little.and_then(|diff| Some((have.apply(&diff).ok()?, diff))) {
+        Some((changed, diff)) => {
             let change = Change { diff: Arc::new(diff), zone: Arc::new(changed) };
             Answer::Changed(vec![change])
         }
-        _ => Answer::Whole { zone, differs: false },
+        None => Answer::Whole { zone, differs: false },
     }
 }
 

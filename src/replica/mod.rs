@@ -20,6 +20,7 @@ mod load;
 mod notify;
 mod scheduler;
 mod status;
+mod versions;
 mod zone;
 
 pub use limits::Options as Limits;

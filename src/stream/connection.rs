@@ -97,7 +97,8 @@ impl Connection {
             self.flush().await?;
             match step.then {
                 Then::Close => return Ok(()),
-                Then::Transfer(transfer) => self.send(*transfer).await?,
+                // Rare and large: an idle connection has no room for it.
+                Then::Transfer(transfer) => Box::pin(self.send(*transfer)).await?,
                 Then::GoOn => tokio::task::yield_now().await,
                 Then::Wait => {}
             }
@@ -154,7 +155,8 @@ impl Connection {
     /// `output`: how many octets.
     fn react(&self, input: &mut &mut [u8], output: &mut [u8]) -> (Step, usize) {
         let service = &self.shared.service;
-        let from = From { transport: Transport::Tcp, peer: self.peer };
+        let idle_max = Some(self.shared.places.idle_max());
+        let from = From { transport: Transport::Tcp, peer: self.peer, idle_max };
         let view = service.views.load();
         let mut written = 0;
         for messages in 0..MESSAGES_MAX {

@@ -15,7 +15,7 @@ pub(super) async fn serve(shared: Arc<Shared>, mut queue: Receiver<Deferred>) {
     let service = &shared.service;
     let mut reply = vec![0; REPLY_MAX];
     while let Some(mut deferred) = queue.recv().await {
-        let from = From { transport: Transport::Udp, peer: deferred.route.peer };
+        let from = From { transport: Transport::Udp, peer: deferred.route.peer, idle_max: None };
         let view = service.views.load();
         // No transfer goes over UDP, and silence is silence.
         if let Reaction::Reply(len) = service.react(&mut deferred.request, from, &view, &mut reply)

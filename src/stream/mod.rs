@@ -13,7 +13,8 @@
 //! - *idle since the last message*: a client that sends an octet a second is idle.
 //!
 //! **Sections.** RFC 1035 section 4.2.2, RFC 7766 (6.2.1 pipelining: replies come in the order of
-//! the requests; 6.2.3 idle time-outs), RFC 5936 and RFC 1995 (transfers), RFC 1996, RFC 8945.
+//! the requests; 6.2.3 idle time-outs), RFC 7828 (telling them), RFC 5936 and RFC 1995
+//! (transfers), RFC 1996, RFC 8945.
 //!
 //! It has no TLS.
 

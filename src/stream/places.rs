@@ -134,6 +134,11 @@ impl Places {
         waited.expect(UNBROKEN).0.open.is_empty()
     }
 
+    /// How long a connection may be idle now.
+    pub(super) fn idle_max(&self) -> Duration {
+        self.lock().idle_max()
+    }
+
     /// How many connections have a place.
     pub(super) fn taken(&self) -> usize {
         self.lock().open.len()

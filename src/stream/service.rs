@@ -18,7 +18,7 @@ use crate::xfr::{self, Outgoing, TransferRequest};
 use crossbeam::utils::CachePadded;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tracing::warn;
 
 /// What all stream threads answer with.
@@ -35,6 +35,8 @@ pub(super) struct Service {
 pub(super) struct From {
     pub(super) transport: Transport,
     pub(super) peer: SocketAddr,
+    /// How long the connection may be idle now.
+    pub(super) idle_max: Option<Duration>,
 }
 
 /// What becomes of a message.
@@ -72,7 +74,7 @@ impl Verified<'_> {
             key: self.key(),
             reserved: self.reserved(),
             unix_s: clock::unix_s(),
-            keepalive: None,
+            keepalive: self.from.idle_max.map(tenths),
         }
     }
 
@@ -270,6 +272,11 @@ fn warn_seldom(peer: SocketAddr, what: &str, rcode: Rcode) {
     if TOLD.is_due() {
         warn!(%peer, %rcode, "{what} (told once a second at most)");
     }
+}
+
+/// A time in units of 100 ms, as the option that tells it counts (RFC 7828 section 3.1).
+fn tenths(time: Duration) -> u16 {
+    u16::try_from(time.as_millis() / 100).unwrap_or(u16::MAX)
 }
 
 /// The wall clock, which signatures are dated by: seconds since 1970.

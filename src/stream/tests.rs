@@ -220,6 +220,17 @@ fn who_completes_no_message_is_idle_and_closed() {
 }
 
 #[test]
+fn who_asks_is_told_how_long_it_may_be_idle() {
+    let server = open();
+    let mut request = soa(1);
+    request[11] = 1;
+    request.extend(b"\0\0\x29\x04\xd0\0\0\0\0\0\x04\0\x0b\0\0");
+    let reply = asked(&mut server.connect(), &request);
+    let (ten_seconds, option) = ([0, 100], b"\0\x0b\0\x02");
+    assert!(reply.ends_with(&[&option[..], &ten_seconds].concat()), "{reply:?}");
+}
+
+#[test]
 fn one_client_may_have_so_many_connections() {
     let server = Server::start(Access::default(), Limits { per_client: 2, ..Limits::default() });
     let mut held = [server.connect(), server.connect()];
@@ -514,6 +525,20 @@ fn a_flood_of_signed_requests_is_bounded_and_over_when_it_is_over() {
     });
     worker.stop();
     worker.join();
+}
+
+#[test]
+fn an_idle_connection_takes_little_memory() {
+    let server = open();
+    let shared = Arc::clone(&server.streams().shared);
+    let _entered = server.streams().runtime.as_ref().unwrap().enter();
+    let near = server.connect();
+    near.set_nonblocking(true).unwrap();
+    let near = tokio::net::TcpStream::from_std(near).unwrap();
+    let place = shared.places.enter(server.addr.ip(), Instant::now()).unwrap();
+    let task = Connection::new(Arc::clone(&shared), near, server.addr).run(place);
+    let octets = size_of_val(&task);
+    assert!(octets <= 1024, "{octets}");
 }
 
 #[test]

@@ -22,6 +22,7 @@ pub const SRV: u16 = 33;
 pub const DNAME: u16 = 39;
 pub const DS: u16 = 43;
 pub const RRSIG: u16 = 46;
+pub const NSEC3: u16 = 50;
 pub const ANY: u16 = 255;
 pub const UNKNOWN: u16 = 65280;
 
@@ -147,7 +148,9 @@ impl Model {
                 }
                 5 if owner != self.apex && !types.contains(&DNAME) && !types.contains(&CNAME) => {
                     // A new cut, which occludes what is below.
-                    self.add(&owner, NS, 60, wire(&[&owner[..], &[b"ns".to_vec()]].concat()));
+                    let server = [&owner[..], &[b"ns".to_vec()]].concat();
+                    let server = if fits(&server) { server } else { owner.clone() };
+                    self.add(&owner, NS, 60, wire(&server));
                 }
                 6 if !types.is_empty() => {
                     let rtype = *random.pick(&types);
@@ -199,6 +202,24 @@ impl Model {
         }
     }
 
+    /// Adds a random record of DNSSEC's, which no question of the oracle's would understand: what
+    /// is signed does not matter here, where the records are kept does.
+    pub fn grow_dnssec(&mut self, random: &mut Random) {
+        if random.chance(50) {
+            let hash = vec![b'0' + random.below(10) as u8; 32];
+            let owner = [&self.apex[..], &[hash]].concat();
+            let data = [&[1, 0, 0, 0, 0, 20][..], &[random.below(9) as u8; 20], &[0, 1, 0x40]];
+            if fits(&owner) {
+                self.add(&owner, NSEC3, 60, data.concat());
+                self.add(&owner, RRSIG, 60, signature(NSEC3, random));
+            }
+        } else {
+            let owner = random_owner(self, random);
+            let covered = *random.pick(&[A, NS, SOA, TXT, CNAME]);
+            self.add(&owner, RRSIG, 60, signature(covered, random));
+        }
+    }
+
     /// All records.
     pub fn records(&self) -> impl Iterator<Item = (&Labels, u16, u32, &Vec<u8>)> {
         self.names.iter().flat_map(|(owner, node)| {
@@ -245,6 +266,11 @@ impl Model {
             added: list(later, self),
         }
     }
+}
+
+fn signature(covered: u16, random: &mut Random) -> Vec<u8> {
+    let fixed = [8, 2, 0, 0, 0, 60, 9, 9, 9, 9, 1, 1, 1, 1, 0, random.below(9) as u8];
+    [&covered.to_be_bytes()[..], &fixed, b"\x01s\0", &[7; 8]].concat()
 }
 
 /// Some letters upper case.

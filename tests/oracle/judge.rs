@@ -55,29 +55,33 @@ pub(crate) fn check(
     reply: &Reply,
     whole: &Reply,
 ) -> Result<(), String> {
-    let explain = |what: String| format!("{what}\n  expected {expected:?}\n");
     let [answer, authority, additional] = &reply.sections;
     let sets = [sets(answer)?, sets(authority)?, sets(additional)?];
-    let long = expected.links > LINKS_SURE && !whole_chain(expected, whole)?;
-    if long {
-        let done = match reply.has(TC) {
-            true => check_truncated(question, reply, whole),
-            false => check_long_chain(expected, &sets),
-        };
-        return done.map_err(explain);
+    let done = match reply.has(TC) {
+        true => check_truncated(question, expected, reply, whole),
+        false => check_whole(world, question, expected, reply, &sets),
+    };
+    let long = expected.links > LINKS_SURE && is_beginning(expected, reply, &sets[0]);
+    match done {
+        Err(what) if !long => Err(format!("{what}\n  expected {expected:?}\n")),
+        _ => Ok(()),
     }
-    // What is cut off in the middle of a chain does not know how the chain ends.
-    let unknown = reply.has(TC) && !expected.answer.is_empty() && reply.rcode == 0;
-    let rcode_is_right = reply.rcode == expected.rcode || unknown;
-    if !rcode_is_right || reply.has(AA) != expected.aa {
-        return Err(explain(format!("rcode {}, AA {}", reply.rcode, reply.has(AA))));
+}
+
+/// Nothing required is left out.
+fn check_whole(
+    world: &World,
+    question: &Question,
+    expected: &Expected,
+    reply: &Reply,
+    sets: &[Vec<Answered>; 3],
+) -> Result<(), String> {
+    if (reply.rcode, reply.has(AA)) != (expected.rcode, expected.aa) {
+        return Err(format!("rcode {}, AA {}", reply.rcode, reply.has(AA)));
     }
-    if reply.has(TC) {
-        return check_truncated(question, reply, whole).map_err(explain);
-    }
-    check_answer(expected, &sets[0]).map_err(explain)?;
-    same_sets("authority", &expected.authority, &sets[1]).map_err(explain)?;
-    check_additional(world, question, expected, &sets).map_err(explain)
+    check_answer(expected, &sets[0])?;
+    same_sets("authority", &expected.authority, &sets[1])?;
+    check_additional(world, question, expected, sets)
 }
 
 fn check_answer(expected: &Expected, answer: &[Answered]) -> Result<(), String> {
@@ -123,31 +127,34 @@ fn check_additional(
     Ok(())
 }
 
-/// TC is set only where the whole does not fit, and what is there is part of the whole.
-fn check_truncated(question: &Question, reply: &Reply, whole: &Reply) -> Result<(), String> {
+/// TC is set only where the whole does not fit, and what is there is part of the whole. What is
+/// cut off in the middle of a chain need not know how that ends.
+fn check_truncated(
+    question: &Question,
+    expected: &Expected,
+    reply: &Reply,
+    whole: &Reply,
+) -> Result<(), String> {
     let limit = limit(question);
     if question.tcp || whole.len <= limit {
         return Err(format!("TC, though the whole has {} of {limit} octets", whole.len));
     }
-    let parts = reply.sections.iter().zip(&whole.sections);
-    match parts.into_iter().all(|(part, whole)| part.iter().all(|record| whole.contains(record))) {
+    let unknown = !expected.answer.is_empty() && reply.rcode == 0;
+    if (reply.rcode != expected.rcode && !unknown) || reply.has(AA) != expected.aa {
+        return Err(format!("rcode {}, AA {}", reply.rcode, reply.has(AA)));
+    }
+    let mut parts = reply.sections.iter().zip(&whole.sections);
+    match parts.all(|(part, whole)| part.iter().all(|record| whole.contains(record))) {
         true => Ok(()),
         false => Err("the truncated reply is no part of the whole one".into()),
     }
 }
 
-/// A chain longer than all servers follow: the beginning of it.
-fn check_long_chain(expected: &Expected, sets: &[Vec<Answered>; 3]) -> Result<(), String> {
-    let links = sets[0].iter().filter(|set| set.rtype == CNAME).count();
-    let begins = expected.answer.starts_with(&sets[0]);
-    match begins && links >= LINKS_SURE {
-        true => Ok(()),
-        false => Err("no beginning of the chain of aliases".into()),
-    }
-}
-
-fn whole_chain(expected: &Expected, whole: &Reply) -> Result<bool, String> {
-    Ok(sets(&whole.sections[0])?.starts_with(&expected.answer))
+/// Of a chain longer than all servers follow: is this the beginning of it?
+fn is_beginning(expected: &Expected, reply: &Reply, answer: &[Answered]) -> bool {
+    let links = answer.iter().filter(|set| set.rtype == CNAME).count();
+    let enough = links >= LINKS_SURE || reply.has(TC);
+    reply.rcode == 0 && reply.has(AA) && enough && expected.answer.starts_with(answer)
 }
 
 /// The sets of a section, in the order that they begin in.

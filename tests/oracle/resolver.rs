@@ -115,7 +115,13 @@ impl World {
     }
 
     /// The answer.
-    pub(crate) fn resolve(&self, qname: &Labels, qtype: u16, reading: Reading) -> Expected {
+    pub(crate) fn resolve(
+        &self,
+        qname: &Labels,
+        qtype: u16,
+        dnssec: bool,
+        reading: Reading,
+    ) -> Expected {
         let mut expected = Expected::default();
         let (mut name, mut seen) = (qname.clone(), BTreeSet::new());
         while seen.insert(name.clone()) && expected.links < LINKS_MAX {
@@ -131,7 +137,7 @@ impl World {
             let next = match end {
                 End::Node(sets) => self.at_node(zone, &name, qtype, &sets, reading, &mut expected),
                 End::Cut(cut) => {
-                    self.refer(zone, cut, &mut expected);
+                    self.refer(zone, cut, dnssec, &mut expected);
                     None
                 }
                 End::Nothing => {
@@ -171,7 +177,10 @@ impl World {
         if qtype == ANY && !sets.is_empty() {
             expected.any_of = sets.iter().map(answered).collect();
         } else if let Some(found) = found {
-            expected.answer.push(answered(found));
+            // Once is enough (RFC 2181 section 5): a DNAME may have renamed a name on the way here.
+            if !expected.answer.contains(&answered(found)) {
+                expected.answer.push(answered(found));
+            }
             self.add_addresses(zone, found, expected);
         } else if let (Some(alias), false) = (alias, beside) {
             expected.answer.push(answered(alias));
@@ -197,7 +206,7 @@ impl World {
     }
 
     /// Step 3b.
-    fn refer(&self, zone: &Model, cut: Labels, expected: &mut Expected) {
+    fn refer(&self, zone: &Model, cut: Labels, dnssec: bool, expected: &mut Expected) {
         let set = &zone.names[&cut][&NS];
         for target in targets(NS, set).into_iter().filter(|target| target.starts_with(&cut)) {
             for rtype in [A, AAAA] {
@@ -208,7 +217,12 @@ impl World {
             }
         }
         self.add_addresses(zone, &(NS, set), expected);
-        expected.authority = vec![Answered { owner: cut, rtype: NS, set: set.clone() }];
+        // RFC 4035 section 3.1.4: with DO also what is known of the child's keys.
+        let sets =
+            zone.names[&cut].iter().filter(|(rtype, _)| **rtype == NS || (dnssec && **rtype == DS));
+        let answered =
+            |(&rtype, set): (&u16, &Set)| Answered { owner: cut.clone(), rtype, set: set.clone() };
+        expected.authority = sets.map(answered).collect();
     }
 
     /// Every address set that may stand in an additional section for this name.

@@ -94,8 +94,21 @@ fn acl(from: &str) -> Acl {
     Acl::new(vec![Rule { from: from.parse().unwrap(), key: None }])
 }
 
-/// Zones of every kind.
-pub fn view() -> View {
+/// Zones of every kind: in each view one that is signed in another way.
+pub fn views() -> [View; 3] {
+    let signed = [
+        include_str!("../zones/nsec.zone"),
+        include_str!("../zones/nsec3.zone"),
+        include_str!("../zones/optout.zone"),
+    ];
+    signed.map(|text| {
+        let mut view = plain_view();
+        view.put(served("signed.", Some(zone("signed.", text)), Access::default()));
+        view
+    })
+}
+
+fn plain_view() -> View {
     let mut view = View::default();
     let small = "@ SOA ns h 1 3600 600 86400 60\n@ NS ns\nns A 192.0.2.9\nwww A 192.0.2.11";
     let open = Access { transfer: acl("0.0.0.0/0"), notify: acl("0.0.0.0/0"), query: None };
@@ -110,12 +123,13 @@ pub fn view() -> View {
     view.identity = Arc::new(Identity {
         id: Some("here".into()),
         version: Some("1".into()),
+        cookie_secrets: [[7; 16]].into(),
         ..Identity::default()
     });
     view
 }
 
-/// Names that lead to every kind of answer from [`view`].
+/// Names that lead to every kind of answer from [`views`].
 pub const NAMES: &[&str] = &[
     ".",
     "example",
@@ -147,6 +161,19 @@ pub const NAMES: &[&str] = &[
     "www.private",
     "www.empty.example",
     "www.nowhere",
+    "signed",
+    "www.signed",
+    "none.signed",
+    "x.c.signed",
+    "c.signed",
+    "q.wild.signed",
+    "q.wtow.signed",
+    "q.wnone.signed",
+    "x.old.signed",
+    "x.sub.signed",
+    "sub.signed",
+    "x.secure.signed",
+    "x.n.t.signed",
     "id.server",
     "version.bind",
 ];
@@ -186,7 +213,9 @@ pub fn request(name_text: &str, rtype: Rtype, edns: Option<(u16, bool)>) -> Vec<
         message[11] = 1;
         message.extend_from_slice(b"\0\0\x29");
         message.extend_from_slice(&size.to_be_bytes());
-        message.extend_from_slice(&[0, 0, if dnssec_ok { 0x80 } else { 0 }, 0, 0, 0]);
+        message.extend_from_slice(&[0, 0, if dnssec_ok { 0x80 } else { 0 }, 0, 0, 28]);
+        // NSID, EXPIRE, ZONEVERSION, keepalive, and a cookie.
+        message.extend_from_slice(b"\0\x03\0\0\0\x09\0\0\0\x13\0\0\0\x0b\0\0\0\x0a\0\x08cccccccc");
     }
     message
 }

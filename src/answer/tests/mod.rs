@@ -1,6 +1,8 @@
 //! Replies, read back by an independent parser.
 
+mod options;
 mod plain;
+mod signed;
 
 use super::*;
 use crate::acl::Acl;
@@ -160,7 +162,8 @@ fn show(reply: &[u8]) -> String {
                 write!(out, "\n{letter} OPT").unwrap();
             } else {
                 let (owner, ttl) = (record.owner().fmt_with_dot(), record.ttl().as_secs());
-                write!(out, "\n{letter} {owner} {ttl} {rtype} {data}").unwrap();
+                let line = format!("{letter} {owner} {ttl} {rtype} {data}");
+                write!(out, "\n{}", line.trim_end()).unwrap();
             }
         }
     }

@@ -47,6 +47,13 @@ ns.sister A     192.0.2.8
 child    NS     ns.child
 ns.child A      192.0.2.9
 _s._tcp  SRV    1 2 53 mail
+svc      HTTPS  1 . alpn=h2
+svc      A      192.0.2.13
+svc2     HTTPS  0 svc
+svc3     HTTPS  0 .
+naptr    NAPTR  1 1 \"s\" \"x\" \"\" _s._tcp
+naptr    NAPTR  2 1 \"a\" \"x\" \"\" mail
+naptr    NAPTR  3 1 \"\" \"x\" \"\" www
 any      TXT    any
 any      A      192.0.2.10
 odd      TYPE65280 \\# 3 010203
@@ -424,6 +431,44 @@ fn servers_and_exchanges_come_with_their_addresses() {
         an _s._tcp.example. 3600 SRV 1 2 53 mail.example
         ad mail.example. 3600 A 192.0.2.2
         ad mail.example. 3600 A 192.0.2.3",
+    );
+}
+
+#[test]
+fn services_come_with_what_they_point_at() {
+    expect(
+        &view(),
+        &ask("svc.example", Rtype::HTTPS),
+        "
+        NOERROR AA
+        an svc.example. 3600 HTTPS 1 . alpn=h2
+        ad svc.example. 3600 A 192.0.2.13",
+    );
+    expect(
+        &view(),
+        &ask("svc2.example", Rtype::HTTPS),
+        "
+        NOERROR AA
+        an svc2.example. 3600 HTTPS 0 svc.example.
+        ad svc.example. 3600 HTTPS 1 . alpn=h2
+        ad svc.example. 3600 A 192.0.2.13",
+    );
+    expect(
+        &view(),
+        &ask("svc3.example", Rtype::HTTPS),
+        "
+        NOERROR AA
+        an svc3.example. 3600 HTTPS 0 .",
+    );
+    let naptr = show(&ask("naptr.example", Rtype::NAPTR).of(&view()));
+    let added: Vec<&str> = naptr.lines().filter(|line| line.starts_with("ad")).collect();
+    assert_eq!(
+        added,
+        [
+            "ad _s._tcp.example. 3600 SRV 1 2 53 mail.example",
+            "ad mail.example. 3600 A 192.0.2.2",
+            "ad mail.example. 3600 A 192.0.2.3",
+        ]
     );
 }
 
