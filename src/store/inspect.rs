@@ -303,6 +303,7 @@ impl Inspection {
                 self.overflow(word64(&page[node.data.clone()], 0), node.len, walk.visit.is_some())?
             }
             NODE_SUBDATA if !walk.subdata => return damaged(at, "a tree within a table"),
+            0 | NODE_SUBDATA if walk.visit.is_none() => Vec::new(),
             0 | NODE_SUBDATA => page[node.data.clone()].to_vec(),
             _ => return damaged(at, "a record of an unknown kind"),
         };

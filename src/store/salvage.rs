@@ -18,7 +18,7 @@ use super::format::{FORMAT, Id, META_FORMAT, META_USER, Row, ZoneKey};
 use super::format::{base_key, journal_key, take, unseal};
 use super::inspect::{PageSet, free_pages};
 use super::layout::{HEADER, NODE_BIG, PAGE_BRANCH, PAGE_LEAF, PAGE_META, PAGE_OVERFLOW};
-use super::layout::{possible_records, word16, word64};
+use super::layout::{nodes, possible_records, word16, word64};
 use super::load::{DATA_FILE, at, build, install, ownerless_ids, sync_dir};
 use super::tables::{Environment, Tables, error};
 use super::{Damage, StoreError};
@@ -56,6 +56,11 @@ pub(super) fn salvage(dir: &Path, damage: StoreError) -> Result<Vec<Damage>, Sto
     }
     let aside = keep_aside(dir).map_err(|failed| at(&path, &failed))?;
     install(dir)?;
+    let cut = matches!(damage, StoreError::Cut { .. });
+    if (finds.unsound || cut) && finds.lost.is_empty() {
+        // Who was in there cannot be known; that something was must not pass unsaid.
+        finds.nameless = finds.nameless.max(1);
+    }
     error!(%damage, kept = %aside.display(), zones = finds.zones, lost = finds.lost.len() +
         finds.nameless, exact = finds.exact, "the store was damaged: what could be read of it is \
         in a new one");
@@ -95,6 +100,8 @@ fn keep_aside(dir: &Path) -> io::Result<PathBuf> {
 struct Finds {
     /// Were the free pages known?
     exact: bool,
+    /// Were there pages that are not what LMDB writes?
+    unsound: bool,
     /// The highest number of a format.
     format: u32,
     next_id: Id,
@@ -133,6 +140,7 @@ impl<'e> Copy<'e> {
         let mut copy = Self { env, tables, pending: Vec::new(), octets: 0, finds };
         let copied = reader.each(&mut |key, value| copy.record(key, value));
         let copied = copied.and_then(|()| copy.flush()).and_then(|()| copy.judge());
+        copy.finds.unsound = reader.unsound;
         copied.map(|()| copy.finds).map_err(|failed| error(&failed))
     }
 
@@ -268,6 +276,8 @@ struct Reader {
     free: Option<PageSet>,
     /// A value in pages of its own.
     large: Vec<u8>,
+    /// Was any page not what LMDB writes?
+    unsound: bool,
 }
 
 /// What is done with key and value of what may be a record.
@@ -278,7 +288,7 @@ impl Reader {
         let file = File::open(path)?;
         let len = file.metadata()?.len();
         let free = free_pages(path);
-        Ok(Self { file, len, page_size: page_size::get(), free, large: Vec::new() })
+        Ok(Self { file, len, page_size: page_size::get(), free, large: Vec::new(), unsound: false })
     }
 
     fn each(&mut self, each: &mut Each<'_>) -> heed::Result<()> {
@@ -287,6 +297,9 @@ impl Reader {
             self.read(first, &mut block);
             for (number, page) in (first..).zip(block.chunks_exact(self.page_size)) {
                 if self.may_be_leaf(number, page) {
+                    self.unsound |= word16(page, 10) != PAGE_LEAF
+                        || word64(page, 0) != number
+                        || nodes(page, PAGE_LEAF).is_none();
                     self.leaf(page, each)?;
                 }
             }
