@@ -210,6 +210,7 @@ fn desk(shared: &Shared) -> (Desk, Route) {
         counters: shared.stats.worker(),
         deferred: shared.deferred.clone(),
         courier: port.courier(),
+        limiter: None,
     };
     (desk, route)
 }
