@@ -30,7 +30,7 @@ mod warm;
 use crate::edns::{Ede, Opt, UDP_SIZE_MIN};
 use crate::name::{Key, NAME_MAX, Name};
 use crate::query::{Header, Query, Question, Unfit};
-use crate::view::{Served, View};
+use crate::view::{Served, View, ZoneId};
 use crate::wire::{Class, Full, HEADER_LEN, Mark, Opcode, Rcode, Rtype, Section, Writer, flag};
 use crate::zone::{At, Found, Node, RecordSet, Zone};
 use arrayvec::ArrayVec;
@@ -80,6 +80,8 @@ pub enum Outcome {
         rcode: Rcode,
         /// What it says.
         kind: Kind,
+        /// The zone of the question's name, if its data were looked at.
+        zone: Option<ZoneId>,
         /// The client sent a cookie that we made: its address is not forged.
         known_client: bool,
     },
@@ -161,9 +163,25 @@ pub fn refuse(
     view: &View,
     reply: &mut [u8],
 ) -> Option<usize> {
+    empty(request, via, view, reply, |answer| answer.rcode = rcode)
+}
+
+/// A reply that says only that the client should ask again over a connection. `None`: such a
+/// request gets no reply.
+pub fn truncate(request: &[u8], via: &Via<'_>, view: &View, reply: &mut [u8]) -> Option<usize> {
+    empty(request, via, view, reply, |answer| answer.tc = true)
+}
+
+fn empty(
+    request: &[u8],
+    via: &Via<'_>,
+    view: &View,
+    reply: &mut [u8],
+    fail: impl FnOnce(&mut Answer<'_, '_>),
+) -> Option<usize> {
     let query = Query::read(request).ok().filter(|_| reply.len() >= usize::from(UDP_SIZE_MIN))?;
     let mut answer = Answer::begin(&query, via, view, reply);
-    answer.rcode = rcode;
+    fail(&mut answer);
     match answer.finish() {
         Outcome::Reply { len, .. } => Some(len),
         _ => None,
@@ -277,6 +295,8 @@ impl<'a, 'b> Answer<'a, 'b> {
             return Some(Deferred::Signed);
         } else if edns.is_some_and(|edns| edns.version > 0) {
             self.rcode = Rcode::BADVERS;
+        } else if opcode == Opcode::QUERY && self.lacks_cookie() {
+            self.rcode = Rcode::BADCOOKIE;
         } else {
             match (opcode, question) {
                 (Opcode::QUERY, Some(question)) => return self.asked(question),
@@ -598,7 +618,8 @@ impl<'a, 'b> Answer<'a, 'b> {
             | self.rcode.0 & 0xf;
         let known_client = self.is_known_client();
         let len = self.writer.finish(header.id, flags);
-        Outcome::Reply { len, rcode: self.rcode, kind: self.kind, known_client }
+        let zone = self.entered.map(|(served, _)| served.id());
+        Outcome::Reply { len, rcode: self.rcode, kind: self.kind, zone, known_client }
     }
 }
 

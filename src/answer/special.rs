@@ -112,6 +112,17 @@ impl<'a> Answer<'a, '_> {
         }
     }
 
+    /// Must the client show a cookie of ours first, as it says that it knows cookies (RFC 7873
+    /// section 5.2.3)? Over a connection, or signed, its address is not forged.
+    pub(super) fn lacks_cookie(&self) -> bool {
+        self.view.identity.require_cookie
+            && self.via.transport == Transport::Udp
+            && self.via.key.is_none()
+            && self.query.question.is_some()
+            && self.query.edns.is_some_and(|edns| edns.cookie.is_some())
+            && !self.is_known_client()
+    }
+
     /// Did the client send a cookie that we made for its address?
     pub(super) fn is_known_client(&self) -> bool {
         let cookie = self.query.edns.and_then(|edns| edns.cookie);
