@@ -23,6 +23,9 @@ pub use writer::{DataStart, Full, Mark, Section, Writer};
 /// Octets of a message's header.
 pub const HEADER_LEN: usize = 12;
 
+/// The largest TTL, seconds (RFC 2181 section 8).
+pub const TTL_MAX: u32 = 0x7fff_ffff;
+
 /// Reads the 16-bit number at `at`, if it is there.
 pub fn read_u16(bytes: &[u8], at: usize) -> Option<u16> {
     let two = bytes.get(at..at.checked_add(2)?)?;

@@ -3,8 +3,8 @@
 use super::XfrError;
 use crate::name::Name;
 use crate::wire::{
-    Class, HEADER_LEN, Opcode, Rcode, Rtype, Section, expand_data, expand_name, flag, read_u16,
-    read_u32,
+    Class, HEADER_LEN, Opcode, Rcode, Rtype, Section, TTL_MAX, expand_data, expand_name, flag,
+    read_u16, read_u32,
 };
 use crate::zone::Record;
 
@@ -75,7 +75,9 @@ impl<'m> Reader<'m> {
         let owner_len = scratch.len();
         let rtype = Rtype(read_u16(self.message, fixed)?);
         let class = Class(read_u16(self.message, fixed + 2)?);
-        let ttl = read_u32(self.message, fixed + 4)?;
+        // More than 31 bits mean zero (RFC 2181 section 8).
+        let ttl = Some(read_u32(self.message, fixed + 4)?).filter(|&ttl| ttl <= TTL_MAX);
+        let ttl = ttl.unwrap_or(0);
         let len = usize::from(read_u16(self.message, fixed + 8)?);
         expand_data(rtype, self.message, fixed + 10, len, scratch)?;
         self.at = fixed + 10 + len;

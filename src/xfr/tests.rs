@@ -316,6 +316,22 @@ fn later_messages_may_lack_the_question_the_first_may_not() {
     assert!(matches!(error(verdict), XfrError::Malformed(_)));
 }
 
+/// Fuzzing found zones with such TTLs: their own exported file was refused.
+#[test]
+fn a_ttl_of_more_than_31_bits_is_zero() {
+    for (first, expected) in [(0x80, 0), (0xff, 0), (0x7f, 0x7f00_003c)] {
+        let mut message = reply(Rtype::AXFR, &[soa(1), a("a.example"), soa(1)]);
+        for at in 0..message.len() - 4 {
+            if message[at..at + 4] == [0, 0, 0, 60] {
+                message[at] = first;
+            }
+        }
+        let zone = whole(receive(axfr(), &[message]).unwrap());
+        let ttls = zone.entries().flat_map(|(_, node)| node.sets()).map(|set| set.ttl());
+        assert_eq!(ttls.collect::<Vec<_>>(), [expected; 2]);
+    }
+}
+
 #[test]
 fn what_is_outside_the_zone_is_dropped_and_counted() {
     let mut incoming = axfr();

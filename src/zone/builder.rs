@@ -5,7 +5,7 @@
 
 use super::node::{pack_set, split_type};
 use super::{Node, Record, Soa, Zone};
-use crate::name::{Key, Name, NameBuf};
+use crate::name::{Key, NAME_MAX, Name, NameBuf};
 use crate::tree::Tree;
 use crate::wire::{Rtype, Serial, layout, read_u16, read_u32, same_data};
 use std::cmp::Ordering;
@@ -96,18 +96,18 @@ impl Zone {
         entries: impl IntoIterator<Item = (K, B)>,
     ) -> Result<Self, BuildError> {
         let mut entries = entries.into_iter().peekable();
-        let mut check = Check::default();
+        let mut check = Check::new(apex);
         let first = entries.next_if(|(key, _)| key.as_ref().is_empty());
         let hashes = Tree::build(std::iter::from_fn(|| {
             let (key, blob) = entries.next_if(|(key, _)| key.as_ref().first() == Some(&HASHES))?;
             let key = key.as_ref()[1..].to_vec();
-            check.entry(&key, blob.as_ref()).then_some((key, blob, ()))
+            check.hash(&key, blob.as_ref()).then_some((key, blob, ()))
         }));
         check.last = None;
         let mut rest = first.into_iter().chain(entries);
         let names = Tree::build(std::iter::from_fn(|| {
             let (key, blob) = rest.next()?;
-            check.entry(key.as_ref(), blob.as_ref()).then_some((key, blob, ()))
+            check.name(key.as_ref(), blob.as_ref()).then_some((key, blob, ()))
         }));
         if check.damaged {
             return Err(BuildError::Damaged);
@@ -121,18 +121,50 @@ impl Zone {
 pub(super) const HASHES: u8 = 0;
 
 /// Entries that come from outside.
-#[derive(Default)]
-struct Check {
+struct Check<'a> {
+    apex: Name<'a>,
     last: Option<Vec<u8>>,
+    /// The topmost cut or DNAME at or above the last name.
+    top: Vec<u8>,
     records: u64,
     damaged: bool,
 }
 
-impl Check {
-    /// Is this a node, and behind the last?
-    fn entry(&mut self, key: &[u8], blob: &[u8]) -> bool {
+impl<'a> Check<'a> {
+    fn new(apex: Name<'a>) -> Self {
+        Self { apex, last: None, top: Vec::new(), records: 0, damaged: false }
+    }
+
+    /// Is this the next entry of [`Zone::hashes`]?
+    fn hash(&mut self, key: &[u8], blob: &[u8]) -> bool {
+        let place = self.follows(key, blob);
+        let sound = place.is_some_and(|key| is_one_label(&key)) && Node::of(blob).cut() == 0;
+        self.note(key, blob, sound)
+    }
+
+    /// Is this the next entry of [`Zone::names`], and marked with the cut that is above it?
+    fn name(&mut self, key: &[u8], blob: &[u8]) -> bool {
+        let sound = self.follows(key, blob).is_some() && {
+            let node = Node::of(blob);
+            if self.top.is_empty() || !key.starts_with(&self.top) {
+                self.top.clear();
+                if node.sets().any(|set| is_barrier(set.rtype()) && !set.is_signatures()) {
+                    self.top.extend_from_slice(key);
+                }
+            }
+            node.cut() == self.top.len()
+        };
+        self.note(key, blob, sound)
+    }
+
+    /// The key, if there is a node for it, it is behind the last, and the whole name fits.
+    fn follows(&self, key: &[u8], blob: &[u8]) -> Option<Key> {
         let ascends = self.last.as_deref().is_none_or(|last| last < key);
-        let sound = ascends && Key::from_bytes(key).is_some() && Node::check(blob);
+        let fits = key.len() + self.apex.len() <= NAME_MAX;
+        Key::from_bytes(key).filter(|_| ascends && fits && Node::check(blob))
+    }
+
+    fn note(&mut self, key: &[u8], blob: &[u8], sound: bool) -> bool {
         if sound {
             self.records += Node::of(blob).records() as u64;
             let last = self.last.get_or_insert_default();

@@ -3,7 +3,7 @@
 use super::{Record, Zone};
 use crate::name::Name;
 use crate::tree::Tree;
-use crate::wire::{Rtype, Serial, data_fields, read_u16, read_u32, same_data};
+use crate::wire::{Rtype, Serial, TTL_MAX, data_fields, read_u16, read_u32, same_data};
 use crate::zone::Node;
 
 /// Records with their owners, one behind the other in wire form without class:
@@ -102,6 +102,9 @@ impl Diff {
             while !rest.is_empty() {
                 let (_, record, after) = split(rest)?;
                 data_fields(record.rtype, record.data, |_, _| ())?;
+                if record.ttl > TTL_MAX {
+                    return None;
+                }
                 rest = after;
             }
         }

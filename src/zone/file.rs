@@ -22,7 +22,7 @@ mod text;
 
 use super::{Builder, Node, Record, Zone};
 use crate::name::{Name, NameBuf};
-use crate::wire::{Class, Rtype};
+use crate::wire::{Class, Rtype, TTL_MAX};
 use lexer::{Entry, Lexer};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -43,9 +43,6 @@ impl Default for Limits {
 
 /// How deep files may include each other.
 const DEPTH_MAX: usize = 8;
-
-/// The largest TTL (RFC 2181 section 8).
-const TTL_MAX: u32 = 0x7fff_ffff;
 
 /// Why a zone file cannot be read.
 #[derive(Debug, thiserror::Error)]

@@ -19,7 +19,7 @@
 //! - *one*: no two sets with the same type and kind, no two records of a set with the same data
 //!   (names compared without case).
 
-use crate::wire::{Rtype, data_fields, same_data};
+use crate::wire::{Rtype, TTL_MAX, data_fields, same_data};
 
 const SIGNATURES: u8 = 1;
 const WIDE: u8 = 2;
@@ -149,7 +149,8 @@ impl<'z> RecordSet<'z> {
             data_fields(set.data_type(), data, |_, _| ())?;
             rest = &rest[prefix + len..];
         }
-        (set.count > 0 && rest.is_empty()).then_some((set, after))
+        let sound = set.count > 0 && set.ttl <= TTL_MAX && rest.is_empty();
+        sound.then_some((set, after))
     }
 
     /// The type of these records, or the type that these signatures cover.

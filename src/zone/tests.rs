@@ -199,6 +199,36 @@ fn what_the_store_kept_is_the_zone_again_or_an_error() {
     assert!(Zone::restore(zone.apex(), kept).is_err());
 }
 
+/// What the store gives back was found by fuzzing to be read past its end, if the mark of a cut
+/// was of another length, and to have names that are too long.
+#[test]
+fn entries_with_marks_of_cuts_that_are_not_there_are_refused() {
+    let cut: &[(&str, Rtype, &[u8])] =
+        &[("sub.example", Rtype::NS, b"\0"), ("ns.sub.example", Rtype::A, A)];
+    let mut kept: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    let _ = zone(1, cut).kept(None, &mut |key, blob| {
+        kept.push((key.to_vec(), blob.to_vec()));
+        ControlFlow::Continue(())
+    });
+    let restore = |kept: &[(Vec<u8>, Vec<u8>)]| {
+        Zone::restore(name("example").as_name(), kept.to_vec()).map(|zone| zone.owners())
+    };
+    assert_eq!(kept.iter().map(|(_, blob)| blob[0]).collect::<Vec<_>>(), [0, 4, 4]);
+    assert_eq!(restore(&kept), Ok(3));
+    for (at, mark) in [(0, 1), (1, 0), (1, 3), (2, 0), (2, 7), (2, 99)] {
+        let mut bad = kept.clone();
+        bad[at].1[0] = mark;
+        assert_eq!(restore(&bad), Err(BuildError::Damaged), "entry {at}, mark {mark}");
+    }
+    kept.remove(1);
+    assert_eq!(restore(&kept), Err(BuildError::Damaged), "the cut is gone");
+    kept[1].1[0] = 0;
+    kept[1].0 = [&[b'z'; 49][..], b"\0"].concat().repeat(5);
+    assert_eq!(restore(&kept), Err(BuildError::Damaged), "with the apex it is too long a name");
+    kept[1].0.truncate(200);
+    assert_eq!(restore(&kept), Ok(2));
+}
+
 #[test]
 fn duplicates_and_what_is_outside_are_dropped() {
     let mut builder = Builder::new(name("example").as_name());

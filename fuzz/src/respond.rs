@@ -1,0 +1,142 @@
+//! A request in any state, to a server of every kind of zone: a reply is a sound message that the
+//! `domain` crate reads too, within the client's limit, and has nothing that was not asked for.
+//!
+//! The first octet says how the request comes and to which view; the rest is the request.
+
+use super::{Target, world};
+use backstop::answer::{Outcome, Transport, Via, respond};
+use backstop::name::{Name, NameBuf};
+use backstop::view::{Access, View};
+use backstop::wire::Rcode;
+use domain::base::iana::{Class, Rtype};
+use domain::base::{Message, ParsedName, Record};
+use domain::rdata::AllRecordData;
+use std::sync::LazyLock;
+
+pub const TARGET: Target = Target { name: "respond", run, seeds };
+
+const ROOT: &str = "
+@ SOA a.servers root 1 2 3 4 5
+@ NS a.servers
+@ NS b.servers
+a.servers A 192.0.2.1
+b.servers A 192.0.2.2
+*.wild MX 10 *.wild
+org NS a.org
+a.org A 192.0.2.3
+";
+
+/// The views of the tests, and one whose root is a zone.
+static VIEWS: LazyLock<[View; 4]> = LazyLock::new(|| {
+    let [nsec, nsec3, optout] = world::views();
+    let mut root = nsec.clone();
+    root.put(world::served(".", Some(world::zone(".", ROOT)), Access::default()));
+    [nsec, nsec3, optout, root]
+});
+
+static KEY: LazyLock<NameBuf> = LazyLock::new(|| world::name("xfr.key"));
+
+fn run(data: &[u8]) {
+    if let Some((&how, request)) = data.split_first() {
+        let view = &VIEWS[usize::from(how & 3)];
+        is_sound(request, &via(how >> 2), view);
+    }
+}
+
+/// How a request comes, from bits: over TCP, from whom, signed, and that the connection stays.
+fn via(bits: u8) -> Via<'static> {
+    let mut via = world::via(if bits & 1 == 0 { Transport::Udp } else { Transport::Tcp });
+    if bits & 2 != 0 {
+        via.peer = "fd18::1".parse().unwrap();
+    }
+    if bits & 4 != 0 {
+        (via.key, via.reserved) = (Some(KEY.as_name()), 100);
+    }
+    via.keepalive = (bits & 9 == 9).then_some(300);
+    via
+}
+
+fn seeds() -> Vec<Vec<u8>> {
+    let cases = (0_u8..).map(|i| i.wrapping_mul(37)).zip(world::requests());
+    cases.map(|(how, request)| [&[how], &request[..]].concat()).collect()
+}
+
+/// Asks, and checks what is replied. Was there a reply?
+pub fn is_sound(request: &[u8], via: &Via<'_>, view: &View) -> bool {
+    let mut buffer = vec![0; 65535];
+    let outcome = respond(request, via, view, &mut buffer);
+    let Outcome::Reply { len, rcode, .. } = outcome else { return false };
+    let reply = &buffer[..len];
+    assert_eq!(request[2] & 0x80, 0, "never a reply to a response");
+    assert_eq!(reply[..2], request[..2], "the id");
+    assert_ne!(reply[2] & 0x80, 0, "QR");
+    assert_eq!(reply[2] & 0x79, request[2] & 0x79, "opcode and RD");
+    assert_eq!(reply[3] & 0xf0, request[3] & 0x10, "RA, Z, AD are clear, CD is copied");
+    let asked = Asked::read(request);
+    let limit = match via.transport {
+        Transport::Tcp => 65535,
+        Transport::Udp => asked.udp_size.clamp(512, 1232),
+    };
+    assert!(len + via.reserved <= limit, "{len} octets, the limit is {limit}");
+    let message = Message::from_octets(reply).unwrap();
+    let (question, answer, authority, additional) = message.sections().unwrap();
+    if rcode != Rcode::FORMERR {
+        let end = question.clone().count() * (reply_question_len(&message));
+        assert!(request[12..].starts_with(&reply[12..12 + end]), "the question comes back");
+        let edns = message.opt();
+        assert_eq!(edns.is_some(), asked.edns, "OPT for OPT");
+        assert_eq!(edns.is_some_and(|opt| opt.dnssec_ok()), asked.dnssec_ok, "DO is copied");
+    }
+    let mut records = 0;
+    for section in [answer, authority, additional] {
+        for record in section {
+            let record = record.unwrap();
+            let rtype = record.rtype();
+            assert!(
+                asked.dnssec_ok || !is_proof(rtype) || asked.is_for(rtype),
+                "{rtype} without DO"
+            );
+            records += 1;
+            let _: Record<ParsedName<_>, AllRecordData<_, _>> =
+                record.into_record().unwrap().unwrap();
+        }
+    }
+    let counts = message.header_counts();
+    assert_eq!(records, counts.ancount() + counts.nscount() + counts.arcount());
+    true
+}
+
+fn reply_question_len(reply: &Message<&[u8]>) -> usize {
+    let name = Name::split(&reply.as_slice()[12..]).map_or(0, |(name, _)| name.len());
+    name + 4
+}
+
+fn is_proof(rtype: Rtype) -> bool {
+    matches!(rtype, Rtype::RRSIG | Rtype::NSEC | Rtype::NSEC3)
+}
+
+/// What `domain` reads in a request.
+struct Asked {
+    rtype: Option<Rtype>,
+    udp_size: usize,
+    edns: bool,
+    dnssec_ok: bool,
+}
+
+impl Asked {
+    fn read(request: &[u8]) -> Self {
+        let message = Message::from_octets(request).unwrap();
+        let question = message.first_question();
+        let opt = message.opt();
+        Self {
+            rtype: question.filter(|q| q.qclass() != Class::CH).map(|q| q.qtype()),
+            udp_size: opt.as_ref().map_or(512, |opt| usize::from(opt.udp_payload_size())),
+            edns: opt.is_some(),
+            dnssec_ok: opt.is_some_and(|opt| opt.dnssec_ok()),
+        }
+    }
+
+    fn is_for(&self, rtype: Rtype) -> bool {
+        self.rtype.is_some_and(|asked| asked == rtype || asked == Rtype::ANY)
+    }
+}
