@@ -1,5 +1,6 @@
 //! `[cookies]` and `[rate-limit]` from the configuration to the wire, seen with dig and kdig.
 #![allow(clippy::unwrap_used)]
+#![allow(unused_imports, reason = "of `common`, a part is used")]
 mod common;
 
 use std::{fs, net::UdpSocket, path::Path, process::Command, time::Duration};
