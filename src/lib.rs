@@ -38,8 +38,8 @@
 //! [`demo`] shows it.
 //!
 //! A module uses only those that stand above it: words ([`name`], [`wire`], [`query`], [`edns`],
-//! [`tsig`], [`acl`], [`tree`]), data ([`zone`], [`view`]), decisions ([`answer`], [`xfr`],
-//! [`refresh`]), then the outside world. `answer` cannot see a socket, `io` cannot see a message.
+//! [`tsig`], [`acl`], [`tree`]), data ([`zone`], [`view`]), decisions ([`answer`], [`limit`],
+//! [`xfr`], [`refresh`]), then the outside world. `answer` cannot see a socket, `io` cannot see a message.
 //!
 //! # One word per idea
 //!

@@ -3,7 +3,8 @@
 //! **How it fits.** `server` binds sockets and [`start`]s workers; each owns a [`Port`] over its
 //! own sockets, turns it, and answers what came with [`respond`](answer::respond) from the view
 //! that it refreshed once for the batch. What `respond` defers goes to `stream` through a bounded
-//! queue, as a copy with what its reply needs to find the way back.
+//! queue, as a copy with what its reply needs to find the way back. What `respond` answers, a
+//! [`Limiter`] of its own may hold back.
 //!
 //! **Invariants.**
 //! - *undisturbed*: answering a packet allocates, locks and logs nothing; handing one on copies it.
@@ -15,7 +16,7 @@
 //!
 //! **Sections.** RFC 1035 section 4.1.1 (the SERVFAIL).
 //!
-//! It decides nothing about a message: that is `answer`'s.
+//! It decides nothing about a message: that is `answer`'s, and `limit`'s.
 
 pub(crate) mod panics;
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! `[cookies]` and `[rate-limit]` from the configuration to the wire, seen with dig and kdig.
 #![allow(clippy::unwrap_used)]
+#![allow(unused_imports, reason = "of `common`, a part is used")]
 mod common;
 
 use std::{fs, net::UdpSocket, path::Path, process::Command, time::Duration};
 
-use backstop::{config::Config, server::Server};
-use common::skip;
+use backstop::{config::Config, name::NameBuf, server::Server};
+use common::{dns::wait_until, skip};
 use tempfile::TempDir;
 
 const ZONE: &str = "$ORIGIN guard.test.
@@ -29,6 +30,12 @@ impl Guarded {
         fs::write(folder.path().join("zone"), ZONE).unwrap();
         let config = configuration(folder.path(), settings);
         let server = Server::start(config, Box::new(|| Err("not here".into()))).unwrap();
+        let apex: NameBuf = "guard.test".parse().unwrap();
+        let is_loaded = || {
+            let view = server.views().load();
+            view.zone(apex.as_name()).is_some_and(|served| served.zone.is_some())
+        };
+        assert!(wait_until(Duration::from_secs(20), is_loaded), "the zone is not served");
         Self { folder, server }
     }
 
@@ -37,7 +44,7 @@ impl Guarded {
         let before = self.server.views().load().identity.clone();
         self.server.configure(configuration(self.folder.path(), settings)).unwrap();
         let is_new = || !std::sync::Arc::ptr_eq(&before, &self.server.views().load().identity);
-        assert!(common::dns::wait_until(Duration::from_secs(20), is_new), "not published");
+        assert!(wait_until(Duration::from_secs(20), is_new), "not published");
     }
 
     fn secrets(&self, secrets: &[&str]) {
@@ -171,6 +178,7 @@ fn a_flood_is_limited_and_a_real_client_still_gets_its_answer() {
         let mut reply = [0; 512];
         flood.send(question).unwrap();
         let len = flood.recv(&mut reply).unwrap();
+        assert_eq!(reply[3] & 0xf, 0, "NOERROR");
         let is_truncated = reply[2] & 2 != 0;
         assert_eq!(len > question.len(), !is_truncated, "an answer, or nothing but the question");
         truncated += u32::from(is_truncated);
