@@ -77,10 +77,13 @@ impl World {
             let reply = self.resolve(&format!("host-{n}"), "A");
             assert!(reply.answer[0].ends_with(&format!(" A 198.51.100.{n}")), "{reply}");
         }
-        let mut exchanges: Vec<_> = self.resolve("@", "MX").answer;
-        exchanges.iter_mut().for_each(|line| *line = line.split(' ').next_back().unwrap().into());
-        exchanges.sort_unstable();
-        assert_eq!(exchanges, ["mail.domain.test.", "mail2.domain.test."]);
+        let exchanges = self.resolve("@", "MX").answer;
+        let wanted = ["10 mail.domain.test.", "20 mail2.domain.test."];
+        assert_eq!(exchanges.len(), wanted.len(), "{exchanges:?}");
+        assert!(
+            exchanges.iter().zip(wanted).all(|(line, end)| line.ends_with(end)),
+            "{exchanges:?}"
+        );
         for (name, rtype) in [("mail", "A"), ("mail", "AAAA"), ("mail2", "A"), ("ns2", "A")] {
             self.resolve(name, rtype);
         }

@@ -19,7 +19,12 @@ macro_rules! each {
 mod answers;
 mod primary;
 #[path = "../model/random.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with the oracle")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    clippy::cast_possible_truncation,
+    reason = "shared with the oracle"
+)]
 mod random;
 mod secondary;
 mod validation;

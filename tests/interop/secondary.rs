@@ -187,6 +187,7 @@ each! { comes_back_without_the_primary:
     killed_while_bind_is_down_it_answers_at_once_and_goes_on_by_ixfr(Bind),
     killed_while_knot_is_down_it_answers_at_once_and_goes_on_by_ixfr(Knot),
     killed_while_nsd_is_down_it_answers_at_once_and_goes_on_by_ixfr(Nsd),
+    killed_while_powerdns_is_down_it_answers_at_once_and_goes_on_by_axfr(Pdns),
 }
 
 #[test]

@@ -4,5 +4,6 @@
 #![allow(clippy::cast_possible_truncation, reason = "a random number may lose bits")]
 
 pub mod message;
-pub mod zone;
 pub mod random;
+pub mod sign;
+pub mod zone;

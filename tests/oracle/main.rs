@@ -5,9 +5,10 @@
 //! one world to look at, as a failure prints it.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod judge;
 #[path = "../model/mod.rs"]
 mod model;
-mod judge;
+mod proof;
 mod resolver;
 
 use backstop::answer::{Outcome, Transport, Via, respond};
@@ -90,9 +91,10 @@ fn change(world: &mut World, zones: &[Zone], random: &mut Random, seed: u64) -> 
         if random.chance(30) {
             continue;
         }
-        let mut later = world.zones[at].clone();
+        let mut later = world.zones[at].unsigned();
         let others: Vec<&Model> = world.zones.iter().collect();
         later.change(&others, random);
+        let later = later.signed(world.zones[at].denial);
         let diff = world.zones[at].diff(&later);
         next[at] = zones[at].apply(&diff).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         world.zones[at] = later;
@@ -117,7 +119,16 @@ fn random_zones(random: &mut Random) -> Vec<Model> {
         zone.grow(&others, random);
         zones[at] = zone;
     }
-    zones
+    let sign = |zone: Model| {
+        let iterations = random.below(3) as u8;
+        let denial = match random.below(4) {
+            0 => Denial::Nsec,
+            1 => Denial::Nsec3 { iterations, opt_out: random.chance(50) },
+            _ => Denial::Unsigned,
+        };
+        zone.signed(denial)
+    };
+    zones.into_iter().map(sign).collect()
 }
 
 fn view(zones: impl IntoIterator<Item = Zone>) -> View {
@@ -136,8 +147,8 @@ fn view(zones: impl IntoIterator<Item = Zone>) -> View {
 
 fn random_question(world: &World, random: &mut Random) -> Question {
     let types = [
-        A, A, A, A, AAAA, NS, NS, CNAME, SOA, MX, SRV, TXT, DNAME, DS, DS, RRSIG, ANY, UNKNOWN,
-        65281,
+        A, A, A, A, AAAA, NS, NS, CNAME, SOA, MX, SRV, TXT, DNAME, DS, DS, RRSIG, NSEC, ANY,
+        UNKNOWN, 65281,
     ];
     let zones: Vec<&Model> = world.zones.iter().collect();
     let near = random_target(&zones, random);
@@ -216,7 +227,9 @@ fn report(mut world: World, question: &Question, first: &str) -> String {
             }
             world.zones.insert(at, kept.clone());
             for owner in kept.names.keys().filter(|&owner| *owner != kept.apex) {
-                world.zones[at].names.remove(owner);
+                let mut smaller = kept.unsigned();
+                smaller.names.remove(owner);
+                world.zones[at] = smaller.signed(kept.denial);
                 if let Some(again) = fails(&world) {
                     problem = again;
                     continue 'smaller;
