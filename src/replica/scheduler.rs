@@ -167,7 +167,6 @@ impl Scheduler {
         if entry.file().is_some() {
             return;
         }
-        self.stats.replicated.notifies.add(1);
         let from = notified.peer.ip();
         let sent_it = |known: &Known| known.primary.address.ip() == from;
         let entry = self.entry(id);

@@ -6,6 +6,7 @@
 //! of its own), and is gone when the test ends, however it ends.
 #![allow(
     dead_code,
+    unused_imports,
     unused_macros,
     unreachable_pub,
     missing_docs,

@@ -620,5 +620,6 @@ fn what_is_strange_but_right_is_taken() {
         assert_eq!(failed, None, "{}", case.what);
         assert!(primary.asked().iter().all(|asked| asked.zone == zone.apex));
     }
+    assert_eq!(stage.secondary.counted("records_outside"), 3);
     stage.end();
 }

@@ -34,6 +34,7 @@ fn a_notify_from_an_address_that_is_not_listed_is_refused_and_nobody_is_asked() 
     primary.notify(secondary.address, &zone.apex);
     secondary.wait_serial(&zone.apex, 2);
     assert_eq!(primary.asked().len(), before + 1);
+    assert_eq!(secondary.counted("notifies"), 1, "those that were accepted");
 }
 
 #[test]
@@ -94,7 +95,8 @@ fn notifies_during_a_transfer_lead_to_one_more_look() {
 fn a_flood_of_forged_notifies_costs_next_to_nothing() {
     let (zone, primary, secondary) = loaded([127, 6, 0, 5], "flood.test.");
     let before = primary.asked().len();
-    let watch = Watch::start(secondary.address, &[zone.apex.clone()], Duration::from_millis(5));
+    let watch =
+        Watch::start(secondary.address, std::slice::from_ref(&zone.apex), Duration::from_millis(5));
     let began = Instant::now();
     // Forged: nobody reads the replies.
     let forger = UdpSocket::bind((primary.address.ip(), 0)).unwrap();

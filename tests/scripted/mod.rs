@@ -2,7 +2,13 @@
 //!
 //! Nothing here uses the code under test for a message: what is malformed must be so by hand, and
 //! what is right must not be right by the same mistake.
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test binary uses a part of it")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    missing_docs,
+    reason = "each test binary uses a part of it"
+)]
 
 pub mod message;
 pub mod primary;

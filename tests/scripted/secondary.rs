@@ -4,8 +4,8 @@ use crate::common::dns::wait_until;
 use backstop::control::{Client, Request};
 use backstop::replica::ZoneStatus;
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 pub struct Secondary {
     pub address: SocketAddr,
+    metrics: SocketAddr,
     folder: TempDir,
     listen: String,
     child: Option<Child>,
@@ -37,6 +38,7 @@ impl Secondary {
     pub fn stopped(address: SocketAddr, listen: &[SocketAddr]) -> Self {
         let mut secondary = Self {
             address,
+            metrics: crate::common::ports::free(),
             folder: TempDir::with_prefix("backstop-").unwrap(),
             listen: String::new(),
             child: None,
@@ -56,8 +58,8 @@ impl Secondary {
     pub fn configure(&self, zones: &str) {
         let text = format!(
             "[server]\nlisten = {}\nworkers = 1\nstate-dir = \"state\"\n\
-             [transfer]\nstall-timeout = \"2s\"\nconnect-timeout = \"2s\"\n{zones}",
-            self.listen
+             metrics = \"{}\"\n[transfer]\nstall-timeout = \"2s\"\nconnect-timeout = \"2s\"\n{zones}",
+            self.listen, self.metrics
         );
         fs::write(self.config(), text).unwrap();
     }
@@ -197,6 +199,17 @@ impl Secondary {
     #[track_caller]
     pub fn wait_serial(&self, zone: &str, serial: u32) {
         self.wait_status(zone, |status| status.serial == Some(serial));
+    }
+
+    /// What `/metrics` says that was counted.
+    pub fn counted(&self, what: &str) -> u64 {
+        let mut stream = TcpStream::connect(self.metrics).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).unwrap();
+        let name = format!("backstop_{what}_total ");
+        let line = page.lines().find_map(|line| line.strip_prefix(&name));
+        line.unwrap_or_else(|| panic!("no {name}in {page}")).trim().parse().unwrap()
     }
 
     /// A number of /proc/PID/status, such as `VmHWM`, in KiB.
