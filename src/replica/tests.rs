@@ -58,7 +58,8 @@ fn a_zone_that_is_configured_again_is_served_as_it_was_kept() {
     let state = store::State { serial: 7, expires_at_ms: u64::MAX / 2, ..store::State::default() };
     let keep: Ticket = store.replace(apex.as_name(), state, History::Drop, Kept(Arc::new(zone)));
     keep.wait().unwrap();
-    store.retire(apex.as_name(), 1).wait().unwrap();
+    let (clock, _) = Clock::start(None);
+    store.retire(apex.as_name(), clock.now_ms()).wait().unwrap();
     drop(store);
 
     let (handle, thread, zones, _views) = begin(dir.path(), &store_dir);

@@ -14,7 +14,7 @@ use super::keeper::{Failed, Keeper, Outcome, SLICE};
 use super::request::Request;
 use super::stage::{Goal, Stage};
 use super::tables::Tables;
-use super::{History, State, StoreError};
+use super::{History, State, StoreError, lock};
 use heed::RwTxn;
 use std::ops::Bound;
 
@@ -304,11 +304,19 @@ impl Keeper {
         let keep_ms = u64::try_from(self.options.keep_removed.as_millis()).unwrap_or(u64::MAX);
         let due = |at: u64| at.saturating_add(keep_ms) <= now_ms;
         let forgotten = |key: &ZoneKey| outcome.retired.iter().any(|(other, _)| other == key);
+        let touches = lock(&self.shared.touches);
+        // A zone with new timers has just been configured again.
         let step: Vec<ZoneKey> = (self.retired.iter())
-            .filter(|(key, at)| due(**at) && !self.waiting.contains_key(key) && !forgotten(key))
+            .filter(|(key, at)| {
+                due(**at)
+                    && !touches.contains_key(*key)
+                    && !self.waiting.contains_key(key)
+                    && !forgotten(key)
+            })
             .map(|(key, _)| key.clone())
             .take(SWEEP_STEP)
             .collect();
+        drop(touches);
         if step.len() == SWEEP_STEP {
             self.ready.push_back(Request::Sweep { now_ms });
         }

@@ -120,12 +120,15 @@ impl Finds {
     }
 }
 
+/// A key and its sealed value.
+type Record = (Box<[u8]>, Box<[u8]>);
+
 /// Copies records into the new store, in transactions of some size.
 struct Copy<'e> {
     env: &'e Environment,
     tables: Tables<'e>,
     /// Keys and values for the next transaction, and their octets.
-    pending: Vec<(Box<[u8]>, Box<[u8]>)>,
+    pending: Vec<Record>,
     octets: usize,
     finds: Finds,
 }
