@@ -43,7 +43,7 @@ fn mutate(random: &mut Random, message: &mut Vec<u8>) {
             1 => message.insert(at, random.byte()),
             2 => message[at] ^= 1 << random.below(8),
             3 => message[at] = *random.pick(&[0, 1, 0x3f, 0x40, 0xc0, 0xc0, 0xff]),
-            4 => message.extend_from_slice(*random.pick(TAILS)),
+            4 => message.extend_from_slice(random.pick(TAILS)),
             _ => message[at] = random.byte(),
         }
     }

@@ -30,7 +30,7 @@ mod warm;
 use crate::edns::{Ede, Opt, UDP_SIZE_MIN};
 use crate::name::{Key, NAME_MAX, Name};
 use crate::query::{Header, Query, Question, Unfit};
-use crate::view::{Served, View};
+use crate::view::{Served, View, ZoneId};
 use crate::wire::{Class, Full, HEADER_LEN, Mark, Opcode, Rcode, Rtype, Section, Writer, flag};
 use crate::zone::{At, Found, Node, RecordSet, Zone};
 use arrayvec::ArrayVec;
@@ -80,6 +80,8 @@ pub enum Outcome {
         rcode: Rcode,
         /// What it says.
         kind: Kind,
+        /// The zone of the question's name, if its data were looked at.
+        zone: Option<ZoneId>,
         /// The client sent a cookie that we made: its address is not forged.
         known_client: bool,
     },
@@ -161,9 +163,25 @@ pub fn refuse(
     view: &View,
     reply: &mut [u8],
 ) -> Option<usize> {
+    empty(request, via, view, reply, |answer| answer.rcode = rcode)
+}
+
+/// A reply that says only that the client should ask again over a connection. `None`: such a
+/// request gets no reply.
+pub fn truncate(request: &[u8], via: &Via<'_>, view: &View, reply: &mut [u8]) -> Option<usize> {
+    empty(request, via, view, reply, |answer| answer.tc = true)
+}
+
+fn empty(
+    request: &[u8],
+    via: &Via<'_>,
+    view: &View,
+    reply: &mut [u8],
+    fail: impl FnOnce(&mut Answer<'_, '_>),
+) -> Option<usize> {
     let query = Query::read(request).ok().filter(|_| reply.len() >= usize::from(UDP_SIZE_MIN))?;
     let mut answer = Answer::begin(&query, via, view, reply);
-    answer.rcode = rcode;
+    fail(&mut answer);
     match answer.finish() {
         Outcome::Reply { len, .. } => Some(len),
         _ => None,
@@ -238,17 +256,13 @@ impl<'n> Sought<'n> {
 
 impl<'a, 'b> Answer<'a, 'b> {
     fn begin(query: &'a Query<'a>, via: &'a Via<'a>, view: &'a View, reply: &'b mut [u8]) -> Self {
-        let mut writer = Writer::new(reply, limit(query, via, view));
-        if let Some(Question { name, rtype, class }) = query.question {
-            writer.question(name, rtype, class).expect("512 octets hold any question");
-        }
-        Self {
+        let mut answer = Self {
             query,
             via,
             view,
-            bare: writer.mark(),
-            reserved: reserve(&mut writer, query, via),
-            writer,
+            writer: Writer::new(reply, limit(query, via, view)),
+            bare: Mark::default(),
+            reserved: 0,
             dnssec_ok: query.edns.is_some_and(|edns| edns.dnssec_ok),
             aa: false,
             tc: false,
@@ -259,7 +273,16 @@ impl<'a, 'b> Answer<'a, 'b> {
             links: ArrayVec::new(),
             followed: 0,
             proofs: ArrayVec::new(),
+        };
+        let writer = &mut answer.writer;
+        if let Some(Question { name, rtype, class }) = query.question {
+            writer.question(name, rtype, class).expect("512 octets hold any question");
         }
+        answer.bare = writer.mark();
+        // OPT, and what the caller adds.
+        let reserved = via.reserved + query.edns.map_or(0, |edns| Opt::len_min(&edns));
+        answer.reserved = if writer.reserve(reserved) { reserved } else { 0 };
+        answer
     }
 
     /// What kind of request is this?
@@ -272,6 +295,8 @@ impl<'a, 'b> Answer<'a, 'b> {
             return Some(Deferred::Signed);
         } else if edns.is_some_and(|edns| edns.version > 0) {
             self.rcode = Rcode::BADVERS;
+        } else if opcode == Opcode::QUERY && self.lacks_cookie() {
+            self.rcode = Rcode::BADCOOKIE;
         } else {
             match (opcode, question) {
                 (Opcode::QUERY, Some(question)) => return self.asked(question),
@@ -580,7 +605,7 @@ impl<'a, 'b> Answer<'a, 'b> {
     }
 
     /// OPT, the header, and what is to be said of the reply.
-    fn finish(mut self) -> Outcome {
+    fn finish(&mut self) -> Outcome {
         if let Some(edns) = &self.query.edns {
             self.writer.release(self.reserved - self.via.reserved.min(self.reserved));
             // Reserved at the beginning, unless the caller left no room at all.
@@ -593,7 +618,8 @@ impl<'a, 'b> Answer<'a, 'b> {
             | self.rcode.0 & 0xf;
         let known_client = self.is_known_client();
         let len = self.writer.finish(header.id, flags);
-        Outcome::Reply { len, rcode: self.rcode, kind: self.kind, known_client }
+        let zone = self.entered.map(|(served, _)| served.id());
+        Outcome::Reply { len, rcode: self.rcode, kind: self.kind, zone, known_client }
     }
 }
 
@@ -613,12 +639,6 @@ fn limit(query: &Query<'_>, via: &Via<'_>, view: &View) -> usize {
             usize::from(edns.udp_size.max(UDP_SIZE_MIN).min(udp_size(via, view)))
         }
     }
-}
-
-/// Keeps room for OPT and what the caller adds. Returns how much.
-fn reserve(writer: &mut Writer<'_>, query: &Query<'_>, via: &Via<'_>) -> usize {
-    let octets = via.reserved + query.edns.map_or(0, |edns| Opt::len_min(&edns));
-    if writer.reserve(octets) { octets } else { 0 }
 }
 
 /// Why a zone that is configured has nothing to answer from.

@@ -87,9 +87,10 @@ pub fn load(
     Ok((store, loaded))
 }
 
-type Restored = (Arc<Zone>, Vec<Arc<Diff>>);
+pub(super) type Restored = (Arc<Zone>, Vec<Arc<Diff>>);
 
-fn restore(stored: &Stored<'_>) -> Result<Restored, String> {
+/// Builds the version that was kept, and what led to it.
+pub(super) fn restore(stored: &Stored<'_>) -> Result<Restored, String> {
     let mut zone = Zone::restore(stored.apex.as_name(), stored.entries())
         .map_err(|error| error.to_string())?;
     let mut history = Vec::new();

@@ -20,6 +20,8 @@ mod load;
 mod notify;
 mod scheduler;
 mod status;
+#[cfg(test)]
+mod tests;
 mod versions;
 mod zone;
 

@@ -3,7 +3,7 @@
 use super::ask::{Answer, Asked, Job, ask, random};
 use super::limits::{Lane, Limits};
 use super::notify::Notifier;
-use super::versions::Version;
+use super::versions::{Recalled, Version};
 use super::zone::{Entry, Known};
 use super::{Command, CommandError, Loaded, Notified, Parts, Settings, ZoneStatus};
 use crate::clock::Clock;
@@ -58,6 +58,7 @@ pub(super) enum What {
     Asked { primary: usize, ask: Ask, asked: Asked },
     Read(Result<Answer, String>, Instant),
     Stored(Result<(), StoreError>, Version),
+    Recalled(Recalled),
 }
 
 impl Scheduler {
@@ -271,6 +272,7 @@ impl Scheduler {
         match what {
             What::Asked { primary, ask, asked } => self.asked(id, primary, ask, asked),
             What::Read(read, began) => self.read(id, read, began),
+            What::Recalled(recalled) => self.recalled(id, recalled),
             What::Stored(Ok(()), version) => self.stored(id, version),
             What::Stored(Err(error), version) => self.not_stored(id, &error, version),
         }
@@ -321,6 +323,7 @@ impl Scheduler {
         self.ready.retain(|(_, served)| !gone.contains_key(&served.apex));
         for id in changed {
             self.read_file(id);
+            self.recall(id);
             self.plan(id);
         }
     }

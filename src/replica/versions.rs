@@ -3,11 +3,12 @@
 
 use super::Kept;
 use super::ask::{Answer, Asked, Change, compare, random};
+use super::load::{Restored, restore};
 use super::scheduler::{Done, Scheduler, What};
 use super::zone::{Entry, Last, millis};
 use crate::refresh::{Ask, Event, Failure, Step};
 use crate::stats::Replicated;
-use crate::store::{History, StoreError};
+use crate::store::{self, History, StoreError};
 use crate::view::Expiry;
 use crate::wire::Serial;
 use crate::xfr::Statistics;
@@ -30,7 +31,57 @@ pub(super) struct Version {
     began: Instant,
 }
 
+/// What was kept of a zone that is configured again, if anything was.
+pub(super) type Recalled = Result<Option<(Restored, store::State)>, String>;
+
 impl Scheduler {
+    /// Asks the store for what it has kept of a zone without data, before any primary is
+    /// asked: it may have been there before.
+    pub(super) fn recall(&mut self, id: usize) {
+        let entry = self.entry_mut(id);
+        if entry.file().is_some() || entry.zone.is_some() {
+            return;
+        }
+        entry.reading = true;
+        let (epoch, apex) = (entry.epoch, entry.apex.clone());
+        let done = self.done.clone();
+        let kept = self.store.read(apex.as_name(), |stored| {
+            let stored = stored.map_err(|damage| damage.to_string())?;
+            let state = stored.state.clone();
+            if state.has_data { Ok(Some((restore(&stored)?, state))) } else { Ok(None) }
+        });
+        tokio::spawn(async move {
+            let recalled = kept.await.unwrap_or(Ok(None));
+            let _ = done.send(Done { id, epoch, what: What::Recalled(recalled) });
+        });
+    }
+
+    pub(super) fn recalled(&mut self, id: usize, recalled: Recalled) {
+        let now_ms = self.clock.now_ms();
+        let entry = self.entry_mut(id);
+        entry.reading = false;
+        // A NOTIFY or an operator may have been faster.
+        if entry.zone.is_some() || entry.refresh.is_asking() {
+            return;
+        }
+        match recalled {
+            Ok(None) => {}
+            Err(what) => {
+                error!(zone = %entry.apex, what, "what is kept cannot be used; the zone will be \
+                    transferred");
+            }
+            Ok(Some(((zone, history), state))) => {
+                info!(zone = %entry.apex, serial = %zone.serial(), "configured again: served as \
+                    it was kept until a primary has been asked");
+                let kept = store::State { retired_at_ms: None, ..state.clone() };
+                entry.restore(zone, history, &state, now_ms);
+                let (apex, served) = (entry.apex.clone(), entry.served());
+                self.store.touch(apex.as_name(), kept);
+                self.ready.push((id, served));
+            }
+        }
+    }
+
     pub(super) fn asked(&mut self, id: usize, primary: usize, ask: Ask, asked: Asked) {
         let now_ms = self.clock.now_ms();
         let replicated = &self.stats.replicated;
@@ -63,9 +114,10 @@ impl Scheduler {
                 entry.primaries[primary].serial = Some(serial);
                 self.told(id, primary, serial);
             }
-            Ok(Answer::Changed(changes)) => {
+            Ok(Answer::Changed { changes, compared }) => {
                 let zone = Arc::clone(&changes.last().expect("at least one").zone);
-                let kind = if ask == Ask::Axfr { "AXFR" } else { "IXFR" };
+                // What came, not what was asked for: whole zones come in reply to IXFR as well.
+                let kind = if compared { "AXFR" } else { "IXFR" };
                 let version = version(&zone, changes, kind, false);
                 self.keep(id, version);
             }
@@ -267,7 +319,7 @@ impl Scheduler {
         let (zone, changes, differs) = match read {
             Err(error) => return self.unreadable(id, error),
             Ok(Answer::Told(_)) => return,
-            Ok(Answer::Changed(changes)) => {
+            Ok(Answer::Changed { changes, .. }) => {
                 (Arc::clone(&changes.last().expect("at least one").zone), changes, false)
             }
             Ok(Answer::Whole { zone, differs }) => (zone, Vec::new(), differs),

@@ -120,7 +120,7 @@ impl Zone {
 
     /// The key of `name` in this zone. The name must be at or below the apex.
     pub fn key(&self, name: Name<'_>) -> Key {
-        Key::of(name, self.labels)
+        Key::below(name, self.apex.as_name())
     }
 
     /// The apex's records.

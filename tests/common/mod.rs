@@ -12,6 +12,7 @@
     reason = "every test binary compiles all of this and uses a part of it"
 )]
 
+pub mod backstop;
 pub mod dns;
 pub mod netns;
 pub mod peers;
