@@ -1,17 +1,26 @@
 //! Do these NSEC or NSEC3 records show what a reply claims? As a validator would look at them
 //! (RFC 4035 section 5.4, RFC 5155 section 8), signatures apart.
 
+use crate::model::message::name_text;
 use crate::model::sign::{OPT_OUT, has_type, hash};
 use crate::model::zone::*;
 use crate::resolver::Answered;
+use std::fmt;
 
 /// What a reply claims of a name in a signed zone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Claim {
     pub(crate) zone: Labels,
     pub(crate) denial: Denial,
     pub(crate) name: Labels,
     pub(crate) what: What,
+}
+
+impl fmt::Debug for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, zone) = (name_text(&wire(&self.name)), name_text(&wire(&self.zone)));
+        write!(f, "{:?} for {name} in {zone} with {:?}", self.what, self.denial)
+    }
 }
 
 #[derive(Clone, Debug)]
