@@ -107,7 +107,9 @@ fn a_dname_at_the_apex_renames_all_below_it() {
     assert_eq!(found(&zone, "example", Rtype::SOA), "records");
 }
 
-fn contents(zone: &Zone) -> Vec<(Vec<u8>, usize, Vec<(Rtype, bool, u32, Vec<Vec<u8>>)>)> {
+type Sets = Vec<(Rtype, bool, u32, Vec<Vec<u8>>)>;
+
+fn contents(zone: &Zone) -> Vec<(Vec<u8>, usize, Sets)> {
     zone.entries()
         .map(|(key, node)| {
             let sets = node.sets().map(|set| {
