@@ -136,12 +136,6 @@ impl Model {
     }
 }
 
-impl Default for Denial {
-    fn default() -> Self {
-        Self::Unsigned
-    }
-}
-
 /// RFC 5155 section 5.
 pub fn hash(name: &[Vec<u8>], iterations: u8) -> [u8; 20] {
     let mut digest = Sha1::new().chain_update(wire(name)).chain_update(SALT).finalize();

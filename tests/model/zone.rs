@@ -52,11 +52,15 @@ pub struct Model {
 }
 
 /// How a zone says what is not there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Denial {
+    #[default]
     Unsigned,
     Nsec,
-    Nsec3 { iterations: u8, opt_out: bool },
+    Nsec3 {
+        iterations: u8,
+        opt_out: bool,
+    },
 }
 
 /// Wire form of a name.

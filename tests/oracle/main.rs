@@ -120,7 +120,7 @@ fn random_zones(random: &mut Random) -> Vec<Model> {
         zones[at] = zone;
     }
     let sign = |zone: Model| {
-        let iterations = random.below(3) as u8;
+        let iterations = *random.pick(&[0, 1, 2]);
         let denial = match random.below(4) {
             0 => Denial::Nsec,
             1 => Denial::Nsec3 { iterations, opt_out: random.chance(50) },
