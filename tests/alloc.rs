@@ -59,7 +59,7 @@ fn no_kind_of_answer_allocates() {
                 kinds.insert((kind, rcode));
             }
             let before = ALLOCATIONS.load(Ordering::Relaxed);
-            truncate(request, &via, &view, &mut reply);
+            truncate(request, via, view, &mut reply);
             assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), before, "truncated on purpose");
         }
     }
