@@ -16,7 +16,9 @@
 //!    its proof - and copies record sets into the reply through the [`wire::Writer`].
 //! 7. What workers do not decide - signed requests ([`tsig`]), NOTIFY, transfers - goes to the
 //!    [`stream`] threads, which serve TCP with the same `respond`.
-//! 8. The batch's replies leave in one system call, each from the address that was asked.
+//! 8. A reply that is one too many of its kind to one network is dropped or truncated, if a
+//!    [`limit`] is set.
+//! 9. The batch's replies leave in one system call, each from the address that was asked.
 //!
 //! # The life of an update
 //!
@@ -36,8 +38,8 @@
 //! [`demo`] shows it.
 //!
 //! A module uses only those that stand above it: words ([`name`], [`wire`], [`query`], [`edns`],
-//! [`tsig`], [`acl`], [`tree`]), data ([`zone`], [`view`]), decisions ([`answer`], [`xfr`],
-//! [`refresh`]), then the outside world. `answer` cannot see a socket, `io` cannot see a message.
+//! [`tsig`], [`acl`], [`tree`]), data ([`zone`], [`view`]), decisions ([`answer`], [`limit`],
+//! [`xfr`], [`refresh`]), then the outside world. `answer` cannot see a socket, `io` cannot see a message.
 //!
 //! # One word per idea
 //!
@@ -56,6 +58,7 @@ pub mod tree;
 pub mod zone;
 pub mod view;
 pub mod answer;
+pub mod limit;
 pub mod xfr;
 pub mod refresh;
 pub mod io;

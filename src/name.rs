@@ -318,27 +318,30 @@ impl Key {
     /// The key of `name` without its `above` rightmost labels: relative to a zone of that many
     /// labels, or the whole name with 0.
     pub fn of(name: Name<'_>, above: usize) -> Self {
-        let mut starts = [0_u8; 128];
-        let mut count = 0;
-        let mut at = 0;
-        let wire = name.as_wire();
-        while wire[at] != 0 {
-            #[expect(clippy::cast_possible_truncation, reason = "a name has 255 octets at most")]
-            {
-                starts[count] = at as u8;
-            }
-            count += 1;
-            at += 1 + usize::from(wire[at]);
+        if above == 0 {
+            return Self::below(name, Name::ROOT);
         }
+        let own = name.label_count().saturating_sub(above);
+        Self::leading(name, name.len() - name.skip(own).len())
+    }
+
+    /// The key of `name` relative to `apex`, which is it or above it.
+    pub fn below(name: Name<'_>, apex: Name<'_>) -> Self {
+        Self::leading(name, name.len() - apex.len())
+    }
+
+    /// The key of the labels in the first `len` octets of a name.
+    fn leading(name: Name<'_>, len: usize) -> Self {
         let mut key = Self::empty();
-        let mut len = 0;
-        for &start in starts[..count.saturating_sub(above)].iter().rev() {
-            let start = usize::from(start);
-            for &byte in &wire[start + 1..=start + usize::from(wire[start])] {
-                key.bytes[len] = FOLD[usize::from(byte)];
-                len += 1;
+        let mut rest = &name.as_wire()[..len];
+        while let Some((&label_len, after)) = rest.split_first() {
+            let (label, after) = after.split_at(usize::from(label_len));
+            // What is to the right in the name is to the left in the key; a label's length octet
+            // makes the room for the zero that ends it.
+            for (to, &byte) in key.bytes[after.len()..].iter_mut().zip(label) {
+                *to = FOLD[usize::from(byte)];
             }
-            len += 1; // the zero that ends the label is there already
+            rest = after;
         }
         #[expect(clippy::cast_possible_truncation, reason = "a name has 255 octets at most")]
         {

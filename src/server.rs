@@ -92,6 +92,8 @@ pub struct Server {
     workers: Vec<worker::Handle>,
     control: ControlThread,
     ready: Arc<AtomicBool>,
+    /// What cookies are made with where the configuration names no secret.
+    cookie_secret: [u8; 16],
 }
 
 impl Server {
@@ -112,7 +114,10 @@ impl Server {
         let (store, loaded) = replica::load(opened, &config.zones, Arc::clone(&keys), clock)?;
         info!(zones = config.zones.len(), with_data = loaded.with_data, damaged = loaded.damaged,
             clock = ?continued, ms = began.elapsed().as_millis(), "loaded");
-        let mut view = View::new(keys, identity(&config));
+        let mut cookie_secret = [0; 16];
+        getrandom::fill(&mut cookie_secret)
+            .map_err(|error| start("cookies", io::Error::other(error)))?;
+        let mut view = View::new(keys, identity(&config, cookie_secret));
         loaded.fill(&mut view);
         let (views, retired) = Views::new(view);
         let stats = Arc::new(Stats::default());
@@ -151,6 +156,7 @@ impl Server {
             workers,
             control,
             ready,
+            cookie_secret,
         })
     }
 
@@ -189,7 +195,11 @@ impl Server {
             worker.replace(listeners.udp(index));
         }
         let zones = config.zones.clone();
-        self.replica.configure(Settings { zones, keys, identity: identity(&config) });
+        self.replica.configure(Settings {
+            zones,
+            keys,
+            identity: identity(&config, self.cookie_secret),
+        });
         self.listeners = listeners;
         info!(zones = config.zones.len(), addresses = ?self.addresses(), "configuration applied");
         self.config = config;
@@ -318,14 +328,23 @@ fn limits(config: &Config) -> stream::Limits {
     }
 }
 
-fn identity(config: &Config) -> Arc<Identity> {
+/// `drawn` is the secret of cookies where none is given.
+fn identity(config: &Config, drawn: [u8; 16]) -> Arc<Identity> {
     let text = |text: &Option<String>| text.as_deref().map(Into::into);
+    let cookies = &config.cookies;
+    let cookie_secrets = match &cookies.secrets[..] {
+        _ if !cookies.enabled => Box::default(),
+        [] => [drawn].into(),
+        given => given.iter().map(|secret| secret.octets()).collect(),
+    };
     Arc::new(Identity {
         id: text(&config.server.identity),
         version: text(&config.server.version),
         udp_size_v4: config.server.udp_size_v4,
         udp_size_v6: config.server.udp_size_v6,
-        ..Identity::default()
+        cookie_secrets,
+        require_cookie: cookies.require,
+        rate_limit: config.rate_limit.clone(),
     })
 }
 

@@ -58,6 +58,12 @@ counters! {
         reply_octets,
         /// Replies that did not fit and say so.
         truncated,
+        /// Replies over the rate limit, not sent as they were.
+        limited,
+        /// Of those, the ones in whose place an empty, truncated one was sent.
+        slipped,
+        /// Replies over the rate limit that were sent all the same, in a dry run.
+        limited_dry_run,
         /// Requests that were answered with silence: responses, runts.
         silent,
         /// Requests handed on: NOTIFY, TSIG, transfers.

@@ -51,6 +51,33 @@ pub struct Identity {
     /// The secrets of DNS cookies (RFC 9018): the first makes them, all are accepted. Servers of
     /// one address share them. None: no cookies.
     pub cookie_secrets: Box<[[u8; 16]]>,
+    /// Is a query over UDP that has a client's cookie refused while it lacks a good one of ours
+    /// (RFC 7873 section 5.2.3)?
+    pub require_cookie: bool,
+    /// How many alike UDP replies one network gets. `None`: all.
+    pub rate_limit: Option<Arc<RateLimit>>,
+}
+
+/// The limit on UDP replies that are alike: to one network, from one zone, of one kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Replies a second, from each worker; 1 to 100,000.
+    pub per_second: u32,
+    /// The time over which they are averaged: what that brings can be had at once. A minute at
+    /// the most.
+    pub window: Duration,
+    /// Of so many replies over the limit, one is sent, empty and truncated; 0: none.
+    pub slip: u8,
+    /// How many leading bits of an IPv4 address make a network.
+    pub ipv4_prefix: u8,
+    /// How many leading bits of an IPv6 address make a network.
+    pub ipv6_prefix: u8,
+    /// How many buckets a worker keeps; rounded up to a power of two.
+    pub entries: usize,
+    /// Whom no limit holds for.
+    pub exempt: Acl,
+    /// Is what is over the limit counted, and sent all the same?
+    pub dry_run: bool,
 }
 
 impl Default for Identity {
@@ -61,6 +88,8 @@ impl Default for Identity {
             udp_size_v4: 1232,
             udp_size_v6: 1232,
             cookie_secrets: Box::default(),
+            require_cookie: false,
+            rate_limit: None,
         }
     }
 }
@@ -128,7 +157,24 @@ impl Expiry {
     }
 }
 
+/// Tells the zones that are served from each other; all versions of one have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ZoneId(usize);
+
+impl ZoneId {
+    /// As a number, never 0.
+    pub fn number(self) -> u64 {
+        self.0 as u64
+    }
+}
+
 impl Served {
+    /// Which zone this is, among those served at the time.
+    pub fn id(&self) -> ZoneId {
+        // What all versions share has one address for as long as any of them is served.
+        ZoneId(Arc::as_ptr(&self.expiry).addr())
+    }
+
     /// The data to answer from: `None` if there are none, or they have expired.
     pub fn fresh(&self, now_ms: u64) -> Option<&Arc<Zone>> {
         self.zone.as_ref().filter(|_| !self.expiry.is_over(now_ms))
@@ -149,15 +195,15 @@ impl View {
 
     /// The zone with the longest apex at or above the name with this absolute key.
     pub fn find(&self, key: &Key) -> Option<&Arc<Served>> {
-        let mut probe = key.clone();
+        let mut above = None;
         loop {
-            let before = self.zones.seek(&probe).at_or_before()?;
+            let before = self.zones.seek(above.as_ref().unwrap_or(key)).at_or_before()?;
             let common = before.key.common_labels(key);
             if common == before.key.len() {
                 return Some(before.value);
             }
             // What is between that apex and the name has no apex; go on above where they part.
-            probe = key.ancestor(common);
+            above = Some(key.ancestor(common));
         }
     }
 

@@ -3,7 +3,8 @@
 //! **How it fits.** `server` binds sockets and [`start`]s workers; each owns a [`Port`] over its
 //! own sockets, turns it, and answers what came with [`respond`](answer::respond) from the view
 //! that it refreshed once for the batch. What `respond` defers goes to `stream` through a bounded
-//! queue, as a copy with what its reply needs to find the way back.
+//! queue, as a copy with what its reply needs to find the way back. What `respond` answers, a
+//! [`Limiter`] of its own may hold back.
 //!
 //! **Invariants.**
 //! - *undisturbed*: answering a packet allocates, locks and logs nothing; handing one on copies it.
@@ -15,7 +16,7 @@
 //!
 //! **Sections.** RFC 1035 section 4.1.1 (the SERVFAIL).
 //!
-//! It decides nothing about a message: that is `answer`'s.
+//! It decides nothing about a message: that is `answer`'s, and `limit`'s.
 
 pub(crate) mod panics;
 #[cfg(test)]
@@ -26,8 +27,9 @@ use crate::clock::{self, Clock};
 use crate::io::{
     self, Backend, Courier, OpenError, Packet, Port, Route, Serve, Socket, Turn, Waker,
 };
+use crate::limit::{Limiter, Subject, Verdict};
 use crate::stats;
-use crate::view::{Reader, View, Views};
+use crate::view::{RateLimit, Reader, View, Views};
 use crate::wire::{HEADER_LEN, Rcode, flag};
 use crossbeam::channel::{self, Receiver, Sender};
 use crossbeam::utils::CachePadded;
@@ -154,6 +156,7 @@ pub fn start(options: Options, shared: &Shared) -> Result<Handle, OpenError> {
         counters: shared.stats.worker(),
         deferred: shared.deferred.clone(),
         courier: port.courier(),
+        limiter: None,
     };
     let name = format!("worker-{}", options.index);
     let worker = Worker { port, desk, options, commands: receiver, bell: Arc::clone(&bell) };
@@ -268,6 +271,8 @@ struct Desk {
     counters: Arc<CachePadded<stats::Worker>>,
     deferred: mpsc::Sender<Deferred>,
     courier: Courier,
+    /// As the view that was last answered from says.
+    limiter: Option<Limiter>,
 }
 
 impl Serve for Desk {
@@ -285,6 +290,7 @@ impl Desk {
     ) {
         let (now_ms, unix_s) = (self.clock.now_ms(), clock::unix_s());
         let view = self.view.refresh();
+        set_limit(&mut self.limiter, view.identity.rate_limit.as_ref());
         let served = &self.counters.served;
         served.requests.add(batch.len() as u64);
         served.request_octets.add(batch.iter().map(|packet| packet.request.len() as u64).sum());
@@ -300,9 +306,19 @@ impl Desk {
             };
             let answer = || respond(packet.request, &via, view, packet.reply);
             match panics::survive(answer) {
-                Some(Outcome::Reply { len, rcode, .. }) => {
-                    packet.reply_len = len;
-                    count_reply(&self.counters, &packet.reply[..len], rcode);
+                Some(Outcome::Reply { len, rcode, kind, zone, known_client }) => {
+                    let verdict = match &mut self.limiter {
+                        Some(limiter) if !known_client => {
+                            limiter.judge(&Subject { peer: via.peer, zone, kind }, now_ms)
+                        }
+                        _ => Verdict::Send,
+                    };
+                    let counters = &self.counters;
+                    let sent = limited(verdict, packet, &via, view, (len, rcode), counters);
+                    if let Some((len, rcode)) = sent {
+                        packet.reply_len = len;
+                        count_reply(counters, &packet.reply[..len], rcode);
+                    }
                 }
                 Some(Outcome::Silent(_)) => served.silent.add(1),
                 Some(Outcome::Defer(_)) => {
@@ -327,6 +343,52 @@ impl Desk {
             }
         }
     }
+}
+
+/// Makes the limiter what the settings say. What it knew goes with settings that have changed.
+fn set_limit(limiter: &mut Option<Limiter>, settings: Option<&Arc<RateLimit>>) {
+    let Some(settings) = settings else {
+        *limiter = None;
+        return;
+    };
+    if !limiter.as_mut().is_some_and(|limiter| limiter.follows(settings)) {
+        let mut key = [0; 16];
+        getrandom::fill(&mut key).expect("the kernel gives random numbers");
+        *limiter = Some(Limiter::new(Arc::clone(settings), &key));
+    }
+}
+
+/// Does with a reply what the rate limit says: the length and the rcode of what is sent, if any.
+#[inline]
+fn limited(
+    verdict: Verdict,
+    packet: &mut Packet<'_>,
+    via: &Via<'_>,
+    view: &View,
+    reply: (usize, Rcode),
+    counters: &stats::Worker,
+) -> Option<(usize, Rcode)> {
+    let served = &counters.served;
+    match verdict {
+        Verdict::Send => return Some(reply),
+        Verdict::SendOver => {
+            served.limited_dry_run.add(1);
+            return Some(reply);
+        }
+        Verdict::Slip | Verdict::Drop => served.limited.add(1),
+    }
+    if verdict == Verdict::Drop {
+        return None;
+    }
+    let (request, reply) = (packet.request, &mut *packet.reply);
+    let len =
+        panics::survive(|| answer::truncate(request, via, view, reply)).unwrap_or_else(|| {
+            served.panics.add(1);
+            panics::tell(request);
+            None
+        })?;
+    served.slipped.add(1);
+    Some((len, Rcode::NOERROR))
 }
 
 fn count_reply(counters: &stats::Worker, reply: &[u8], rcode: Rcode) {

@@ -4,10 +4,15 @@
 
 mod world;
 
-use backstop::answer::{Outcome, Transport, respond, warm};
+use backstop::acl::Acl;
+use backstop::answer::{Outcome, Transport, respond, truncate, warm};
+use backstop::limit::{Limiter, Subject};
+use backstop::view::RateLimit;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 struct Counting;
 
@@ -37,6 +42,7 @@ fn no_kind_of_answer_allocates() {
     requests.push(requests[0][..11].to_vec());
     requests.push([&requests[0][..], b"x"].concat());
     let mut reply = vec![0; 65535];
+    let mut limiter = limiter();
     let mut kinds = HashSet::new();
     for request in &requests {
         let ways = [Transport::Udp, Transport::Tcp].map(world::via);
@@ -44,13 +50,34 @@ fn no_kind_of_answer_allocates() {
             let before = ALLOCATIONS.load(Ordering::Relaxed);
             warm([&request[..]], view);
             let outcome = respond(request, via, view, &mut reply);
+            if let Outcome::Reply { kind, zone, .. } = outcome {
+                limiter.judge(&Subject { peer: via.peer, zone, kind }, via.now_ms);
+            }
             let after = ALLOCATIONS.load(Ordering::Relaxed);
             assert_eq!(after, before, "{request:02x?}: {outcome:?}");
             if let Outcome::Reply { rcode, kind, .. } = outcome {
                 kinds.insert((kind, rcode));
             }
+            let before = ALLOCATIONS.load(Ordering::Relaxed);
+            truncate(request, via, view, &mut reply);
+            assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), before, "truncated on purpose");
         }
     }
     assert!(kinds.len() >= 10, "{kinds:?}");
     assert!(ALLOCATIONS.load(Ordering::Relaxed) > 0, "they are counted");
+}
+
+/// One that the requests of this test come to exceed.
+fn limiter() -> Limiter {
+    let settings = RateLimit {
+        per_second: 1,
+        window: Duration::from_secs(1),
+        slip: 2,
+        ipv4_prefix: 24,
+        ipv6_prefix: 56,
+        entries: 1024,
+        exempt: Acl::default(),
+        dry_run: false,
+    };
+    Limiter::new(Arc::new(settings), &[7; 16])
 }

@@ -2,6 +2,7 @@
 //! `cases/README.md`; `BACKSTOP_CASE=name` runs one file.
 //!
 //! Replies and what is expected of them are read with the `domain` crate, zones by Backstop.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 mod model;
 
@@ -171,7 +172,7 @@ impl Case<'_> {
         let transport = if wanted.tcp { Transport::Tcp } else { Transport::Udp };
         let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let via =
-            Via { transport, peer, now_ms: 1, unix_s: 1, key: None, reserved: 0, keepalive: None };
+            Via { transport, peer, now_ms: 1, key: None, reserved: 0, keepalive: None, unix_s: 1 };
         let mut buffer = vec![0xee; 65535];
         let outcome = respond(&wanted.message, &via, &self.view, &mut buffer);
         let differs = match outcome {

@@ -30,7 +30,7 @@ mod warm;
 use crate::edns::{Ede, Opt, UDP_SIZE_MIN};
 use crate::name::{Key, NAME_MAX, Name};
 use crate::query::{Header, Query, Question, Unfit};
-use crate::view::{Served, View};
+use crate::view::{Served, View, ZoneId};
 use crate::wire::{Class, Full, HEADER_LEN, Mark, Opcode, Rcode, Rtype, Section, Writer, flag};
 use crate::zone::{At, Found, Node, RecordSet, Zone};
 use arrayvec::ArrayVec;
@@ -80,6 +80,8 @@ pub enum Outcome {
         rcode: Rcode,
         /// What it says.
         kind: Kind,
+        /// The zone of the question's name, if its data were looked at.
+        zone: Option<ZoneId>,
         /// The client sent a cookie that we made: its address is not forged.
         known_client: bool,
     },
@@ -161,9 +163,25 @@ pub fn refuse(
     view: &View,
     reply: &mut [u8],
 ) -> Option<usize> {
+    empty(request, via, view, reply, |answer| answer.rcode = rcode)
+}
+
+/// A reply that says only that the client should ask again over a connection. `None`: such a
+/// request gets no reply.
+pub fn truncate(request: &[u8], via: &Via<'_>, view: &View, reply: &mut [u8]) -> Option<usize> {
+    empty(request, via, view, reply, |answer| answer.tc = true)
+}
+
+fn empty(
+    request: &[u8],
+    via: &Via<'_>,
+    view: &View,
+    reply: &mut [u8],
+    fail: impl FnOnce(&mut Answer<'_, '_>),
+) -> Option<usize> {
     let query = Query::read(request).ok().filter(|_| reply.len() >= usize::from(UDP_SIZE_MIN))?;
     let mut answer = Answer::begin(&query, via, view, reply);
-    answer.rcode = rcode;
+    fail(&mut answer);
     match answer.finish() {
         Outcome::Reply { len, .. } => Some(len),
         _ => None,
@@ -195,7 +213,7 @@ struct Answer<'a, 'b> {
     /// The zone that the question's name is in, if it has data and this client may see them.
     entered: Option<(&'a Served, &'a Zone)>,
     /// Where in the message the owners of the aliases written so far lie.
-    links: ArrayVec<u16, { 2 * LINKS_MAX }>,
+    links: ArrayVec<(u16, Rtype), { 2 * LINKS_MAX }>,
     followed: usize,
     /// What is still to be written to the authority section.
     proofs: ArrayVec<Proof<'a>, PROOFS_MAX>,
@@ -238,17 +256,13 @@ impl<'n> Sought<'n> {
 
 impl<'a, 'b> Answer<'a, 'b> {
     fn begin(query: &'a Query<'a>, via: &'a Via<'a>, view: &'a View, reply: &'b mut [u8]) -> Self {
-        let mut writer = Writer::new(reply, limit(query, via, view));
-        if let Some(Question { name, rtype, class }) = query.question {
-            writer.question(name, rtype, class).expect("512 octets hold any question");
-        }
-        Self {
+        let mut answer = Self {
             query,
             via,
             view,
-            bare: writer.mark(),
-            reserved: reserve(&mut writer, query, via),
-            writer,
+            writer: Writer::new(reply, limit(query, via, view)),
+            bare: Mark::default(),
+            reserved: 0,
             dnssec_ok: query.edns.is_some_and(|edns| edns.dnssec_ok),
             aa: false,
             tc: false,
@@ -259,7 +273,16 @@ impl<'a, 'b> Answer<'a, 'b> {
             links: ArrayVec::new(),
             followed: 0,
             proofs: ArrayVec::new(),
+        };
+        let writer = &mut answer.writer;
+        if let Some(Question { name, rtype, class }) = query.question {
+            writer.question(name, rtype, class).expect("512 octets hold any question");
         }
+        answer.bare = writer.mark();
+        // OPT, and what the caller adds.
+        let reserved = via.reserved + query.edns.map_or(0, |edns| Opt::len_min(&edns));
+        answer.reserved = if writer.reserve(reserved) { reserved } else { 0 };
+        answer
     }
 
     /// What kind of request is this?
@@ -272,6 +295,8 @@ impl<'a, 'b> Answer<'a, 'b> {
             return Some(Deferred::Signed);
         } else if edns.is_some_and(|edns| edns.version > 0) {
             self.rcode = Rcode::BADVERS;
+        } else if opcode == Opcode::QUERY && self.lacks_cookie() {
+            self.rcode = Rcode::BADCOOKIE;
         } else {
             match (opcode, question) {
                 (Opcode::QUERY, Some(question)) => return self.asked(question),
@@ -376,6 +401,9 @@ impl<'a, 'b> Answer<'a, 'b> {
         set: &RecordSet<'_>,
     ) -> Result<(), Full> {
         (self.aa, self.kind) = (true, Kind::Records);
+        if set.rtype() == Rtype::DNAME && self.is_linked(sought.name, Rtype::DNAME) {
+            return Ok(()); // It renamed a name on the way here.
+        }
         self.put(Section::Answer, sought.owner(), node, set)?;
         self.write_proofs()?;
         additional::of_answer(self, zone, sought.owner(), set);
@@ -391,11 +419,11 @@ impl<'a, 'b> Answer<'a, 'b> {
         set: &RecordSet<'_>,
     ) -> Result<(), Full> {
         (self.aa, self.kind) = (true, Kind::Records);
-        if self.is_linked(from.name) {
+        if self.is_linked(from.name, Rtype::CNAME) {
             return Ok(());
         }
         let at = self.put(Section::Answer, from.owner(), node, set)?;
-        self.link(at);
+        self.link(at, Rtype::CNAME);
         match Name::from_wire(set.first()) {
             Some(target) => self.follow(target, rtype),
             None => Ok(()),
@@ -412,21 +440,22 @@ impl<'a, 'b> Answer<'a, 'b> {
         set: &RecordSet<'_>,
     ) -> Result<(), Full> {
         (self.aa, self.kind) = (true, Kind::Records);
-        if !self.is_linked(owner.name) {
-            let at = self.put(Section::Answer, owner, node, set)?;
-            self.link(at);
+        if !self.is_linked(owner.name, Rtype::DNAME) {
+            let at = self.writer.len();
+            self.put(Section::Answer, owner, node, set)?;
+            self.link(Some(at), Rtype::DNAME);
         }
         let mut buffer = [0; NAME_MAX];
         let Some(target) = substitute(from.name, owner.name, set.first(), &mut buffer) else {
             self.rcode = Rcode::YXDOMAIN;
             return Ok(());
         };
-        if self.is_linked(from.name) {
+        if self.is_linked(from.name, Rtype::CNAME) {
             return Ok(());
         }
         let at = self.begin_record(Section::Answer, from.owner(), Rtype::CNAME, set.ttl())?;
         self.writer.data(Rtype::CNAME, target.as_wire())?;
-        self.link(at);
+        self.link(at, Rtype::CNAME);
         self.follow(target, rtype)
     }
 
@@ -442,14 +471,15 @@ impl<'a, 'b> Answer<'a, 'b> {
         }
     }
 
-    /// Was an alias with this owner written already?
-    fn is_linked(&self, owner: Name<'_>) -> bool {
-        self.links.iter().any(|&at| self.writer.has_name_at(usize::from(at), owner))
+    /// Was an alias of this owner and type written already?
+    fn is_linked(&self, owner: Name<'_>, rtype: Rtype) -> bool {
+        let is_at = |at: u16| self.writer.has_name_at(usize::from(at), owner);
+        self.links.iter().any(|&(at, written)| written == rtype && is_at(at))
     }
 
-    fn link(&mut self, owner_at: Option<usize>) {
+    fn link(&mut self, owner_at: Option<usize>, rtype: Rtype) {
         if let Some(at) = owner_at.and_then(|at| u16::try_from(at).ok()) {
-            let _ = self.links.try_push(at);
+            let _ = self.links.try_push((at, rtype));
         }
     }
 
@@ -575,7 +605,7 @@ impl<'a, 'b> Answer<'a, 'b> {
     }
 
     /// OPT, the header, and what is to be said of the reply.
-    fn finish(mut self) -> Outcome {
+    fn finish(&mut self) -> Outcome {
         if let Some(edns) = &self.query.edns {
             self.writer.release(self.reserved - self.via.reserved.min(self.reserved));
             // Reserved at the beginning, unless the caller left no room at all.
@@ -588,7 +618,8 @@ impl<'a, 'b> Answer<'a, 'b> {
             | self.rcode.0 & 0xf;
         let known_client = self.is_known_client();
         let len = self.writer.finish(header.id, flags);
-        Outcome::Reply { len, rcode: self.rcode, kind: self.kind, known_client }
+        let zone = self.entered.map(|(served, _)| served.id());
+        Outcome::Reply { len, rcode: self.rcode, kind: self.kind, zone, known_client }
     }
 }
 
@@ -608,12 +639,6 @@ fn limit(query: &Query<'_>, via: &Via<'_>, view: &View) -> usize {
             usize::from(edns.udp_size.max(UDP_SIZE_MIN).min(udp_size(via, view)))
         }
     }
-}
-
-/// Keeps room for OPT and what the caller adds. Returns how much.
-fn reserve(writer: &mut Writer<'_>, query: &Query<'_>, via: &Via<'_>) -> usize {
-    let octets = via.reserved + query.edns.map_or(0, |edns| Opt::len_min(&edns));
-    if writer.reserve(octets) { octets } else { 0 }
 }
 
 /// Why a zone that is configured has nothing to answer from.

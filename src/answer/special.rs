@@ -74,7 +74,6 @@ impl<'a> Answer<'a, '_> {
     }
 
     /// The zone with this apex and its data, if this client may transfer it.
-    #[expect(clippy::type_complexity, reason = "what it is, or rcode and reason")]
     fn may_transfer(&self, apex: Name<'_>) -> Result<(&'a Served, &'a Zone), (Rcode, Option<Ede>)> {
         let served = self.view.zone(apex).ok_or((Rcode::NOTAUTH, Some(Ede::NotAuthoritative)))?;
         if !served.access.transfer.allows(self.via.peer, self.via.key) {
@@ -111,6 +110,17 @@ impl<'a> Answer<'a, '_> {
         } else if cookie.is_some_and(|cookie| cookie.has_server_part()) && !self.is_known_client() {
             self.rcode = Rcode::BADCOOKIE;
         }
+    }
+
+    /// Must the client show a cookie of ours first, as it says that it knows cookies (RFC 7873
+    /// section 5.2.3)? Over a connection, or signed, its address is not forged.
+    pub(super) fn lacks_cookie(&self) -> bool {
+        self.view.identity.require_cookie
+            && self.via.transport == Transport::Udp
+            && self.via.key.is_none()
+            && self.query.question.is_some()
+            && self.query.edns.is_some_and(|edns| edns.cookie.is_some())
+            && !self.is_known_client()
     }
 
     /// Did the client send a cookie that we made for its address?

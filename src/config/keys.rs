@@ -85,10 +85,8 @@ fn secret(section: &Section<'_>) -> Secret {
         (true, false) => ("secret", section.get("secret", |value| decoded(text(value)?))),
         (false, true) => {
             let file = section.get("secret-file", |value| Ok(doc.path(some_text(value)?)));
-            if file.as_deref().is_some_and(is_open) {
-                let advice = "take the others' permission away: chmod 600";
-                let wrong = Wrong::new("secret-file can be read by every user", advice);
-                doc.warn(section.place_of("secret-file"), wrong);
+            if let Some(file) = &file {
+                warn_if_open(section, file);
             }
             let read = |_: &_| file.as_deref().map(secret_file).transpose();
             ("secret-file", section.get("secret-file", read).flatten())
@@ -110,21 +108,30 @@ fn secret(section: &Section<'_>) -> Secret {
     Secret(secret.unwrap_or_default().into())
 }
 
-fn is_open(file: &Path) -> bool {
-    fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
+/// Notes it if `file`, which is `section`'s `secret-file`, is everybody's to read.
+pub(super) fn warn_if_open(section: &Section<'_>, file: &Path) {
+    if fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0) {
+        let advice = "take the others' permission away: chmod 600";
+        let wrong = Wrong::new("secret-file can be read by every user", advice);
+        section.doc.warn(section.place_of("secret-file"), wrong);
+    }
 }
 
 fn secret_file(file: &Path) -> Result<Vec<u8>, Wrong> {
+    decoded(secret_text(file, "the secret in base64")?.trim())
+}
+
+/// The text of a small file that should hold what `content` says.
+pub(super) fn secret_text(file: &Path, content: &str) -> Result<String, Wrong> {
     let unreadable = |why: String| {
         let message = format!("\"{}\" cannot be read ({why})", file.display());
-        Wrong::new(message, "write the path of a file that holds the secret in base64")
+        Wrong::new(message, format!("write the path of a file that holds {content}"))
     };
     let metadata = fs::metadata(file).map_err(|error| unreadable(error.to_string()))?;
     if !metadata.is_file() || metadata.len() > FILE_MAX {
         return Err(unreadable(format!("no file of at most {FILE_MAX} octets")));
     }
-    let text = fs::read_to_string(file).map_err(|error| unreadable(error.to_string()))?;
-    decoded(text.trim())
+    fs::read_to_string(file).map_err(|error| unreadable(error.to_string()))
 }
 
 /// The octets that `text` stands for. What is wrong with a secret is told without showing it.

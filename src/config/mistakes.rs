@@ -194,6 +194,25 @@ const ZONE_MISTAKES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "[rate-limit]\nresponses-per-second = 0\nwindow = '100ms'\nexempt = ['::/0', '10.0.0.1/8']",
+        &[
+            "7:24: responses-per-second is 0: write a number from 1 to 100000",
+            r#"8:10: window is 100ms: write a time from "1s" to "1m""#,
+            r#"9:11: warning: exempt "::/0" leaves nobody of its family to limit: write the networks of clients that you trust"#,
+            r#"9:19: exempt "10.0.0.1/8" is no network (bits are set beyond its first 8): write "10.0.0.0/8""#,
+        ],
+    ),
+    (
+        "[cookies]\nenabled = false\nrequire = true",
+        &["8:11: require needs cookies, and they are off: write enabled = true, or remove require"],
+    ),
+    (
+        "[cookies]\nsecret-file = 'none'",
+        &[
+            r#"7:15: secret-file "none" cannot be read (No such file or directory (os error 2)): write the path of a file that holds a secret of 32 hexadecimal digits a line"#,
+        ],
+    ),
+    (
         "[tcp]\nidle-timeout = '0s'",
         &[r#"7:16: idle-timeout is 0s: write a time from "100ms" to "3500w""#],
     ),

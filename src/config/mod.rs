@@ -4,8 +4,8 @@
 //! from it into the small option structs of the other modules, which do not know this one.
 //!
 //! **In it.** `document` walks the TOML and knows where everything stands; `units` reads the single
-//! values; `server`, `keys`, `access`, `settings`, `zones` and `list` read one part of the file
-//! each, in an order in which all that a part refers to is known; `problem` is what the operator
+//! values; `server`, `guard`, `keys`, `access`, `settings`, `zones` and `list` read one part of the
+//! file each, in an order in which all that a part refers to is known; `problem` is what the operator
 //! is told.
 //!
 //! **Invariants.**
@@ -20,6 +20,7 @@
 
 mod access;
 mod document;
+mod guard;
 mod keys;
 mod list;
 #[cfg(test)]
@@ -47,6 +48,7 @@ use self::access::Known;
 use self::document::{Document, Kind, Section, Wrong};
 use crate::acl::Acl;
 use crate::name::NameBuf;
+use crate::view::RateLimit;
 
 pub use problem::{Problem, Severity, report};
 
@@ -59,6 +61,10 @@ pub struct Config {
     pub tcp: Tcp,
     /// `[transfer]`: bounds on transfers in.
     pub transfer: Transfer,
+    /// `[rate-limit]`: how many alike UDP replies one network gets; `None`: all.
+    pub rate_limit: Option<Arc<RateLimit>>,
+    /// `[cookies]`: DNS cookies (RFC 7873).
+    pub cookies: Cookies,
     /// `[xdp]`: used with [`Io::Xdp`] only.
     pub xdp: Xdp,
     /// `[[key]]`: the TSIG keys by name.
@@ -125,7 +131,18 @@ impl Config {
 
 static TOP: Kind = Kind {
     title: "the file",
-    own: &["server", "tcp", "transfer", "xdp", "key", "template", "zone", "zone-list"],
+    own: &[
+        "server",
+        "tcp",
+        "transfer",
+        "rate-limit",
+        "cookies",
+        "xdp",
+        "key",
+        "template",
+        "zone",
+        "zone-list",
+    ],
     shared: &[],
 };
 
@@ -139,6 +156,8 @@ fn read(top: &Section<'_>) -> Config {
     Config {
         tcp: server::tcp(top),
         transfer: server::transfer(top),
+        rate_limit: guard::rate_limit(top),
+        cookies: guard::cookies(top),
         xdp: server::xdp(top, server.io),
         server,
         keys,
@@ -271,6 +290,34 @@ pub struct Transfer {
     pub stall_timeout: Duration,
     /// Octets a second, below which a transfer is given up.
     pub min_rate: u64,
+}
+
+/// `[cookies]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cookies {
+    /// Are they made and accepted?
+    pub enabled: bool,
+    /// The first makes them, all are accepted; empty: the server draws one.
+    pub secrets: Vec<CookieSecret>,
+    /// Is a query over UDP with a client's cookie refused while it lacks a good one of ours?
+    pub require: bool,
+}
+
+/// A secret that cookies are made with (RFC 9018). Nothing prints it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct CookieSecret([u8; 16]);
+
+impl CookieSecret {
+    /// The octets, for hashing.
+    pub fn octets(self) -> [u8; 16] {
+        self.0
+    }
+}
+
+impl fmt::Debug for CookieSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CookieSecret(hidden)")
+    }
 }
 
 /// `[xdp]`.

@@ -136,6 +136,8 @@ fn what_is_not_written_has_its_default() {
     assert_eq!(config.transfer.stall_timeout, Duration::from_secs(30));
     assert_eq!(config.transfer.min_rate, 1024);
     assert!(config.zones.is_empty() && config.keys.is_empty());
+    assert!(config.rate_limit.is_none() && config.cookies.enabled && !config.cookies.require);
+    assert!(config.cookies.secrets.is_empty());
 }
 
 #[test]
@@ -307,11 +309,68 @@ fn secrets_are_read_from_files_and_never_shown() {
     assert!(lines.len() == 1 && !lines[0].contains("sixteen"), "{lines:#?}");
 }
 
-const KINDS: [&Kind; 10] = [
+#[test]
+fn a_rate_limit_means_what_it_says() {
+    let config = good("server.listen = ['::1']\n[rate-limit]");
+    let limit = config.rate_limit.unwrap();
+    assert_eq!((limit.per_second, limit.window, limit.slip), (200, Duration::from_secs(1), 2));
+    assert_eq!((limit.ipv4_prefix, limit.ipv6_prefix, limit.entries), (24, 56, 1 << 17));
+    assert!(!limit.dry_run && limit.exempt == Acl::default());
+    let config = good(
+        "server.listen = ['::1']\n[rate-limit]\nresponses-per-second = 5\nwindow = '15s'\n\
+         slip = 0\nipv4-prefix = 32\nipv6-prefix = 48\ntable-size = 5000\n\
+         exempt = ['192.0.2.0/24', '2001:db8::1']\ndry-run = true\n",
+    );
+    let limit = config.rate_limit.unwrap();
+    assert_eq!((limit.per_second, limit.window, limit.slip), (5, Duration::from_secs(15), 0));
+    assert_eq!((limit.ipv4_prefix, limit.ipv6_prefix, limit.entries), (32, 48, 5000));
+    assert!(limit.dry_run && limit.exempt.allows_address("192.0.2.77".parse().unwrap()));
+    assert!(!limit.exempt.allows_address("2001:db8::2".parse().unwrap()));
+}
+
+#[test]
+fn cookie_secrets_are_read_from_a_file_and_never_shown() {
+    let folder = folder("server.listen = ['::1']\n[cookies]\nsecret-file = 'c'\nrequire = true\n");
+    let file = folder.path().join("c");
+    let (first, second) = ("000102030405060708090a0b0c0d0e0f", "FFeeddccbbaa99887766554433221100");
+    fs::write(&file, format!("{first}\n\n {second} \n")).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let (config, warnings) = load_in(&folder).unwrap();
+    assert!(warnings.is_empty(), "{warnings:?}");
+    assert!(config.cookies.require);
+    let secrets: Vec<_> = config.cookies.secrets.iter().map(|secret| secret.octets()).collect();
+    assert_eq!((secrets.len(), secrets[0][15], secrets[1][0]), (2, 15, 0xff));
+    let shown = format!("{config:?}");
+    assert!(shown.contains("CookieSecret(hidden)") && !shown.contains("12, 13, 14, 15"), "{shown}");
+
+    let advice = "write one of 32 hexadecimal digits: openssl rand -hex 16";
+    let sign = first.replacen('0', "+", 1);
+    for (text, told) in [
+        (String::new(), format!("names an empty file: {advice}")),
+        (format!("{first}\n{second}0\n"), format!("has no secret in line 2: {advice}")),
+        (sign, format!("has no secret in line 1: {advice}")),
+        (
+            [first; 3].join("\n"),
+            "names a file with 3 secrets: keep two: the one to make cookies with, and the last one"
+                .to_owned(),
+        ),
+    ] {
+        fs::write(&file, text).unwrap();
+        assert_eq!(told_in(&folder), [format!("3:15: secret-file {told}")]);
+    }
+    fs::write(&file, first).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let lines = told_in(&folder);
+    assert!(lines.len() == 1 && lines[0].contains("warning: secret-file can be read by every"));
+}
+
+const KINDS: [&Kind; 12] = [
     &TOP,
     &server::SERVER,
     &server::TCP,
     &server::TRANSFER,
+    &guard::RATE_LIMIT,
+    &guard::COOKIES,
     &server::XDP,
     &keys::KEY,
     &zones::ZONE,
@@ -360,6 +419,8 @@ fn every_key_that_is_known_is_read() {
         format!("[server]\n{}", dates(server::SERVER.own)),
         format!("[tcp]\n{}", dates(server::TCP.own)),
         format!("[transfer]\n{}", dates(server::TRANSFER.own)),
+        format!("[rate-limit]\n{}", dates(guard::RATE_LIMIT.own)),
+        format!("[cookies]\n{}", dates(guard::COOKIES.own)),
         format!("[xdp]\n{}", dates(server::XDP.own)),
         format!("[[key]]\n{}", dates(&["name", "algorithm", "secret"])),
         format!("[[key]]\n{}", dates(&["secret-file"])),

@@ -117,7 +117,10 @@ impl Client {
             sent.map_err(|error| self.lost(error))?;
             return Err(self.lost(io::ErrorKind::UnexpectedEof.into()));
         }
-        if let Ok(Refused { error }) = serde_json::from_slice(&reply) {
+        // No other reply begins so; a status of 100,000 zones is not to be read twice.
+        if reply.starts_with(b"{\"error\"")
+            && let Ok(Refused { error }) = serde_json::from_slice(&reply)
+        {
             return Err(ClientError::Refused(error));
         }
         let reply = serde_json::from_slice(&reply).map_err(|error| ClientError::Foreign {

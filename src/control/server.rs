@@ -148,7 +148,9 @@ fn remove_stale(path: &Path) -> Result<(), ListenError> {
     }
 }
 
-/// Serves clients until it is dropped.
+/// Serves clients until it is dropped; its runtime must have a blocking thread for each client. A
+/// reply under way may still wait for its client for half a minute: end the runtime with
+/// `shutdown_timeout`.
 ///
 /// # Errors
 /// There is no tokio runtime with I/O.

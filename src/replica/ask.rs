@@ -45,8 +45,13 @@ pub(super) struct Job {
 pub(super) enum Answer {
     /// Its serial, and no more.
     Told(Serial),
-    /// What has changed, a version a step; at least one.
-    Changed(Vec<Change>),
+    /// What has changed.
+    Changed {
+        /// A version a step; at least one.
+        changes: Vec<Change>,
+        /// It was the whole zone that came: the one change is how it compares to ours.
+        compared: bool,
+    },
     /// The whole zone.
     Whole {
         /// The version.
@@ -83,6 +88,9 @@ pub(super) enum AskError {
     /// Too little came.
     #[error("it is too slow: less than {0} octets/s")]
     Slow(u64),
+    /// The connection ended before anything came.
+    #[error("it closed the connection without an answer")]
+    Unanswered,
     /// The connection ended early.
     #[error("it closed the connection in mid-transfer")]
     Closed,
@@ -269,7 +277,14 @@ async fn transfer(
     let mut reading = Reading { incoming, verifier };
     let end = receive(&mut inbox, &mut reading, options.stall_timeout).await;
     *statistics = reading.incoming.statistics();
-    install(job, end?).await
+    let end = match (end, reading.incoming.lone_soa()) {
+        // All that it had to say: it was not the first of a record a message.
+        (Err(AskError::Closed | AskError::Stalled(_)), Some(serial)) => {
+            return Ok(Answer::Told(serial));
+        }
+        (end, _) => end?,
+    };
+    install(job, end).await
 }
 
 /// Reads stretch after stretch, the next one being received while a builder reads the last.
@@ -336,7 +351,7 @@ fn changed(have: &Zone, diffs: Vec<Diff>) -> Result<Answer, AskError> {
         let zone = Arc::new(last.apply(&diff)?);
         changes.push(Change { diff: Arc::new(diff), zone });
     }
-    Ok(Answer::Changed(changes))
+    Ok(Answer::Changed { changes, compared: false })
 }
 
 fn whole(builder: Builder, have: Option<Arc<Zone>>) -> Result<Answer, AskError> {
@@ -350,18 +365,17 @@ pub(super) fn compare(zone: Arc<Zone>, have: Option<&Zone>) -> Answer {
     if zone.serial() != have.serial() && !zone.serial().is_after(have.serial()) {
         return Answer::Whole { zone, differs: false };
     }
-    let diff = Diff::between(have, &zone);
-    // The SOA records of both are always part of it.
-    let records = diff.records() as u64 - 2;
     if zone.serial() == have.serial() {
-        return Answer::Whole { zone, differs: records > 0 };
+        let differs = Diff::within(have, &zone, 0).is_none();
+        return Answer::Whole { zone, differs };
     }
-    match have.apply(&diff) {
-        Ok(changed) if records <= have.records() / 4 => {
+    let little = Diff::within(have, &zone, have.records() / 4);
+    match little.and_then(|diff| Some((have.apply(&diff).ok()?, diff))) {
+        Some((changed, diff)) => {
             let change = Change { diff: Arc::new(diff), zone: Arc::new(changed) };
-            Answer::Changed(vec![change])
+            Answer::Changed { changes: vec![change], compared: true }
         }
-        _ => Answer::Whole { zone, differs: false },
+        None => Answer::Whole { zone, differs: false },
     }
 }
 

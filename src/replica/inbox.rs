@@ -42,8 +42,11 @@ impl Inbox {
             }
             self.octets.reserve(if self.received == 0 { 4096 } else { READ });
             let read = timeout(stall, self.stream.read_buf(&mut self.octets)).await;
-            match read.map_err(|_| AskError::Stalled(stall))?? {
-                0 => return Err(AskError::Closed),
+            let begun = self.received > 0;
+            let late = |_| if begun { AskError::Stalled(stall) } else { AskError::TimeOut(stall) };
+            match read.map_err(late)?? {
+                0 if begun => return Err(AskError::Closed),
+                0 => return Err(AskError::Unanswered),
                 len => self.received += len as u64,
             }
         }

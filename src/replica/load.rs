@@ -48,7 +48,7 @@ pub fn load(
 ) -> Result<(Store, Loaded), StoreError> {
     let now_ms = clock.now_ms();
     let spread_ms = zones.len() as u64 * 1000 / CHECKS_A_SECOND;
-    let soon = || now_ms + (spread_ms * u64::from(random()) >> 32);
+    let soon = || now_ms + ((spread_ms * u64::from(random())) >> 32);
     let new = |zone: &ZoneConfig| Entry::new(zone, &keys, now_ms, 0);
     let entries: Vec<Entry> = zones.iter().map(new).collect();
     let index: HashMap<NameBuf, usize> =
@@ -87,9 +87,10 @@ pub fn load(
     Ok((store, loaded))
 }
 
-type Restored = (Arc<Zone>, Vec<Arc<Diff>>);
+pub(super) type Restored = (Arc<Zone>, Vec<Arc<Diff>>);
 
-fn restore(stored: &Stored<'_>) -> Result<Restored, String> {
+/// Builds the version that was kept, and what led to it.
+pub(super) fn restore(stored: &Stored<'_>) -> Result<Restored, String> {
     let mut zone = Zone::restore(stored.apex.as_name(), stored.entries())
         .map_err(|error| error.to_string())?;
     let mut history = Vec::new();

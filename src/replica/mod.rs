@@ -20,6 +20,9 @@ mod load;
 mod notify;
 mod scheduler;
 mod status;
+#[cfg(test)]
+mod tests;
+mod versions;
 mod zone;
 
 pub use limits::Options as Limits;

@@ -39,7 +39,7 @@ pub(super) struct Entry {
     pub(super) epoch: u64,
     /// When it is on the agenda.
     pub(super) agenda_ms: u64,
-    /// It is from a file that is being read.
+    /// Its file is being read, or what the store kept of it.
     pub(super) reading: bool,
 }
 

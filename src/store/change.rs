@@ -10,10 +10,11 @@
 
 use super::format::{CHUNK, Id, META_NEXT_ID, META_USER, NO_BASE, Row, ZoneKey};
 use super::format::{base_key, encode_diff, journal_key, seal};
-use super::keeper::{Failed, Keeper, Outcome, Request, SLICE};
+use super::keeper::{Failed, Keeper, Outcome, SLICE};
+use super::request::Request;
 use super::stage::{Goal, Stage};
 use super::tables::Tables;
-use super::{History, State, StoreError};
+use super::{History, State, StoreError, lock};
 use heed::RwTxn;
 use std::ops::Bound;
 
@@ -77,6 +78,7 @@ impl Keeper {
         budget: &mut usize,
         outcome: &mut Outcome,
     ) -> heed::Result<()> {
+        let mut small_fold = None;
         let (done, result) = match request {
             Request::Replace { key, state, history, snapshot, done } => {
                 let goal = Goal::Replace { state, history, done };
@@ -91,8 +93,14 @@ impl Keeper {
             Request::Append { key, state, from, diff, snapshot, done } => {
                 let step = Step { key: key.clone(), state, from, diff };
                 let kept = self.append(tables, txn, step, outcome).map(|fold| {
-                    let stage = fold.map(|goal| Stage::new(key, self.new_id(), goal, snapshot));
-                    outcome.folds.extend(stage);
+                    let Some((goal, base_len)) = fold else { return };
+                    let stage = Stage::new(key, self.new_id(), goal, snapshot);
+                    // What is small is folded at once: a transaction of its own would cost more.
+                    if base_len <= FOLD_MIN {
+                        small_fold = Some(stage);
+                    } else {
+                        outcome.folds.push(stage);
+                    }
                 });
                 (done, kept)
             }
@@ -106,6 +114,10 @@ impl Keeper {
                 outcome.meta.push((key, value));
                 (done, put.map_err(Failed::from))
             }
+            Request::Read { key, read } => {
+                outcome.reads.push((key, read));
+                return Ok(());
+            }
             Request::Sweep { now_ms } => return self.sweep(tables, txn, now_ms, outcome),
             Request::Wake => return Ok(()),
         };
@@ -115,7 +127,10 @@ impl Keeper {
             Err(Failed::Transaction(failed)) => (Ok(()), Err(failed)),
         };
         outcome.acks.push((done, ack));
-        written
+        match small_fold {
+            Some(stage) if written.is_ok() => self.advance(tables, txn, stage, budget, outcome),
+            _ => written,
+        }
     }
 
     /// Writes a slice of a stage; finishes it if that was the last.
@@ -197,14 +212,14 @@ impl Keeper {
         put(tables, txn, &stage.key, &row, outcome)
     }
 
-    /// Keeps a diff; `Some` if the journal is to be folded now.
+    /// Keeps a diff; if the journal is to be folded now, how, and the octets of the base so far.
     fn append(
         &mut self,
         tables: Tables<'_>,
         txn: &mut RwTxn<'_>,
         step: Step,
         outcome: &mut Outcome,
-    ) -> Result<Option<Goal>, Failed> {
+    ) -> Result<Option<(Goal, u64)>, Failed> {
         let Step { key, state, from, diff } = step;
         let kept = tables.row(txn, &key)?.filter(|row| row.base != NO_BASE);
         let serial = kept.as_ref().map(|row| row.state.serial);
@@ -222,12 +237,13 @@ impl Keeper {
         self.trim(tables, txn, &mut row)?;
         put(tables, txn, &key, &row, outcome)?;
         let fold = row.next_mark - row.base_mark > FOLD_MIN.max(row.base_len / 10);
-        Ok(fold.then_some(Goal::Fold {
+        let goal = Goal::Fold {
             journal: row.journal,
             seq: row.next_seq,
             serial: row.state.serial,
             mark: row.next_mark,
-        }))
+        };
+        Ok(fold.then_some((goal, row.base_len)))
     }
 
     /// Drops the oldest diffs beyond what is kept for outgoing IXFR, never one after the base.
@@ -288,11 +304,19 @@ impl Keeper {
         let keep_ms = u64::try_from(self.options.keep_removed.as_millis()).unwrap_or(u64::MAX);
         let due = |at: u64| at.saturating_add(keep_ms) <= now_ms;
         let forgotten = |key: &ZoneKey| outcome.retired.iter().any(|(other, _)| other == key);
+        let touches = lock(&self.shared.touches);
+        // A zone with new timers has just been configured again.
         let step: Vec<ZoneKey> = (self.retired.iter())
-            .filter(|(key, at)| due(**at) && !self.waiting.contains_key(key) && !forgotten(key))
+            .filter(|(key, at)| {
+                due(**at)
+                    && !touches.contains_key(*key)
+                    && !self.waiting.contains_key(key)
+                    && !forgotten(key)
+            })
             .map(|(key, _)| key.clone())
             .take(SWEEP_STEP)
             .collect();
+        drop(touches);
         if step.len() == SWEEP_STEP {
             self.ready.push_back(Request::Sweep { now_ms });
         }

@@ -72,6 +72,11 @@ impl ZoneKey {
         Key::from_bytes(key)?.name(Name::ROOT)
     }
 
+    /// The key of a zone, if these are its octets.
+    pub(super) fn from_bytes(key: &[u8]) -> Option<Self> {
+        Self::apex(key).map(|_| Self(key.into()))
+    }
+
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.0
     }

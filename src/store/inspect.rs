@@ -1,41 +1,25 @@
 //! Is the data file whole? Asked with ordinary reads, before LMDB maps it.
 //!
 //! **How it fits.** LMDB trusts its file: a page number beyond the end is a SIGBUS, a bad length a
-//! crash or worse. So `load` has the file inspected first, and refuses it by name. What the crc of
-//! a value can find is not looked for here: contents of chunks are not read.
+//! crash or worse. So `load` has the file inspected first, and has it salvaged if it is damaged.
+//! What the crc of a value can find is not looked for here: contents of chunks are not read.
 //!
 //! **Invariants**, all of a file that passes:
 //! - *complete*: every page in use lies within the file.
 //! - *once*: no page is used twice, nor both used and free.
 //! - *sound*: every page is what its parent says, its nodes tile it exactly, its keys ascend and
 //!   lie between the separators above it.
-//!
-//! The layout is LMDB's data version 1 on a 64-bit machine (`MDB_meta`, `MDB_page`, `MDB_node` in
-//! its mdb.c), integers in the machine's order.
 
 use super::StoreError;
-use super::format::{self, FORMAT, META_FORMAT, TABLES, unseal};
+use super::format::{self, FORMAT, META_FORMAT, META_NEXT_ID, TABLES, unseal};
+use super::layout::{DATA_VERSION, DB_LEN, DEPTH_MAX, Db, HEADER, MAGIC, META_LEN, Meta};
+use super::layout::{NO_PAGE, NODE_BIG, NODE_SUBDATA, Node, nodes, word16, word32, word64};
+use super::layout::{PAGE_BRANCH, PAGE_LEAF, PAGE_META, PAGE_OVERFLOW};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-
-const MAGIC: u32 = 0xbeef_c0de;
-const DATA_VERSION: u32 = 1;
-const META_LEN: usize = 152;
-const HEADER: usize = 16;
-const NODE_HEADER: usize = 8;
-const DB_LEN: usize = 48;
-const DEPTH_MAX: u16 = 32;
-const NO_PAGE: u64 = u64::MAX;
-
-const PAGE_BRANCH: u16 = 0x01;
-const PAGE_LEAF: u16 = 0x02;
-const PAGE_OVERFLOW: u16 = 0x04;
-const PAGE_META: u16 = 0x08;
-const NODE_BIG: u16 = 0x01;
-const NODE_SUBDATA: u16 = 0x02;
 
 /// Refuses the data file at `path` unless LMDB may map it and it is a store of this format.
 pub(super) fn inspect(path: &Path) -> Result<(), StoreError> {
@@ -48,6 +32,38 @@ pub(super) fn inspect(path: &Path) -> Result<(), StoreError> {
         Fault::Io(error) => StoreError::Disk(format!("{}: {error}", path.display())),
     };
     Inspection::begin(path).and_then(Inspection::finish).map_err(fail)
+}
+
+/// The pages of a damaged file that hold nothing of its last version; `None` if they cannot be
+/// known for certain.
+pub(super) fn free_pages(path: &Path) -> Option<PageSet> {
+    let mut inspection = Inspection::begin(path).ok()?;
+    inspection.free_pages().ok()?;
+    Some(inspection.seen)
+}
+
+/// A set of pages: a bit for each that the file has room for.
+pub(super) struct PageSet(Vec<u64>);
+
+impl PageSet {
+    fn new(pages: u64) -> Self {
+        Self(vec![0; usize::try_from(pages / 64).unwrap_or(usize::MAX) + 1])
+    }
+
+    pub(super) fn has(&self, page: u64) -> bool {
+        let word = usize::try_from(page / 64).ok().and_then(|word| self.0.get(word));
+        word.is_some_and(|word| word & 1 << (page % 64) != 0)
+    }
+
+    /// Was it missing? Pages that the file has no room for always are.
+    fn insert(&mut self, page: u64) -> bool {
+        let word = usize::try_from(page / 64).ok().and_then(|word| self.0.get_mut(word));
+        let Some(word) = word else { return true };
+        let bit = 1 << (page % 64);
+        let missing = *word & bit == 0;
+        *word |= bit;
+        missing
+    }
 }
 
 enum Fault {
@@ -74,24 +90,8 @@ struct Inspection {
     len: u64,
     page_size: usize,
     meta: Meta,
-    /// One bit a page: is it known to be used, or free?
-    seen: Vec<u64>,
-}
-
-#[derive(Clone, Copy)]
-struct Meta {
-    free: Db,
-    main: Db,
-    last_page: u64,
-    txn: u64,
-}
-
-/// What LMDB keeps of a tree.
-#[derive(Clone, Copy)]
-struct Db {
-    flags: u16,
-    depth: u16,
-    root: u64,
+    /// Those known to be used, or free.
+    seen: PageSet,
 }
 
 /// What is done with key, value and flags of a record.
@@ -121,32 +121,17 @@ impl Inspection {
     fn begin(path: &Path) -> Result<Self, Fault> {
         let file = File::open(path)?;
         let len = file.metadata()?.len();
-        let mut head = [0; META_LEN];
-        if len < META_LEN as u64 {
-            return Err(Fault::Foreign(format!("it has only {len} octets")));
-        }
-        file.read_exact_at(&mut head, 0)?;
-        if word16(&head, 10) & PAGE_META == 0 || word32(&head, 16) != MAGIC {
-            return Err(Fault::Foreign("it is not an LMDB file".into()));
-        }
-        if word32(&head, 20) != DATA_VERSION {
-            let version = word32(&head, 20);
-            return Err(Fault::Foreign(format!("its LMDB data version is {version}")));
-        }
-        let (found, here) = (u64::from(word32(&head, 40)), page_size::get());
-        if found != here as u64 {
-            return Err(Fault::PageSize(found, here as u64));
-        }
-        if len < 2 * found {
-            return Err(Fault::Cut(len, 2 * found));
-        }
-        let mut other = [0; META_LEN];
-        file.read_exact_at(&mut other, found)?;
-        let same = word32(&other, 16) == MAGIC && word32(&other, 20) == DATA_VERSION;
-        if !same || word16(&other, 10) & PAGE_META == 0 || word32(&other, 40) != word32(&head, 40) {
-            return damaged(1, "not a meta page like the first");
-        }
-        let (first, second) = (Meta::read(&head), Meta::read(&other));
+        let page_size = page_size::get();
+        let metas = (meta_page(&file, 0, page_size)?, meta_page(&file, page_size, page_size)?);
+        let (first, second) = match metas {
+            (Ok(first), Ok(second)) => (first, second),
+            (Ok(_), Err(_)) if len < 2 * page_size as u64 => {
+                return Err(Fault::Cut(len, 2 * page_size as u64));
+            }
+            (Ok(_), Err(_)) => return damaged(1, "not a meta page like the first"),
+            (Err(_), Ok(_)) => return damaged(0, "not a meta page like the second"),
+            (Err(fault), Err(_)) => return Err(fault),
+        };
         // Transactions write the two in turn, so that their numbers follow each other: anything
         // else would make LMDB go back to an older state, without a word.
         let (older, newer) =
@@ -160,9 +145,8 @@ impl Inspection {
             return damaged(0, "the transactions of the two meta pages do not follow each other");
         }
         // A hole may make the file longer than its pages, a free tail shorter; never by much.
-        let pages = usize::try_from(len / found).unwrap_or(usize::MAX);
-        let seen = vec![0; pages / 64 + 1];
-        Ok(Self { file, len, page_size: here, meta: newer, seen })
+        let seen = PageSet::new(len / page_size as u64);
+        Ok(Self { file, len, page_size, meta: newer, seen })
     }
 
     fn finish(mut self) -> Result<(), Fault> {
@@ -202,17 +186,21 @@ impl Inspection {
     }
 
     fn format(&mut self, meta: Db) -> Result<(), Fault> {
-        let mut format = None;
+        let (mut format, mut next_id) = (None, None);
         let mut visit = |key: &[u8], value: Vec<u8>, _: u16| {
             if key == META_FORMAT {
                 let value = unseal(key, &value).and_then(|mut value| format::take(&mut value));
                 format = Some(value.map(u32::from_be_bytes));
             }
+            if key == META_NEXT_ID {
+                next_id = unseal(key, &value).map(<[u8]>::len);
+            }
             Ok(())
         };
         self.walk(meta, Walk { visit: Some(&mut visit), ..Walk::unread() })?;
         match format {
-            Some(Some(FORMAT)) => Ok(()),
+            Some(Some(FORMAT)) if next_id == Some(size_of::<format::Id>()) => Ok(()),
+            Some(Some(FORMAT)) => Err(Fault::Structure("the next id is damaged".into())),
             Some(Some(other)) => Err(Fault::Format(other)),
             Some(None) => Err(Fault::Structure("the number of the format is damaged".into())),
             None => Err(Fault::Foreign("an LMDB file of another program".into())),
@@ -315,6 +303,7 @@ impl Inspection {
                 self.overflow(word64(&page[node.data.clone()], 0), node.len, walk.visit.is_some())?
             }
             NODE_SUBDATA if !walk.subdata => return damaged(at, "a tree within a table"),
+            0 | NODE_SUBDATA if walk.visit.is_none() => Vec::new(),
             0 | NODE_SUBDATA => page[node.data.clone()].to_vec(),
             _ => return damaged(at, "a record of an unknown kind"),
         };
@@ -338,16 +327,10 @@ impl Inspection {
             return damaged(pages.start, "a page number out of bounds");
         }
         for page in pages {
-            let word = usize::try_from(page / 64).unwrap_or(usize::MAX);
             // Free pages may lie behind the end of the file, used ones are found missing by `read`.
-            if word >= self.seen.len() {
-                continue;
-            }
-            let bit = 1 << (page % 64);
-            if self.seen[word] & bit != 0 {
+            if !self.seen.insert(page) {
                 return damaged(page, "used twice");
             }
-            self.seen[word] |= bit;
         }
         Ok(())
     }
@@ -359,9 +342,39 @@ impl Inspection {
             return Err(Fault::Cut(self.len, end));
         }
         let mut bytes = vec![0; len];
-        self.file.read_exact_at(&mut bytes, start)?;
-        Ok(bytes)
+        match self.file.read_exact_at(&mut bytes, start) {
+            Err(error) if error.raw_os_error() == Some(libc::EIO) => {
+                damaged(page, "it cannot be read")
+            }
+            read => Ok(read.map(|()| bytes)?),
+        }
     }
+}
+
+/// The meta page at `at`, or why it is none of this machine's LMDB.
+fn meta_page(file: &File, at: usize, page_size: usize) -> io::Result<Result<Meta, Fault>> {
+    let mut page = [0; META_LEN];
+    match file.read_exact_at(&mut page, at as u64) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            return Ok(Err(Fault::Foreign("it is too short".into())));
+        }
+        Err(error) if error.raw_os_error() == Some(libc::EIO) => {
+            return Ok(Err(Fault::Foreign("its beginning cannot be read".into())));
+        }
+        Err(error) => return Err(error),
+    }
+    if word16(&page, 10) & PAGE_META == 0 || word32(&page, 16) != MAGIC {
+        return Ok(Err(Fault::Foreign("it is not an LMDB file".into())));
+    }
+    let (version, found) = (word32(&page, 20), u64::from(word32(&page, 40)));
+    if version != DATA_VERSION {
+        return Ok(Err(Fault::Foreign(format!("its LMDB data version is {version}"))));
+    }
+    if found != page_size as u64 {
+        return Ok(Err(Fault::PageSize(found, page_size as u64)));
+    }
+    Ok(Ok(Meta::read(&page)))
 }
 
 impl Walk<'_> {
@@ -385,85 +398,4 @@ impl Order {
             Self::Integers => word64(a, 0) < word64(b, 0),
         }
     }
-}
-
-impl Meta {
-    fn read(page: &[u8; META_LEN]) -> Self {
-        Self {
-            free: Db::read(&page[40..88]),
-            main: Db::read(&page[88..136]),
-            last_page: word64(page, 136),
-            txn: word64(page, 144),
-        }
-    }
-}
-
-impl Db {
-    fn read(bytes: &[u8]) -> Self {
-        Self { flags: word16(bytes, 4), depth: word16(bytes, 6), root: word64(bytes, 40) }
-    }
-}
-
-/// A node of a page whose parts lie within it.
-struct Node {
-    key: Range<usize>,
-    /// A leaf's value, or the number of the page it begins in.
-    data: Range<usize>,
-    flags: u16,
-    len: usize,
-    /// A branch's child.
-    child: u64,
-}
-
-/// The nodes of a page; `None` unless they fill it exactly.
-fn nodes(page: &[u8], kind: u16) -> Option<Vec<Node>> {
-    let (lower, upper) = (usize::from(word16(page, 12)), usize::from(word16(page, 14)));
-    if lower <= HEADER || lower % 2 != 0 || lower > upper || upper > page.len() {
-        return None;
-    }
-    let mut nodes = Vec::with_capacity((lower - HEADER) / 2);
-    let mut places = Vec::with_capacity(nodes.capacity());
-    for slot in (HEADER..lower).step_by(2) {
-        let start = usize::from(word16(page, slot));
-        if start < upper || start % 2 != 0 || start + NODE_HEADER > page.len() {
-            return None;
-        }
-        let (low, high) = (word16(page, start), word16(page, start + 2));
-        let (flags, key_len) = (word16(page, start + 4), usize::from(word16(page, start + 6)));
-        let key = start + NODE_HEADER..start + NODE_HEADER + key_len;
-        let len = usize::from(low) | usize::from(high) << 16;
-        let inline = match (kind, flags) {
-            (PAGE_BRANCH, _) => 0,
-            (_, NODE_BIG) => 8,
-            _ => len,
-        };
-        let data = key.end..key.end + inline;
-        if data.end > page.len() {
-            return None;
-        }
-        let child = u64::from(low) | u64::from(high) << 16 | u64::from(flags) << 32;
-        places.push((start, data.end.next_multiple_of(2)));
-        nodes.push(Node { key, data, flags, len, child });
-    }
-    places.sort_unstable();
-    let mut end = upper;
-    for (start, next) in places {
-        if start != end {
-            return None;
-        }
-        end = next;
-    }
-    (end == page.len()).then_some(nodes)
-}
-
-fn word16(bytes: &[u8], at: usize) -> u16 {
-    u16::from_ne_bytes(bytes[at..at + 2].try_into().expect("two octets"))
-}
-
-fn word32(bytes: &[u8], at: usize) -> u32 {
-    u32::from_ne_bytes(bytes[at..at + 4].try_into().expect("four octets"))
-}
-
-fn word64(bytes: &[u8], at: usize) -> u64 {
-    u64::from_ne_bytes(bytes[at..at + 8].try_into().expect("eight octets"))
 }

@@ -16,18 +16,16 @@
 //! is closed and opened again.
 
 use super::format::{Id, ZoneKey};
+use super::reader::Reader;
+use super::request::{Done, Read, Request};
 use super::stage::{Goal, Stage};
 use super::tables::{self, Environment, Tables, error};
-use super::{Disk, Durability, History, Options, Shared, Snapshot, State, StoreError, lock};
+use super::{Disk, Durability, Options, Shared, State, StoreError, lock};
 use crossbeam::channel::{Receiver, RecvTimeoutError, TryRecvError};
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
-
-/// Where a ticket's outcome goes.
-pub(super) type Done = oneshot::Sender<Result<(), StoreError>>;
 
 /// What a turn writes of a big job: smaller slices write more in all, larger ones stall commits.
 pub(super) const SLICE: usize = 512 * 1024;
@@ -36,82 +34,6 @@ const GROUP_LEN: usize = 1024 * 1024;
 const GROUP_COUNT: usize = 1024;
 /// How long timers may wait for their commit, and how long background work rests after an error.
 const PAUSE: Duration = Duration::from_secs(1);
-
-/// A change that waits for the keeper.
-pub(super) enum Request {
-    Replace {
-        key: ZoneKey,
-        state: State,
-        history: History,
-        snapshot: Box<dyn Snapshot>,
-        done: Done,
-    },
-    Append {
-        key: ZoneKey,
-        state: State,
-        from: u32,
-        diff: Vec<u8>,
-        snapshot: Box<dyn Snapshot>,
-        done: Done,
-    },
-    Retire {
-        key: ZoneKey,
-        at_ms: u64,
-        done: Done,
-    },
-    Forget {
-        key: ZoneKey,
-        done: Done,
-    },
-    PutMeta {
-        key: String,
-        value: Vec<u8>,
-        done: Done,
-    },
-    Sweep {
-        now_ms: u64,
-    },
-    /// There are timers to be kept.
-    Wake,
-}
-
-impl Request {
-    /// The zone that is changed.
-    pub(super) fn zone(&self) -> Option<&ZoneKey> {
-        match self {
-            Self::Replace { key, .. }
-            | Self::Append { key, .. }
-            | Self::Retire { key, .. }
-            | Self::Forget { key, .. } => Some(key),
-            Self::PutMeta { .. } | Self::Sweep { .. } | Self::Wake => None,
-        }
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Self::Append { diff, .. } => diff.len(),
-            Self::PutMeta { value, .. } => value.len(),
-            _ => 0,
-        }
-    }
-
-    /// Where the outcome goes; what is taken is not asked for again.
-    pub(super) fn take_done(&mut self) -> Option<Done> {
-        match self {
-            Self::Replace { done, .. }
-            | Self::Append { done, .. }
-            | Self::Retire { done, .. }
-            | Self::Forget { done, .. }
-            | Self::PutMeta { done, .. } => Some(take_done(done)),
-            Self::Sweep { .. } | Self::Wake => None,
-        }
-    }
-}
-
-/// Takes the sender, leaving one that nobody listens to.
-pub(super) fn take_done(done: &mut Done) -> Done {
-    std::mem::replace(done, oneshot::channel().0)
-}
 
 /// The thread's state; what LMDB lends lives on its stack.
 pub(super) struct Keeper {
@@ -134,6 +56,8 @@ pub(super) struct Keeper {
     pub(super) waiting: HashMap<ZoneKey, VecDeque<Request>>,
     /// What came for them and may go on.
     pub(super) ready: VecDeque<Request>,
+    /// The thread that reads, once there was anything to read.
+    reader: Option<Reader>,
     /// The senders are gone.
     closing: bool,
     /// Background work rests until then.
@@ -156,6 +80,8 @@ pub(super) struct Outcome {
     pub(super) finished: Vec<ZoneKey>,
     /// What ended in this transaction, but was begun in an earlier one.
     pub(super) begun: Vec<Id>,
+    /// Zones to be read.
+    pub(super) reads: Vec<(ZoneKey, Read)>,
     /// Values of the caller's.
     pub(super) meta: Vec<(String, Vec<u8>)>,
     /// Whether zones are retired, as of now.
@@ -209,6 +135,7 @@ impl Keeper {
             folds: VecDeque::new(),
             waiting: HashMap::new(),
             ready: VecDeque::new(),
+            reader: None,
             closing: false,
             rest_until: Instant::now(),
             touched: Instant::now(),
@@ -221,7 +148,10 @@ impl Keeper {
             let opened = tables::open(&self.dir);
             let ended = opened.and_then(|env| {
                 let tables = Tables::of(&env)?;
-                Ok(self.serve(&env, tables))
+                let ended = self.serve(&env, tables);
+                // It holds the environment too, which cannot be opened twice.
+                self.reader = None;
+                Ok(ended)
             });
             match ended {
                 Ok(Ended::Closed) => return,
@@ -430,6 +360,9 @@ impl Keeper {
         }
         for fold in outcome.folds {
             self.offer_fold(fold);
+        }
+        for read in outcome.reads {
+            self.reader.get_or_insert_with(|| Reader::start(env.clone())).take(read);
         }
         lock(&self.shared.meta).extend(outcome.meta);
         for (key, at) in outcome.retired {

@@ -11,25 +11,25 @@
 //! - *all or aside*: a zone is given only after every value of it was checked; any other is moved
 //!   to a file in `damaged/`, neither served nor lost, and the rest load.
 
-use super::format::{DIFF_HEADER, FORMAT, META_FORMAT, META_NEXT_ID, META_USER, NO_BASE};
-use super::format::{Id, Row, Stream, ZoneKey, base_key, decode_diff_header, journal_key, unseal};
+use super::format::{FORMAT, Id, META_FORMAT, META_NEXT_ID, META_USER, NO_BASE};
+use super::format::{Row, ZoneKey, unseal};
 use super::inspect::inspect;
 use super::keeper::Keeper;
+use super::salvage::salvage;
+use super::stored::{Stored, Unusable};
 use super::tables::{self, Environment, Tables, error};
-use super::{Damage, Options, Shared, State, Store, StoreError, lock};
-use crate::name::NameBuf;
+use super::{Damage, Options, Shared, Store, StoreError, lock};
 use crossbeam::channel;
 use heed::{RoTxn, RwTxn, WithoutTls};
-use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Write};
-use std::ops::{Bound, Range};
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
-const DATA_FILE: &str = "data.mdb";
+pub(super) const DATA_FILE: &str = "data.mdb";
 /// How many changes may wait for the keeper.
 const QUEUE_MAX: usize = 65_536;
 /// How many zones that were set aside are removed in one transaction.
@@ -43,6 +43,8 @@ pub struct Opened {
     env: Environment,
     shared: Arc<Shared>,
     next_id: Id,
+    /// What a salvage did not find.
+    lost: Vec<Damage>,
 }
 
 impl Opened {
@@ -50,8 +52,16 @@ impl Opened {
         fs::create_dir_all(dir).map_err(|error| at(dir, &error))?;
         let lock = lock_dir(dir)?;
         let path = dir.join(DATA_FILE);
+        let mut lost = Vec::new();
         if fs::exists(&path).map_err(|error| at(&path, &error))? {
-            inspect(&path)?;
+            match inspect(&path) {
+                Err(
+                    damage @ (StoreError::Cut { .. }
+                    | StoreError::Structure { .. }
+                    | StoreError::Foreign { .. }),
+                ) => lost = salvage(dir, damage)?,
+                inspected => inspected?,
+            }
         } else {
             create(dir)?;
         }
@@ -71,7 +81,7 @@ impl Opened {
             let next_id = tables.next_id(&txn).map_err(|failed| error(&failed))?;
             next_id.ok_or_else(|| structure("the next id is damaged"))?
         };
-        Ok(Self { dir: dir.into(), options, lock, env, shared, next_id })
+        Ok(Self { dir: dir.into(), options, lock, env, shared, next_id, lost })
     }
 
     /// A small value of the caller's own; one that is damaged is missing.
@@ -88,12 +98,15 @@ impl Opened {
         self,
         mut each: impl FnMut(Result<Stored<'_>, Damage>),
     ) -> Result<Store, StoreError> {
-        let Self { dir, options, lock, env, shared, next_id } = self;
+        let Self { dir, options, lock, env, shared, next_id, lost } = self;
         let (sender, requests) = channel::bounded(QUEUE_MAX);
         let mut keeper = Keeper::new(dir, options, requests, Arc::clone(&shared), next_id);
         let tables = Tables::of(&env).map_err(|failed| error(&failed))?;
         let removals =
             survey(&env, tables, &mut keeper, &mut each).map_err(|failed| error(&failed))?;
+        for damage in lost {
+            each(Err(damage));
+        }
         for step in removals.chunks(REMOVE_STEP) {
             remove(&env, tables, step).map_err(|failed| error(&failed))?;
             keeper.doomed.extend(step.iter().flat_map(|removal| &removal.ids));
@@ -130,38 +143,56 @@ fn lock_dir(dir: &Path) -> Result<Lock, StoreError> {
     }
 }
 
-/// Creates an empty store: beside its place, so that one that is found there is whole.
+/// Creates an empty store.
 fn create(dir: &Path) -> Result<(), StoreError> {
+    build(dir, |_, _| Ok(Some(NO_BASE + 1)))?;
+    install(dir)
+}
+
+/// Makes a store in `new/`, so that one in its place is always whole. `fill` gives the next id, or
+/// `None` if there is to be no store.
+pub(super) fn build(
+    dir: &Path,
+    fill: impl FnOnce(&Environment, Tables<'_>) -> Result<Option<Id>, StoreError>,
+) -> Result<bool, StoreError> {
     let new = dir.join("new");
     let io = |error: io::Error| at(&new, &error);
     if fs::exists(&new).map_err(io)? {
         fs::remove_dir_all(&new).map_err(io)?;
     }
     fs::create_dir(&new).map_err(io)?;
-    let begin = || {
-        let env = tables::open(&new)?;
-        let tables = Tables::of(&env)?;
+    let env = tables::open(&new).map_err(|failed| error(&failed))?;
+    let tables = Tables::of(&env).map_err(|failed| error(&failed))?;
+    let Some(next_id) = fill(&env, tables)? else {
+        drop(env);
+        fs::remove_dir_all(&new).map_err(io)?;
+        return Ok(false);
+    };
+    let finish = || {
         let mut txn = env.write_txn()?;
         tables.put_meta(&mut txn, META_FORMAT, FORMAT.to_be_bytes().to_vec())?;
-        tables.put_meta(&mut txn, META_NEXT_ID, (NO_BASE + 1).to_be_bytes().to_vec())?;
+        tables.put_meta(&mut txn, META_NEXT_ID, next_id.to_be_bytes().to_vec())?;
         txn.commit()
     };
-    begin().map_err(|failed| error(&failed))?;
-    let data = new.join(DATA_FILE);
-    File::open(&data).and_then(|file| file.sync_all()).map_err(io)?;
-    fs::rename(&data, dir.join(DATA_FILE)).map_err(io)?;
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| at(dir, &error))?;
-    fs::remove_dir_all(&new).map_err(io)
+    finish().map_err(|failed| error(&failed))?;
+    let sync = File::open(new.join(DATA_FILE)).and_then(|file| file.sync_all());
+    sync.map(|()| true).map_err(io)
 }
 
-fn at(path: &Path, error: &io::Error) -> StoreError {
+/// Puts the store in `new/` in its place.
+pub(super) fn install(dir: &Path) -> Result<(), StoreError> {
+    let new = dir.join("new");
+    let renamed = fs::rename(new.join(DATA_FILE), dir.join(DATA_FILE));
+    renamed.and_then(|()| sync_dir(dir)).map_err(|error| at(dir, &error))?;
+    fs::remove_dir_all(&new).map_err(|error| at(&new, &error))
+}
+
+pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+pub(super) fn at(path: &Path, error: &io::Error) -> StoreError {
     StoreError::Disk(format!("{}: {error}", path.display()))
-}
-
-/// A zone that was not found as it was written.
-struct Unusable {
-    row: Option<Box<Row>>,
-    what: String,
 }
 
 /// What was set aside and is to be removed from the tables.
@@ -207,7 +238,7 @@ fn survey(
         keeper.doomed.extend(entry?.0.try_into().map(Id::from_be_bytes));
     }
     if ownerless {
-        for id in ownerless_ids(tables, &txn, keeper)? {
+        for id in ownerless_ids(tables, &txn, keeper.doomed.iter().copied().collect())? {
             let name = "ownerless.";
             if set_aside(&keeper.dir, name, tables, &txn, None, &[id]).is_ok() {
                 removals.push(Removal { key: None, ids: vec![id] });
@@ -230,13 +261,13 @@ fn remove(env: &Environment, tables: Tables<'_>, step: &[Removal]) -> heed::Resu
     txn.commit()
 }
 
-/// The ids in `base` and `journal` that no row has: those of rows that could not be read.
-fn ownerless_ids(
+/// The ids in `base` and `journal` that neither a row nor `owned` has: those of rows that could
+/// not be read.
+pub(super) fn ownerless_ids(
     tables: Tables<'_>,
-    txn: &RoTxn<'_, WithoutTls>,
-    keeper: &Keeper,
+    txn: &RoTxn<'_>,
+    mut owned: HashSet<Id>,
 ) -> heed::Result<Vec<Id>> {
-    let mut owned: HashSet<Id> = keeper.doomed.iter().copied().collect();
     for entry in tables.zones.iter(txn)? {
         let (key, value) = entry?;
         if let Some(row) = unseal(key, value).and_then(Row::decode) {
@@ -295,197 +326,4 @@ fn set_aside(
     }
     file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
     Ok(path)
-}
-
-/// A zone as it was kept, all of it checked.
-pub struct Stored<'t> {
-    /// The zone.
-    pub apex: NameBuf,
-    /// Its state; the version of `state.serial` is the base and all of [`diffs`](Self::diffs).
-    pub state: State,
-    /// The serial of the base.
-    pub base_serial: u32,
-    row: Row,
-    history_from: u64,
-    tables: Tables<'t>,
-    txn: &'t RoTxn<'t, WithoutTls>,
-}
-
-impl<'t> Stored<'t> {
-    /// Checks all that is kept of a zone.
-    fn examine(
-        tables: Tables<'t>,
-        txn: &'t RoTxn<'t, WithoutTls>,
-        key: &[u8],
-        value: &[u8],
-    ) -> Result<(ZoneKey, Self), Unusable> {
-        let row = unseal(key, value).and_then(Row::decode);
-        let unknown = |what: &str| Unusable { row: None, what: what.into() };
-        let row = row.ok_or_else(|| unknown("its row is damaged"))?;
-        let Some(apex) = ZoneKey::apex(key) else {
-            return Err(unknown("its name is damaged"));
-        };
-        let state = row.state.clone();
-        let base_serial = row.base_serial;
-        let history_from = row.base_seq;
-        let mut stored = Self { apex, state, base_serial, row, history_from, tables, txn };
-        match stored.check() {
-            Ok(()) => Ok((ZoneKey::of(stored.apex.as_name()), stored)),
-            Err(what) => Err(Unusable { row: Some(Box::new(stored.row)), what }),
-        }
-    }
-
-    fn check(&mut self) -> Result<(), String> {
-        let row = &self.row;
-        if (row.base != NO_BASE) != row.state.has_data {
-            return Err("it should have data and has not, or the other way round".into());
-        }
-        self.check_base()?;
-        let mut serial = row.base_serial;
-        for seq in row.base_seq..row.next_seq {
-            let diff = read_diff(self.tables, self.txn, row.journal, seq);
-            let diff = diff.filter(|diff| diff.from == serial);
-            let diff = diff.ok_or_else(|| format!("a diff from serial {serial} is damaged"))?;
-            serial = diff.to;
-        }
-        if row.state.has_data && serial != row.state.serial {
-            return Err(format!("it ends with serial {serial}, not {}", row.state.serial));
-        }
-        // History that does not lead to the base without a gap is of no use to anyone.
-        let mut serial = row.base_serial;
-        for seq in (row.first_seq..row.base_seq).rev() {
-            let diff = read_diff(self.tables, self.txn, row.journal, seq);
-            let Some(diff) = diff.filter(|diff| diff.to == serial) else { break };
-            serial = diff.from;
-            self.history_from = seq;
-        }
-        Ok(())
-    }
-
-    fn check_base(&self) -> Result<(), String> {
-        let mut len = 0;
-        let chunks = Chunks { checked: false, ..self.chunks() };
-        let mut stream = Stream::new(chunks);
-        loop {
-            match stream.entry() {
-                Some(Some((key, blob))) => len += (5 + key.len() + blob.len()) as u64,
-                Some(None) if len == self.row.base_len => return Ok(()),
-                Some(None) => return Err("its base has not the length that was written".into()),
-                None => return Err("a chunk of its base is damaged or missing".into()),
-            }
-        }
-    }
-
-    fn chunks(&self) -> Chunks<'t> {
-        let Self { row, tables, txn, .. } = self;
-        Chunks { tables: *tables, txn, id: row.base, chunks: 0..row.base_chunks, checked: true }
-    }
-
-    /// The base: keys and blobs, in order.
-    pub fn entries(&self) -> Entries<'t> {
-        Entries(Stream::new(self.chunks()))
-    }
-
-    /// The diffs that lead on from the base, in order.
-    pub fn diffs(&self) -> Diffs<'t> {
-        self.diffs_in(self.row.base_seq..self.row.next_seq)
-    }
-
-    /// The diffs that lead to the base, in order, without a gap; kept for outgoing IXFR.
-    pub fn history(&self) -> Diffs<'t> {
-        self.diffs_in(self.history_from..self.row.base_seq)
-    }
-
-    fn diffs_in(&self, seqs: Range<u64>) -> Diffs<'t> {
-        Diffs { tables: self.tables, txn: self.txn, journal: self.row.journal, seqs }
-    }
-}
-
-/// The chunks of a base; `None` for one that is missing or damaged.
-struct Chunks<'t> {
-    tables: Tables<'t>,
-    txn: &'t RoTxn<'t, WithoutTls>,
-    id: Id,
-    chunks: Range<u32>,
-    /// Were they all found to be good before, in this transaction?
-    checked: bool,
-}
-
-impl<'t> Iterator for Chunks<'t> {
-    type Item = Option<&'t [u8]>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let key = base_key(self.id, self.chunks.next()?);
-        let value = self.tables.base.get(self.txn, &key).ok().flatten();
-        Some(value.and_then(|value| match self.checked {
-            true => value.len().checked_sub(4).map(|len| &value[..len]),
-            false => unseal(&key, value),
-        }))
-    }
-}
-
-/// The entries of a base: keys and blobs, in order.
-pub struct Entries<'t>(Stream<'t, Chunks<'t>>);
-
-impl<'t> Iterator for Entries<'t> {
-    type Item = (Cow<'t, [u8]>, Cow<'t, [u8]>);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.0.entry().expect("checked before in the same transaction")
-    }
-}
-
-/// What leads from one version to the next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Diff {
-    /// The serial before.
-    pub from: u32,
-    /// The serial after.
-    pub to: u32,
-    /// The bytes that were given.
-    pub bytes: Vec<u8>,
-}
-
-/// Diffs that follow each other.
-pub struct Diffs<'t> {
-    tables: Tables<'t>,
-    txn: &'t RoTxn<'t, WithoutTls>,
-    journal: Id,
-    seqs: Range<u64>,
-}
-
-impl Iterator for Diffs<'_> {
-    type Item = Diff;
-
-    fn next(&mut self) -> Option<Diff> {
-        let diff = read_diff(self.tables, self.txn, self.journal, self.seqs.next()?);
-        Some(diff.expect("checked before in the same transaction"))
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        self.seqs.size_hint()
-    }
-}
-
-/// A diff, put together from its chunks; `None` if one of them is missing or damaged.
-fn read_diff(
-    tables: Tables<'_>,
-    txn: &RoTxn<'_, WithoutTls>,
-    journal: Id,
-    seq: u64,
-) -> Option<Diff> {
-    let chunk = |number: u32| {
-        let key = journal_key(journal, seq, number);
-        unseal(&key, tables.journal.get(txn, &key).ok()??)
-    };
-    let (header, data) = chunk(0)?.split_at_checked(DIFF_HEADER)?;
-    let (from, to, len) = decode_diff_header(header)?;
-    let mut bytes = data.to_vec();
-    for number in 1.. {
-        if bytes.len() as u64 >= len {
-            break;
-        }
-        bytes.extend_from_slice(chunk(number)?);
-    }
-    (bytes.len() as u64 == len).then_some(Diff { from, to, bytes })
 }

@@ -18,31 +18,37 @@
 //! - *sealed*, *chunked*, *checked*: see `format`.
 //! - *inspected*: LMDB maps the file only after ordinary reads have shown that it is complete and
 //!   that every page is what its parent says, since a bad page in a mapping is a signal, not an
-//!   error (`inspect`).
+//!   error (`inspect`). What can be read of any other is put into a new one (`salvage`).
 //! - *one writer*: a single thread, the keeper, holds every write transaction.
 //!
 //! **Sections.** RFC 1982 (serials wrap: diffs are numbered apart from them), RFC 1995 (history).
 //!
-//! It never serves: a version that is not in memory is read only at start. It does not shrink its
-//! file: the room of what was deleted is used again.
+//! It never serves: a version that is not in memory is read at start, or when its zone is
+//! configured again. It does not shrink its file: the room of what was deleted is used again.
 
 mod change;
 mod format;
 mod inspect;
 mod keeper;
+mod layout;
 mod load;
+mod reader;
+mod request;
+mod salvage;
 mod stage;
+mod stored;
 mod tables;
 #[cfg(test)]
 mod tests;
 
-pub use load::{Diff, Diffs, Entries, Opened, Stored};
+pub use load::Opened;
+pub use stored::{Diff, Diffs, Entries, Stored};
 
 use crate::name::{Key, Name, NameBuf};
 use crate::tree::Tree;
 use crossbeam::channel::{self, Sender, TrySendError};
 use format::ZoneKey;
-use keeper::{Done, Request};
+use request::{Done, Request};
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
@@ -65,8 +71,8 @@ impl Store {
     /// Locks the state directory, creating it and an empty store where there is none.
     ///
     /// # Errors
-    /// Another process has the directory; the file there is foreign, of another format or page
-    /// size, cut or damaged. It is left exactly as it was then.
+    /// Another process has the directory, or the file there is foreign, of another format or page
+    /// size. It is left exactly as it was then. A damaged one is salvaged.
     pub fn open(dir: &Path, options: Options) -> Result<Opened, StoreError> {
         Opened::new(dir, options)
     }
@@ -144,6 +150,25 @@ impl Store {
         let key = ZoneKey::of(apex);
         lock(&self.shared.touches).remove(&key);
         self.ask(|done| Request::Forget { key, done })
+    }
+
+    /// Reads what is kept of a zone, as it is after all changes handed over before: `with` is
+    /// called on a thread of the store's own, and what it makes of the zone is given back. `None`
+    /// if there is nothing, or it cannot be read.
+    ///
+    /// Until `with` returns, the file may grow rather than use room again.
+    pub fn read<T: Send + 'static>(
+        &self,
+        apex: Name<'_>,
+        with: impl FnOnce(Result<Stored<'_>, Damage>) -> T + Send + 'static,
+    ) -> Pin<Box<dyn Future<Output = Option<T>> + Send>> {
+        let (given, made) = oneshot::channel();
+        let read = Box::new(move |stored: Option<Result<Stored<'_>, Damage>>| {
+            given.send(stored.map(with)).ok();
+        });
+        // If it cannot be sent, it is dropped, and with it the sender.
+        self.send(Request::Read { key: ZoneKey::of(apex), read }).ok();
+        Box::pin(async move { made.await.ok().flatten() })
     }
 
     /// A small value of the caller's own.

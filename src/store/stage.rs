@@ -8,7 +8,7 @@
 //!   be deleted in that very transaction, so that a crash leaves nothing that nobody owns.
 
 use super::format::{CHUNK, Id, Row, ZoneKey, base_key, encode_entry, seal};
-use super::keeper::Done;
+use super::request::Done;
 use super::tables::Tables;
 use super::{History, Snapshot, State};
 use heed::RwTxn;

@@ -292,3 +292,31 @@ fn a_tree_gives_its_entries_from_anywhere() {
     }
     assert_eq!(keys[1].name(apex.as_name()), Some(name("a.example.")));
 }
+
+#[test]
+fn a_zone_is_read_later_as_it_is_after_what_came_before() {
+    let (_dir, store) = empty();
+    let (apex, large) = (name("example."), name("large.example."));
+    let read = |apex: &NameBuf| {
+        let made = store.read(apex.as_name(), |stored| {
+            let stored = stored.unwrap();
+            let base = stored.entries().map(|(key, blob)| (key.into_owned(), blob.into_owned()));
+            (stored.state.clone(), Content(StdArc::new(base.collect())), stored.diffs().count())
+        });
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(made)
+    };
+    assert_eq!(read(&apex), None);
+    let content = Content::of(10, 100, 1);
+    let kept = store.replace(apex.as_name(), state(1), History::Drop, content.clone());
+    let next = store.append(apex.as_name(), state(2), 1, vec![1], content.clone());
+    let retired = store.retire(apex.as_name(), 77);
+    let expected = State { retired_at_ms: Some(77), ..state(2) };
+    assert_eq!(read(&apex), Some((expected, content, 1)));
+    for ticket in [kept, next, retired] {
+        ticket.wait().unwrap();
+    }
+    let content = Content::of(50_000, 60, 2);
+    let kept = store.replace(large.as_name(), state(7), History::Drop, content.clone());
+    assert_eq!(read(&large), Some((state(7), content, 0)));
+    kept.wait().unwrap();
+}

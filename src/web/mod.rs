@@ -41,7 +41,9 @@ pub const CONNECTIONS_MAX: usize = 64;
 /// How long a connection may last; Prometheus makes a new one then.
 pub const CONNECTION_TIME: Duration = Duration::from_secs(60);
 
-/// How old a page may be.
+/// How old a page may be; longer if it takes long to make, so that no more than a tenth of the
+/// scheduler's time goes into pages however many zones there are and however often they are asked
+/// for.
 pub const PAGE_TIME: Duration = Duration::from_secs(1);
 
 /// What is told of.
@@ -103,6 +105,13 @@ struct Shared {
 struct Page {
     text: String,
     made: Instant,
+    took: Duration,
+}
+
+impl Page {
+    fn is_new(&self) -> bool {
+        self.made.elapsed() < PAGE_TIME.max(10 * self.took)
+    }
 }
 
 async fn health_page(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
@@ -124,10 +133,11 @@ async fn metrics_page(State(shared): State<Arc<Shared>>, uri: Uri) -> impl IntoR
 /// cost no more than one.
 async fn page(shared: &Shared, with_zones: bool) -> String {
     let mut kept = if with_zones { &shared.with_zones } else { &shared.plain }.lock().await;
-    if let Some(page) = kept.as_ref().filter(|page| page.made.elapsed() < PAGE_TIME) {
+    if let Some(page) = kept.as_ref().filter(|page| page.is_new()) {
         return page.text.clone();
     }
+    let start = Instant::now();
     let text = Snapshot::take(&shared.parts, with_zones).await.text();
-    *kept = Some(Page { text: text.clone(), made: Instant::now() });
+    *kept = Some(Page { text: text.clone(), made: Instant::now(), took: start.elapsed() });
     text
 }

@@ -2,13 +2,14 @@
 
 use super::{Class, Field, HEADER_LEN, Rtype, layout};
 use crate::name::Name;
+use arrayvec::ArrayVec;
 
 /// What did not fit. The caller rewinds, and decides whether that means TC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
 /// A place to go back to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Mark {
     at: usize,
     seen: usize,
@@ -43,8 +44,7 @@ pub struct Writer<'b> {
     end: usize,
     counts: [u16; 4],
     /// Suffixes already in the message: hash << 16 | offset.
-    seen: [u32; SEEN_MAX],
-    seen_len: usize,
+    seen: ArrayVec<u32, SEEN_MAX>,
     /// Names that begin before this offset have their suffixes in `seen`.
     question_len: usize,
 }
@@ -63,8 +63,7 @@ impl<'b> Writer<'b> {
             at: HEADER_LEN,
             end,
             counts: [0; 4],
-            seen: [0; SEEN_MAX],
-            seen_len: 0,
+            seen: ArrayVec::new(),
             question_len: 0,
         }
     }
@@ -110,13 +109,13 @@ impl<'b> Writer<'b> {
 
     /// Where we are.
     pub fn mark(&self) -> Mark {
-        Mark { at: self.at, seen: self.seen_len, counts: self.counts }
+        Mark { at: self.at, seen: self.seen.len(), counts: self.counts }
     }
 
     /// Forgets what was written since `mark`.
     pub fn rewind(&mut self, mark: Mark) {
         self.at = mark.at;
-        self.seen_len = mark.seen;
+        self.seen.truncate(mark.seen);
         self.counts = mark.counts;
     }
 
@@ -243,7 +242,7 @@ impl<'b> Writer<'b> {
             self.put(&[0])?;
             return Ok(None);
         }
-        if self.seen_len == 0 {
+        if self.seen.is_empty() {
             self.remember_question();
         }
         let mut starts = [0_u8; 128];
@@ -290,16 +289,16 @@ impl<'b> Writer<'b> {
     }
 
     fn remember(&mut self, hash: u16, offset: usize) {
-        if self.seen_len < SEEN_MAX && offset <= POINTER_MAX {
+        if offset <= POINTER_MAX {
             #[expect(clippy::cast_possible_truncation, reason = "14 bits")]
             let offset = offset as u32;
-            self.seen[self.seen_len] = u32::from(hash) << 16 | offset;
-            self.seen_len += 1;
+            // What is forgotten when it is full is only written again.
+            let _ = self.seen.try_push(u32::from(hash) << 16 | offset);
         }
     }
 
     fn find(&self, hash: u16, suffix: &[u8]) -> Option<u16> {
-        self.seen[..self.seen_len].iter().find_map(|&seen| {
+        self.seen.iter().find_map(|&seen| {
             let offset = (seen & 0xffff) as u16;
             (seen >> 16 == u32::from(hash) && self.is_at(usize::from(offset), suffix))
                 .then_some(offset)
@@ -364,7 +363,7 @@ impl<'b> Writer<'b> {
     }
 
     /// Writes the header and returns the message's length.
-    pub fn finish(self, id: u16, flags: u16) -> usize {
+    pub fn finish(&mut self, id: u16, flags: u16) -> usize {
         self.message[..2].copy_from_slice(&id.to_be_bytes());
         self.message[2..4].copy_from_slice(&flags.to_be_bytes());
         for (section, count) in self.counts.iter().enumerate() {

@@ -1,5 +1,7 @@
 //! Workers over loopback, and a batch by hand. What is served here, `stream` serves as well.
 
+mod limited;
+
 use super::*;
 use crate::answer::{Deferred as Why, Silence};
 use crate::io::{Bind, bind};
@@ -210,6 +212,7 @@ fn desk(shared: &Shared) -> (Desk, Route) {
         counters: shared.stats.worker(),
         deferred: shared.deferred.clone(),
         courier: port.courier(),
+        limiter: None,
     };
     (desk, route)
 }

@@ -41,7 +41,7 @@ pub struct Incoming {
     /// IXFR: the serial that we have; `None` for AXFR.
     have: Option<Serial>,
     max_octets: u64,
-    /// Octets of wire form that are held.
+    /// Octets of the records so far in wire form, also of those that were dropped.
     held: u64,
     statistics: Statistics,
     state: State,
@@ -92,6 +92,12 @@ impl Incoming {
     /// What the transfer consisted of so far.
     pub fn statistics(&self) -> Statistics {
         self.statistics
+    }
+
+    /// A newer serial, if that is all that has come in reply to an IXFR request so far. If nothing
+    /// follows, it means that AXFR is to be used (RFC 1995 section 4).
+    pub fn lone_soa(&self) -> Option<Serial> {
+        matches!(self.state, State::Announced).then(|| self.announced_serial())
     }
 
     /// How many octets of records are held, counted in what holds them.
@@ -273,11 +279,11 @@ impl Incoming {
             let max = self.max_octets;
             return Err(if whole { XfrError::TooBig(max) } else { XfrError::DiffsTooBig(max) });
         }
+        // Also of what is dropped, or a stream of that would never end.
+        self.held += octets;
         let list = match &mut self.state {
             State::Whole(builder) => {
-                if builder.add(owner, record) {
-                    self.held += octets;
-                } else {
+                if !builder.add(owner, record) {
                     self.statistics.outside += 1;
                 }
                 return Ok(());
@@ -290,7 +296,6 @@ impl Incoming {
         };
         if owner.is_at_or_below(self.apex.as_name()) {
             list.push(owner, record);
-            self.held += octets;
         } else {
             self.statistics.outside += 1;
         }

@@ -354,7 +354,12 @@ fn more_than_one_soa_is_up_to_date_when_the_serial_is_ours() {
 #[test]
 fn a_single_newer_soa_asks_for_more() {
     let message = reply(Rtype::IXFR, &[soa(6)]);
-    assert!(matches!(receive(ixfr(5), &[message]).unwrap(), Progress::More));
+    let mut incoming = ixfr(5);
+    assert_eq!(incoming.lone_soa(), None);
+    assert!(matches!(incoming.message(&message).unwrap(), Progress::More));
+    assert_eq!(incoming.lone_soa(), Some(Serial(6)));
+    assert!(matches!(incoming.message(&message).unwrap(), Progress::Whole(..)));
+    assert_eq!(incoming.lone_soa(), None);
 }
 
 #[test]
@@ -447,6 +452,24 @@ fn no_more_is_held_than_the_limit() {
     let verdict = error(receive(small(Some(1)), &messages(outgoing)));
     assert_eq!(verdict, XfrError::DiffsTooBig(5000));
     assert!(verdict.asks_for_axfr());
+}
+
+/// A primary once sent records of other zones without end. They were dropped, so nothing was held,
+/// no limit was reached, and the transfer never ended.
+#[test]
+fn a_stream_of_what_is_dropped_comes_to_an_end() {
+    let (name, many) = (apex(), vec![a("example.org"); 100]);
+    let axfr = Incoming::axfr(name.as_name(), ID, 5000);
+    let ixfr = Incoming::ixfr(name.as_name(), ID, Serial(1), 5000);
+    for (mut incoming, rtype, begin, error) in [
+        (axfr, Rtype::AXFR, vec![soa(2)], XfrError::TooBig(5000)),
+        (ixfr, Rtype::IXFR, vec![soa(2), soa(1)], XfrError::DiffsTooBig(5000)),
+    ] {
+        assert!(matches!(incoming.message(&reply(rtype, &begin)), Ok(Progress::More)));
+        let more = reply(rtype, &many);
+        let ended = (0..100).find_map(|_| incoming.message(&more).err());
+        assert_eq!(ended, Some(error));
+    }
 }
 
 #[test]

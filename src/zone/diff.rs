@@ -119,6 +119,11 @@ impl Diff {
     /// What changed from `old` to `new`, two versions of one zone. This walks both: it is for
     /// zone files read anew and for whole transfers, never for an IXFR.
     pub fn between(old: &Zone, new: &Zone) -> Self {
+        Self::within(old, new, u64::MAX).expect("there is no limit")
+    }
+
+    /// As [`between`](Self::between), if that are at most so many records, the SOA not counted.
+    pub fn within(old: &Zone, new: &Zone, records_max: u64) -> Option<Self> {
         let mut diff = Self {
             from: old.serial(),
             to: new.serial(),
@@ -130,16 +135,18 @@ impl Diff {
             let soa = Record { rtype: Rtype::SOA, ttl: zone.soa().ttl, data: zone.soa_data() };
             list.push(zone.apex(), soa);
         }
-        diff.walk(new, old.names(), new.names());
-        diff.walk(new, old.hashes(), new.hashes());
-        diff
+        let mut room = records_max;
+        let all = diff.walk(new, old.names(), new.names(), &mut room).is_some()
+            && diff.walk(new, old.hashes(), new.hashes(), &mut room).is_some();
+        all.then_some(diff)
     }
 
-    fn walk(&mut self, zone: &Zone, old: &Tree, new: &Tree) {
+    /// Adds what two trees of `zone`'s versions do not share; `None` if there is no room for it.
+    fn walk(&mut self, zone: &Zone, old: &Tree, new: &Tree, room: &mut u64) -> Option<()> {
         let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
         loop {
             let order = match (old.peek(), new.peek()) {
-                (None, None) => return,
+                (None, None) => return Some(()),
                 (Some(_), None) => std::cmp::Ordering::Less,
                 (None, Some(_)) => std::cmp::Ordering::Greater,
                 (Some(old), Some(new)) => {
@@ -156,8 +163,16 @@ impl Diff {
             }
             let owner = key.name(zone.apex()).expect("a key of this zone");
             let (before, after) = (before.map(Node::of), after.map(Node::of));
-            missing(before, after, |record| self.removed.push(owner.as_name(), record));
-            missing(after, before, |record| self.added.push(owner.as_name(), record));
+            let mut count = 0;
+            missing(before, after, |record| {
+                count += 1;
+                self.removed.push(owner.as_name(), record);
+            });
+            missing(after, before, |record| {
+                count += 1;
+                self.added.push(owner.as_name(), record);
+            });
+            *room = room.checked_sub(count)?;
         }
     }
 }

@@ -143,16 +143,12 @@ fn at_node(node: Node<'_>, rtype: Rtype, at: At) -> Found<'_> {
     if let Some(set) = set {
         return Found::Records { node, set, at };
     }
+    // Also for NSEC and RRSIG, which may stand beside an alias, if they do not: no proof could be
+    // given that the type is not there where an alias is (RFC 6840 section 4.3).
     match node.find(Rtype::CNAME) {
-        Some(set) if !may_stand_beside_cname(rtype) => Found::Alias { node, set, at },
-        _ => Found::NoData { node: Some(node), at },
+        Some(set) => Found::Alias { node, set, at },
+        None => Found::NoData { node: Some(node), at },
     }
-}
-
-/// The types that the owner of a CNAME may have beside it (RFC 2181 section 10.1, RFC 4034
-/// section 3): asking for them does not follow the alias.
-fn may_stand_beside_cname(rtype: Rtype) -> bool {
-    matches!(rtype, Rtype::CNAME | Rtype::RRSIG | Rtype::NSEC | Rtype::ANY)
 }
 
 /// One set in place of all (RFC 8482 section 4.1): an address if there is one, else the first

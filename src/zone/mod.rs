@@ -46,6 +46,9 @@ pub struct Zone {
     apex_renames: bool,
 }
 
+/// What [`Zone::kept`] calls with key and blob of each entry, until it breaks.
+pub type Each<'e> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'e;
+
 /// What the SOA record says (RFC 1035 section 3.3.13), times in seconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Soa {
@@ -120,7 +123,7 @@ impl Zone {
 
     /// The key of `name` in this zone. The name must be at or below the apex.
     pub fn key(&self, name: Name<'_>) -> Key {
-        Key::of(name, self.labels)
+        Key::below(name, self.apex.as_name())
     }
 
     /// The apex's records.
@@ -151,11 +154,7 @@ impl Zone {
 
     /// The entries to keep, after the one kept under `after`: all of them, for
     /// [`Zone::restore`], under keys that ascend. Stops when `each` breaks.
-    pub fn kept(
-        &self,
-        after: Option<&[u8]>,
-        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
+    pub fn kept(&self, after: Option<&[u8]>, each: &mut Each<'_>) -> ControlFlow<()> {
         let key = |bytes: &[u8]| Key::from_bytes(bytes).expect("the key of an entry of this zone");
         if after.is_none() {
             let (blob, ()) = self.names.get(&Key::empty()).expect("a zone has an apex");
@@ -164,7 +163,7 @@ impl Zone {
         if after.is_none_or(|after| after.is_empty() || after[0] == HASHES) {
             let from = after
                 .filter(|after| !after.is_empty())
-                .map_or(Key::empty(), |after| key(&after[1..]));
+                .map_or_else(Key::empty, |after| key(&after[1..]));
             let mut kept = [HASHES; Key::MAX];
             for entry in self.hashes.after(&from) {
                 let len = entry.key.len();
@@ -173,7 +172,7 @@ impl Zone {
             }
         }
         let of_names = after.filter(|after| !after.is_empty() && after[0] != HASHES);
-        for entry in self.names.after(&of_names.map_or(Key::empty(), key)) {
+        for entry in self.names.after(&of_names.map_or_else(Key::empty, key)) {
             each(entry.key.to_key().as_bytes(), entry.blob)?;
         }
         ControlFlow::Continue(())

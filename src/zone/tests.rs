@@ -54,6 +54,7 @@ fn the_data_say_what_rfc_1034_section_4_3_2_wants_to_know() {
             ("alias.example", Rtype::CNAME, b"\x03www\x07example\0"),
             ("a.b.c.example", Rtype::A, A),
             ("*.w.example", Rtype::A, A),
+            ("x.*.e.example", Rtype::A, A),
             ("*.v.example", Rtype::CNAME, b"\0"),
             ("sub.example", Rtype::NS, b"\x02ns\x03sub\x07example\0"),
             ("ns.sub.example", Rtype::A, A),
@@ -68,6 +69,9 @@ fn the_data_say_what_rfc_1034_section_4_3_2_wants_to_know() {
         ("www.example", Rtype::MX, "no data"),
         ("alias.example", Rtype::A, "alias"),
         ("alias.example", Rtype::CNAME, "records"),
+        ("alias.example", Rtype::ANY, "records"),
+        ("alias.example", Rtype::NSEC, "alias"),
+        ("alias.example", Rtype::RRSIG, "alias"),
         ("c.example", Rtype::A, "empty non-terminal"),
         ("b.c.example", Rtype::A, "empty non-terminal"),
         ("x.c.example", Rtype::A, "no name 2"),
@@ -76,6 +80,9 @@ fn the_data_say_what_rfc_1034_section_4_3_2_wants_to_know() {
         ("x.w.example", Rtype::MX, "wildcard no data"),
         ("x.v.example", Rtype::MX, "wildcard alias"),
         ("w.example", Rtype::A, "empty non-terminal"),
+        ("y.e.example", Rtype::A, "wildcard no data"),
+        ("y.z.e.example", Rtype::A, "wildcard no data"),
+        ("y.*.e.example", Rtype::A, "no name 4"),
         ("sub.example", Rtype::A, "delegation 4"),
         ("sub.example", Rtype::DS, "no data"),
         ("x.sub.example", Rtype::DS, "delegation 4"),
@@ -100,7 +107,9 @@ fn a_dname_at_the_apex_renames_all_below_it() {
     assert_eq!(found(&zone, "example", Rtype::SOA), "records");
 }
 
-fn contents(zone: &Zone) -> Vec<(Vec<u8>, usize, Vec<(Rtype, bool, u32, Vec<Vec<u8>>)>)> {
+type Sets = Vec<(Rtype, bool, u32, Vec<Vec<u8>>)>;
+
+fn contents(zone: &Zone) -> Vec<(Vec<u8>, usize, Sets)> {
     zone.entries()
         .map(|(key, node)| {
             let sets = node.sets().map(|set| {

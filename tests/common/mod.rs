@@ -6,12 +6,14 @@
 //! of its own), and is gone when the test ends, however it ends.
 #![allow(
     dead_code,
+    unused_imports,
     unused_macros,
     unreachable_pub,
     missing_docs,
     reason = "every test binary compiles all of this and uses a part of it"
 )]
 
+pub mod backstop;
 pub mod dns;
 pub mod netns;
 pub mod peers;

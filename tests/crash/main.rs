@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod damage;
 mod model;
 mod random;
 mod shim;
@@ -202,128 +203,6 @@ fn a_full_disk_fails_tickets_and_the_store_goes_on_when_there_is_room() {
     let (_store, found) = load(dir.path()).unwrap();
     assert_eq!(found.serials, BTreeMap::from([(0, 1), (1, 2)]));
     assert_eq!(found.wrong, [""; 0]);
-}
-
-/// A store with all zones at some version, closed; the serials.
-fn filled(dir: &Path) -> BTreeMap<u32, u32> {
-    let (store, _) = load(dir).unwrap();
-    let mut random = Random::new(5);
-    let mut serials = BTreeMap::new();
-    for zone in 0..ZONES {
-        let last = 1 + u32::try_from(random.below(12)).unwrap();
-        for serial in 0..last {
-            advance(&store, zone, serial, &mut random).wait().unwrap();
-        }
-        serials.insert(zone, last);
-    }
-    serials
-}
-
-/// Loads a damaged copy twice: nothing may be wrong or missing without a word. Was it noticed?
-fn bears(image: &[u8], serials: &BTreeMap<u32, u32>, what: &str) -> bool {
-    let dir = tempfile::tempdir().unwrap();
-    fs::write(data_file(dir.path()), image).unwrap();
-    let Ok((store, found)) = load(dir.path()) else {
-        assert_eq!(fs::read(data_file(dir.path())).unwrap(), image, "{what}: changed by a refusal");
-        return true;
-    };
-    assert_eq!(found.wrong, [""; 0], "{what}");
-    assert_eq!(found.serials.len() + found.damaged.len(), serials.len(), "{what}: {found:?}");
-    assert!(found.serials.iter().all(|(zone, serial)| serials[zone] == *serial), "{what}");
-    let mut random = Random::new(3);
-    for zone in found.damaged.iter().filter_map(|(zone, _)| *zone) {
-        advance(&store, zone, 0, &mut random).wait().unwrap();
-    }
-    let named = found.damaged.iter().filter(|(zone, _)| zone.is_some()).count();
-    drop(store);
-    let (_, again) = load(dir.path()).unwrap_or_else(|error| panic!("{what}: {error}"));
-    assert_eq!((again.wrong.len(), again.damaged.len()), (0, 0), "{what}: {again:?}");
-    assert_eq!(again.serials.len(), found.serials.len() + named, "{what}");
-    let aside = fs::read_dir(dir.path().join("damaged")).map_or(0, Iterator::count);
-    assert!(aside >= found.damaged.len(), "{what}: {aside} files aside");
-    !found.damaged.is_empty()
-}
-
-#[test]
-fn damage_at_rest_costs_the_zones_it_hit_or_is_refused_by_name() {
-    let dir = tempfile::tempdir().unwrap();
-    let serials = filled(dir.path());
-    let image = fs::read(data_file(dir.path())).unwrap();
-    let mut random = Random::new(number("CRASH_SEED", 1));
-    let mut noticed = [0; 3];
-    let rounds = number("CRASH_DAMAGES", 20);
-    for round in 0..rounds {
-        let mut flipped = image.clone();
-        let bit = random.index(image.len() * 8);
-        flipped[bit / 8] ^= 1 << (bit % 8);
-        noticed[0] += u64::from(bears(&flipped, &serials, &format!("{round}: bit {bit}")));
-        let mut zeroed = image.clone();
-        let page = random.index(image.len() / 4096) * 4096;
-        zeroed[page..page + 4096].fill(0);
-        noticed[1] += u64::from(bears(&zeroed, &serials, &format!("{round}: page at {page}")));
-        let len = random.index(image.len());
-        noticed[2] += u64::from(bears(&image[..len], &serials, &format!("{round}: cut to {len}")));
-    }
-    assert!(noticed.iter().all(|noticed| *noticed > rounds / 5), "{noticed:?} of {rounds}");
-}
-
-#[test]
-fn every_bit_of_a_page_that_holds_structure_is_minded() {
-    let dir = tempfile::tempdir().unwrap();
-    let serials = filled(dir.path());
-    let image = fs::read(data_file(dir.path())).unwrap();
-    let mut random = Random::new(number("CRASH_SEED", 1));
-    // Meta pages, and the headers, slots and node headers of all others, where LMDB would stumble.
-    for round in 0..number("CRASH_DAMAGES", 20) * 3 {
-        let page = if round % 3 == 0 { random.index(2) } else { random.index(image.len() / 4096) };
-        let bit = (page * 4096 + random.index(160)) * 8 + random.index(8);
-        let mut flipped = image.clone();
-        flipped[bit / 8] ^= 1 << (bit % 8);
-        bears(&flipped, &serials, &format!("{round}: bit {bit}"));
-    }
-}
-
-fn refused(dir: &Path) -> StoreError {
-    let before = fs::read(data_file(dir)).unwrap();
-    let error = Store::open(dir, Options::default()).err().expect("a refusal");
-    assert_eq!(fs::read(data_file(dir)).unwrap(), before, "changed by a refusal");
-    assert!(error.to_string().contains("move"), "no advice: {error}");
-    error
-}
-
-#[test]
-fn foreign_files_are_refused_and_left_as_they_are() {
-    for content in [&b""[..], b"$ORIGIN example.\n", &[0; 20_000], &[0xff; 300]] {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(data_file(dir.path()), content).unwrap();
-        assert!(matches!(refused(dir.path()), StoreError::Foreign { .. }));
-    }
-}
-
-#[test]
-fn other_formats_and_page_sizes_are_refused_and_left_as_they_are() {
-    let dir = tempfile::tempdir().unwrap();
-    drop(load(dir.path()).unwrap());
-    let image = fs::read(data_file(dir.path())).unwrap();
-    // The sealed number of the format: 1, and the crc of "format" and it.
-    let sealed = |format: u32| {
-        let number = format.to_be_bytes();
-        let crc = crc32fast::hash(&[&b"format"[..], &number].concat());
-        [number, crc.to_be_bytes()].concat()
-    };
-    let (known, newer) = (sealed(1), sealed(2));
-    let mut changed = image.clone();
-    let places: Vec<usize> =
-        (0..image.len() - 8).filter(|at| image[*at..*at + 8] == known).collect();
-    for at in places {
-        changed[at..at + 8].copy_from_slice(&newer);
-    }
-    fs::write(data_file(dir.path()), &changed).unwrap();
-    assert!(matches!(refused(dir.path()), StoreError::Format { found: 2, .. }));
-    let mut changed = image;
-    changed[40..44].copy_from_slice(&16_384_u32.to_ne_bytes());
-    fs::write(data_file(dir.path()), &changed).unwrap();
-    assert!(matches!(refused(dir.path()), StoreError::PageSize { found: 16_384, .. }));
 }
 
 #[test]

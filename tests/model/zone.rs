@@ -22,7 +22,10 @@ pub const SRV: u16 = 33;
 pub const DNAME: u16 = 39;
 pub const DS: u16 = 43;
 pub const RRSIG: u16 = 46;
+pub const NSEC: u16 = 47;
+pub const DNSKEY: u16 = 48;
 pub const NSEC3: u16 = 50;
+pub const NSEC3PARAM: u16 = 51;
 pub const ANY: u16 = 255;
 pub const UNKNOWN: u16 = 65280;
 
@@ -40,6 +43,24 @@ pub struct Model {
     pub apex: Labels,
     pub serial: u32,
     pub names: BTreeMap<Labels, BTreeMap<u16, Set>>,
+    /// NSEC3 records: their owners are no names that could be asked for.
+    pub hashes: BTreeMap<Labels, Set>,
+    /// By owner and type covered.
+    pub signatures: BTreeMap<(Labels, u16), Set>,
+    /// How it denies: what it is signed with, if it is.
+    pub denial: Denial,
+}
+
+/// How a zone says what is not there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Denial {
+    #[default]
+    Unsigned,
+    Nsec,
+    Nsec3 {
+        iterations: u8,
+        opt_out: bool,
+    },
 }
 
 /// Wire form of a name.
@@ -77,8 +98,14 @@ pub fn fits(labels: &[Vec<u8>]) -> bool {
 impl Model {
     /// A zone with an SOA and an NS record.
     pub fn new(apex: Labels, random: &mut Random) -> Self {
-        let mut zone =
-            Self { apex: apex.clone(), serial: random.next() as u32, names: BTreeMap::new() };
+        let mut zone = Self {
+            apex: apex.clone(),
+            serial: random.next() as u32,
+            names: BTreeMap::new(),
+            hashes: BTreeMap::new(),
+            signatures: BTreeMap::new(),
+            denial: Denial::Unsigned,
+        };
         let minimum = [60, 300, 7200][random.below(3)];
         let ttl = [60, 300, 3600][random.below(3)];
         let mut data = [wire(&name("ns.example")), wire(&name("root"))].concat();
@@ -222,10 +249,14 @@ impl Model {
 
     /// All records.
     pub fn records(&self) -> impl Iterator<Item = (&Labels, u16, u32, &Vec<u8>)> {
-        self.names.iter().flat_map(|(owner, node)| {
-            node.iter().flat_map(move |(&rtype, set)| {
-                set.data.iter().map(move |data| (owner, rtype, set.ttl, data))
-            })
+        let names = self
+            .names
+            .iter()
+            .flat_map(|(owner, node)| node.iter().map(move |(&rtype, set)| (owner, rtype, set)));
+        let hashes = self.hashes.iter().map(|(owner, set)| (owner, NSEC3, set));
+        let signatures = self.signatures.iter().map(|((owner, _), set)| (owner, RRSIG, set));
+        names.chain(hashes).chain(signatures).flat_map(|(owner, rtype, set)| {
+            set.data.iter().map(move |data| (owner, rtype, set.ttl, data))
         })
     }
 
@@ -248,14 +279,13 @@ impl Model {
     /// The difference to a later version.
     pub fn diff(&self, later: &Self) -> Diff {
         let list = |these: &Self, those: &Self| {
+            let those: BTreeSet<_> = those.records().collect();
             let mut list = Records::default();
-            for (owner, rtype, ttl, data) in these.records() {
-                let there = those.names.get(owner).and_then(|node| node.get(&rtype));
-                if !there.is_some_and(|set| set.ttl == ttl && set.data.contains(data)) {
-                    let owner = wire(owner);
-                    let owner = Name::from_wire(&owner).expect("a name");
-                    list.push(owner, Record { rtype: Rtype(rtype), ttl, data });
-                }
+            for record in these.records().filter(|record| !those.contains(record)) {
+                let (owner, rtype, ttl, data) = record;
+                let owner = wire(owner);
+                let owner = Name::from_wire(&owner).expect("a name");
+                list.push(owner, Record { rtype: Rtype(rtype), ttl, data });
             }
             list
         };

@@ -3,10 +3,12 @@
 //!
 //! `BACKSTOP_ORACLE_PAIRS` is how many questions are asked (100,000), `BACKSTOP_ORACLE_SEED` the
 //! one world to look at, as a failure prints it.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 mod judge;
 #[path = "../model/mod.rs"]
 mod model;
+mod proof;
 mod resolver;
 
 use backstop::answer::{Outcome, Transport, Via, respond};
@@ -89,9 +91,10 @@ fn change(world: &mut World, zones: &[Zone], random: &mut Random, seed: u64) -> 
         if random.chance(30) {
             continue;
         }
-        let mut later = world.zones[at].clone();
+        let mut later = world.zones[at].unsigned();
         let others: Vec<&Model> = world.zones.iter().collect();
         later.change(&others, random);
+        let later = later.signed(world.zones[at].denial);
         let diff = world.zones[at].diff(&later);
         next[at] = zones[at].apply(&diff).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         world.zones[at] = later;
@@ -116,7 +119,16 @@ fn random_zones(random: &mut Random) -> Vec<Model> {
         zone.grow(&others, random);
         zones[at] = zone;
     }
-    zones
+    let sign = |zone: Model| {
+        let iterations = *random.pick(&[0, 1, 2]);
+        let denial = match random.below(4) {
+            0 => Denial::Nsec,
+            1 => Denial::Nsec3 { iterations, opt_out: random.chance(50) },
+            _ => Denial::Unsigned,
+        };
+        zone.signed(denial)
+    };
+    zones.into_iter().map(sign).collect()
 }
 
 fn view(zones: impl IntoIterator<Item = Zone>) -> View {
@@ -135,8 +147,8 @@ fn view(zones: impl IntoIterator<Item = Zone>) -> View {
 
 fn random_question(world: &World, random: &mut Random) -> Question {
     let types = [
-        A, A, A, A, AAAA, NS, NS, CNAME, SOA, MX, SRV, TXT, DNAME, DS, DS, RRSIG, ANY, UNKNOWN,
-        65281,
+        A, A, A, A, AAAA, NS, NS, CNAME, SOA, MX, SRV, TXT, DNAME, DS, DS, RRSIG, NSEC, ANY,
+        UNKNOWN, 65281,
     ];
     let zones: Vec<&Model> = world.zones.iter().collect();
     let near = random_target(&zones, random);
@@ -164,7 +176,7 @@ fn ask(view: &View, question: &Question) -> Result<Reply, String> {
     let transport = if question.tcp { Transport::Tcp } else { Transport::Udp };
     let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let via =
-        Via { transport, peer, now_ms: 1, unix_s: 1, key: None, reserved: 0, keepalive: None };
+        Via { transport, peer, now_ms: 1, key: None, reserved: 0, keepalive: None, unix_s: 1 };
     let mut reply = vec![0xee; 65535];
     match respond(&question.message(), &via, view, &mut reply) {
         Outcome::Reply { len, .. } => Reply::read(&reply[..len]),
@@ -182,9 +194,10 @@ fn check(world: &World, view: &View, question: &Question) -> Result<(), String> 
         false => ask(view, &Question { tcp: true, ..question.clone() })?,
     };
     let (name, _) = labels(&question.name);
+    let dnssec = question.edns.is_some_and(|(_, _, dnssec)| dnssec);
     let mut problems = String::new();
     for reading in Reading::all() {
-        let expected = world.resolve(&name, question.rtype, reading);
+        let expected = world.resolve(&name, question.rtype, dnssec, reading);
         match judge::check(world, question, &expected, &reply, &whole) {
             Ok(()) => return Ok(()),
             Err(problem) if !problems.contains(&problem) => problems.push_str(&problem),
@@ -214,7 +227,9 @@ fn report(mut world: World, question: &Question, first: &str) -> String {
             }
             world.zones.insert(at, kept.clone());
             for owner in kept.names.keys().filter(|&owner| *owner != kept.apex) {
-                world.zones[at].names.remove(owner);
+                let mut smaller = kept.unsigned();
+                smaller.names.remove(owner);
+                world.zones[at] = smaller.signed(kept.denial);
                 if let Some(again) = fails(&world) {
                     problem = again;
                     continue 'smaller;
@@ -262,7 +277,7 @@ fn the_oracle_knows_the_example_of_rfc_4592() {
         ("host.subdel.example", A, 0, 0, false),
         ("ghost.*.example", MX, 3, 0, true),
     ] {
-        let expected = world.resolve(&name(owner), rtype, reading);
+        let expected = world.resolve(&name(owner), rtype, false, reading);
         let got = (expected.rcode, expected.answer.len(), expected.aa);
         assert_eq!(got, (rcode, answers, aa), "{owner} {rtype}");
     }

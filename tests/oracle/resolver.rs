@@ -4,15 +4,41 @@
 
 use crate::model::message::Record;
 use crate::model::zone::*;
+use crate::proof::{Claim, What};
 use std::collections::BTreeSet;
 use std::fmt;
 
 /// A record set of a reply.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub(crate) struct Answered {
     pub(crate) owner: Labels,
     pub(crate) rtype: u16,
+    /// The type covered, of signatures.
+    pub(crate) covered: u16,
     pub(crate) set: Set,
+    /// The signatures that belong beside it.
+    pub(crate) signatures: Option<Set>,
+}
+
+impl Answered {
+    pub(crate) fn new(owner: &Labels, rtype: u16, set: &Set) -> Self {
+        let set = set.clone();
+        Self { owner: owner.clone(), rtype, covered: 0, set, signatures: None }
+    }
+
+    /// With the signatures that `source` has in `zone`: the owner itself, or a wildcard for it.
+    fn signed(mut self, zone: &Model, source: &[Vec<u8>]) -> Self {
+        self.signatures = zone.signatures.get(&(source.to_vec(), self.rtype)).cloned();
+        self
+    }
+}
+
+/// Signatures are compared apart.
+impl PartialEq for Answered {
+    fn eq(&self, other: &Self) -> bool {
+        let key = |set: &Self| (set.rtype, set.covered);
+        key(self) == key(other) && self.owner == other.owner && self.set == other.set
+    }
 }
 
 impl fmt::Debug for Answered {
@@ -33,9 +59,6 @@ pub(crate) struct Reading {
     /// A question for CNAME (or ANY) below a DNAME is answered by the synthesized CNAME: that is
     /// not followed.
     pub(crate) synthesized_cname_answers: bool,
-    /// A question for RRSIG or NSEC at an alias follows it (RFC 1034), or does not (RFC 4035
-    /// section 2.5 lets them stand beside it).
-    pub(crate) dnssec_types_follow: bool,
     /// DS at a served zone's apex is asked of the served parent also if that has no cut there.
     pub(crate) parent_without_cut_answers_ds: bool,
 }
@@ -43,10 +66,9 @@ pub(crate) struct Reading {
 impl Reading {
     /// All of them.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
-        (0..8).map(|bits| Self {
+        (0..4).map(|bits| Self {
             synthesized_cname_answers: bits & 1 != 0,
-            dnssec_types_follow: bits & 2 != 0,
-            parent_without_cut_answers_ds: bits & 4 != 0,
+            parent_without_cut_answers_ds: bits & 2 != 0,
         })
     }
 }
@@ -65,6 +87,8 @@ pub(crate) struct Expected {
     /// Addresses that belong in the additional section if there is room (RFC 1034 section 4.3.2
     /// step 6, RFC 2782).
     pub(crate) wanted: Vec<Answered>,
+    /// What DNSSEC records in the authority section must show, if they are asked for.
+    pub(crate) claims: Vec<Claim>,
     /// How many aliases were followed.
     pub(crate) links: usize,
 }
@@ -72,10 +96,26 @@ pub(crate) struct Expected {
 pub(crate) const NXDOMAIN: u16 = 3;
 pub(crate) const REFUSED: u16 = 5;
 pub(crate) const YXDOMAIN: u16 = 6;
-const NSEC: u16 = 47;
 
 /// More than any server follows.
 const LINKS_MAX: usize = 20;
+
+impl Expected {
+    /// Notes what must be shown. What a cut at a wildcard stands for is undefined (RFC 4592
+    /// section 4.2), and if it was left out of the chain nothing can be shown of it.
+    fn claim(&mut self, zone: &Model, name: &Labels, what: What) {
+        if let What::NoTypeAtWildcard { encloser, .. } | What::Expanded { encloser } = what
+            && zone
+                .names
+                .get(&wildcard(&name[..encloser]))
+                .is_some_and(|node| node.contains_key(&NS))
+        {
+            return;
+        }
+        let (zone, denial, name) = (zone.apex.clone(), zone.denial, name.clone());
+        self.claims.push(Claim { zone, denial, name, what });
+    }
+}
 
 /// The zones served.
 pub(crate) struct World {
@@ -84,8 +124,9 @@ pub(crate) struct World {
 
 /// How the walk down a zone ends (step 3).
 enum End<'z> {
-    /// 3a: the whole name is there; or 3c: a wildcard stands for it. Its sets, if it has any.
-    Node(Vec<(u16, &'z Set)>),
+    /// 3a: the whole name is there; or 3c: a wildcard stands for it, below an encloser of so many
+    /// labels. Its sets, if it has any.
+    Node(Vec<(u16, &'z Set)>, Option<usize>),
     /// 3b: a cut.
     Cut(Labels),
     /// 3c with RFC 6672: a DNAME at this owner.
@@ -115,7 +156,13 @@ impl World {
     }
 
     /// The answer.
-    pub(crate) fn resolve(&self, qname: &Labels, qtype: u16, reading: Reading) -> Expected {
+    pub(crate) fn resolve(
+        &self,
+        qname: &Labels,
+        qtype: u16,
+        dnssec: bool,
+        reading: Reading,
+    ) -> Expected {
         let mut expected = Expected::default();
         let (mut name, mut seen) = (qname.clone(), BTreeSet::new());
         while seen.insert(name.clone()) && expected.links < LINKS_MAX {
@@ -129,14 +176,17 @@ impl World {
             let end = walk(zone, &name, qtype);
             expected.aa |= first && !matches!(end, End::Cut(_));
             let next = match end {
-                End::Node(sets) => self.at_node(zone, &name, qtype, &sets, reading, &mut expected),
+                End::Node(sets, encloser) => {
+                    self.at_node(zone, (&name, encloser), qtype, &sets, &mut expected)
+                }
                 End::Cut(cut) => {
-                    self.refer(zone, cut, &mut expected);
+                    self.refer(zone, cut, dnssec, &mut expected);
                     None
                 }
                 End::Nothing => {
                     expected.rcode = NXDOMAIN;
                     expected.authority = vec![negative(zone)];
+                    expected.claim(zone, &name, What::NoName);
                     None
                 }
                 End::Renamed(owner) => {
@@ -157,29 +207,48 @@ impl World {
     fn at_node(
         &self,
         zone: &Model,
-        name: &Labels,
+        (name, encloser): (&Labels, Option<usize>),
         qtype: u16,
         sets: &[(u16, &Set)],
-        reading: Reading,
         expected: &mut Expected,
     ) -> Option<Labels> {
+        let source = encloser.map_or_else(|| name.clone(), |len| wildcard(&name[..len]));
         let answered =
-            |&(rtype, set): &(u16, &Set)| Answered { owner: name.clone(), rtype, set: set.clone() };
+            |&(rtype, set): &(u16, &Set)| Answered::new(name, rtype, set).signed(zone, &source);
         let found = sets.iter().find(|(rtype, _)| *rtype == qtype);
         let alias = sets.iter().find(|(rtype, _)| *rtype == CNAME);
-        let beside = [RRSIG, NSEC].contains(&qtype) && !reading.dnssec_types_follow;
+        let signatures = || zone.signatures.iter().filter(|((owner, _), _)| *owner == source);
+        let mut next = None;
         if qtype == ANY && !sets.is_empty() {
             expected.any_of = sets.iter().map(answered).collect();
+        } else if qtype == RRSIG && signatures().next().is_some() {
+            let signature = |((_, covered), set): (&(Labels, u16), &Set)| Answered {
+                covered: *covered,
+                ..Answered::new(name, RRSIG, set)
+            };
+            expected.any_of = signatures().map(signature).collect();
         } else if let Some(found) = found {
-            expected.answer.push(answered(found));
+            // Once is enough (RFC 2181 section 5): a DNAME may have renamed a name on the way here.
+            if !expected.answer.contains(&answered(found)) {
+                expected.answer.push(answered(found));
+            }
             self.add_addresses(zone, found, expected);
-        } else if let (Some(alias), false) = (alias, beside) {
+        } else if let Some(alias) = alias {
             expected.answer.push(answered(alias));
-            return Some(labels(alias.1.data.first().expect("a set has a record")).0);
+            next = Some(labels(alias.1.data.first().expect("a set has a record")).0);
         } else {
             expected.authority = vec![negative(zone)];
+            let what = match encloser {
+                None => What::NoType(qtype),
+                Some(encloser) => What::NoTypeAtWildcard { encloser, rtype: qtype },
+            };
+            expected.claim(zone, name, what);
+            return None;
         }
-        None
+        if let Some(encloser) = encloser {
+            expected.claim(zone, name, What::Expanded { encloser });
+        }
+        next
     }
 
     /// Step 6.
@@ -188,27 +257,32 @@ impl World {
             let ours = self.nearest(&target).is_some_and(|nearest| nearest.apex == zone.apex);
             let Some(node) = zone.names.get(&target).filter(|_| ours) else { continue };
             for rtype in [A, AAAA] {
-                if let (End::Node(_), Some(set)) = (walk(zone, &target, rtype), node.get(&rtype)) {
-                    let set = set.clone();
-                    expected.wanted.push(Answered { owner: target.clone(), rtype, set });
+                if let (End::Node(..), Some(set)) = (walk(zone, &target, rtype), node.get(&rtype)) {
+                    expected.wanted.push(Answered::new(&target, rtype, set));
                 }
             }
         }
     }
 
     /// Step 3b.
-    fn refer(&self, zone: &Model, cut: Labels, expected: &mut Expected) {
+    fn refer(&self, zone: &Model, cut: Labels, dnssec: bool, expected: &mut Expected) {
         let set = &zone.names[&cut][&NS];
         for target in targets(NS, set).into_iter().filter(|target| target.starts_with(&cut)) {
             for rtype in [A, AAAA] {
                 if let Some(set) = zone.names.get(&target).and_then(|node| node.get(&rtype)) {
-                    let set = set.clone();
-                    expected.glue.push(Answered { owner: target.clone(), rtype, set });
+                    expected.glue.push(Answered::new(&target, rtype, set));
                 }
             }
         }
         self.add_addresses(zone, &(NS, set), expected);
-        expected.authority = vec![Answered { owner: cut, rtype: NS, set: set.clone() }];
+        // RFC 4035 section 3.1.4: with DO also what is known of the child's keys.
+        let node = zone.names[&cut].iter();
+        let sets = node.filter(|(rtype, _)| **rtype == NS || (dnssec && **rtype == DS));
+        let answered = |(&rtype, set)| Answered::new(&cut, rtype, set).signed(zone, &cut);
+        expected.authority = sets.map(answered).collect();
+        if !zone.names[&cut].contains_key(&DS) {
+            expected.claim(zone, &cut, What::NoType(DS));
+        }
     }
 
     /// Every address set that may stand in an additional section for this name.
@@ -216,15 +290,16 @@ impl World {
         let mut all = Vec::new();
         for zone in self.zones.iter().filter(|zone| target.starts_with(&zone.apex)) {
             for rtype in [A, AAAA] {
-                let mut found = |set: &Set| {
-                    let owner = target.clone();
-                    all.push(Answered { owner, rtype, set: set.clone() });
+                let mut found = |set: &Set, source: &[Vec<u8>]| {
+                    all.push(Answered::new(target, rtype, set).signed(zone, source));
                 };
                 if let Some(set) = zone.names.get(target).and_then(|node| node.get(&rtype)) {
-                    found(set);
+                    found(set, target);
                 }
-                if let End::Node(sets) = walk(zone, target, rtype) {
-                    sets.iter().filter(|(have, _)| *have == rtype).for_each(|(_, set)| found(set));
+                if let End::Node(sets, Some(encloser)) = walk(zone, target, rtype) {
+                    let source = wildcard(&target[..encloser]);
+                    let sets = sets.iter().filter(|(have, _)| *have == rtype);
+                    sets.for_each(|(_, set)| found(set, &source));
                 }
             }
         }
@@ -254,15 +329,18 @@ fn walk<'z>(zone: &'z Model, name: &Labels, qtype: u16) -> End<'z> {
             return End::Cut(here.to_vec());
         }
         if whole {
-            return End::Node(sets(here));
+            return End::Node(sets(here), None);
         }
         if has(here, DNAME) {
             return End::Renamed(here.to_vec());
         }
         if !exists(&name[..=matched]) {
             // `here` is the closest encloser; this is the source of synthesis (RFC 4592 3.3.1).
-            let source = [here, &[b"*".to_vec()]].concat();
-            return if exists(&source) { End::Node(sets(&source)) } else { End::Nothing };
+            let source = wildcard(here);
+            return match exists(&source) {
+                true => End::Node(sets(&source), Some(matched)),
+                false => End::Nothing,
+            };
         }
         matched += 1;
     }
@@ -274,7 +352,7 @@ fn rename(zone: &Model, owner: Labels, name: &Labels, expected: &mut Expected) -
     let target = labels(set.data.first().expect("a set has a record")).0;
     let next = [&target[..], &name[owner.len()..]].concat();
     let ttl = set.ttl;
-    let dname = Answered { owner, rtype: DNAME, set };
+    let dname = Answered::new(&owner, DNAME, &set).signed(zone, &owner);
     if !expected.answer.contains(&dname) {
         expected.answer.push(dname);
     }
@@ -283,7 +361,7 @@ fn rename(zone: &Model, owner: Labels, name: &Labels, expected: &mut Expected) -
         return None;
     }
     let set = Set { ttl, data: [wire(&next)].into() };
-    expected.answer.push(Answered { owner: name.clone(), rtype: CNAME, set });
+    expected.answer.push(Answered::new(name, CNAME, &set));
     Some(next)
 }
 
@@ -292,7 +370,7 @@ fn negative(zone: &Model) -> Answered {
     let (ttl, data) = zone.soa();
     let last = data.last_chunk::<4>().expect("an SOA ends with a number");
     let ttl = ttl.min(u32::from_be_bytes(*last));
-    Answered { owner: zone.apex.clone(), rtype: SOA, set: Set { ttl, data: [data].into() } }
+    Answered::new(&zone.apex, SOA, &Set { ttl, data: [data].into() }).signed(zone, &zone.apex)
 }
 
 /// The names that addresses are added for.
@@ -304,4 +382,8 @@ pub(crate) fn targets(rtype: u16, set: &Set) -> Vec<Labels> {
         _ => return Vec::new(),
     };
     set.data.iter().map(|data| labels(&data[before..]).0).collect()
+}
+
+fn wildcard(encloser: &[Vec<u8>]) -> Labels {
+    [encloser, &[b"*".to_vec()]].concat()
 }

@@ -1,5 +1,6 @@
 //! Replies, read back by an independent parser.
 
+mod cookies;
 mod options;
 mod plain;
 mod signed;

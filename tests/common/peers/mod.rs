@@ -9,7 +9,7 @@
 //! When a test panics, the end of every living peer's log is printed.
 
 mod bind;
-mod guarded;
+pub(super) mod guarded;
 mod knot;
 mod nsd;
 mod pdns;
@@ -33,7 +33,7 @@ use super::{
 };
 
 /// How long a peer may take to start, to stop, or to load a zone.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Which server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +90,7 @@ impl Setup {
     }
 
     /// Each key once.
-    fn keys(&self) -> Vec<&TsigKey> {
+    pub(super) fn keys(&self) -> Vec<&TsigKey> {
         let mut keys: Vec<_> = self.zones.iter().filter_map(|zone| zone.key.as_ref()).collect();
         keys.sort_unstable_by_key(|key| &key.name);
         keys.dedup_by_key(|key| &key.name);
@@ -150,14 +150,21 @@ impl ZoneSetup {
     }
 
     /// The zone file's name within the peer's directory.
-    fn file(&self) -> String {
+    pub(super) fn file(&self) -> String {
         file_of(&self.name)
     }
 }
 
-fn file_of(zone: &str) -> String {
+pub(super) fn file_of(zone: &str) -> String {
     let stem = if zone == "." { "root" } else { zone.trim_end_matches('.') };
     format!("{}.zone", stem.replace('/', "_"))
+}
+
+/// Replaces a file as a whole.
+pub(super) fn replace(file: &Path, text: &str) {
+    let new = file.with_extension("new");
+    fs::write(&new, text).expect("a new zone file");
+    fs::rename(&new, file).expect("in the same folder");
 }
 
 /// A running server.
@@ -259,10 +266,7 @@ impl Peer {
     #[track_caller]
     pub fn update_zone(&self, name: &str, text: &str) {
         let before = dns::serial(self.addr, name);
-        let file = self.dir.path().join(file_of(name));
-        let new = file.with_extension("new");
-        fs::write(&new, text).expect("a new zone file");
-        fs::rename(&new, &file).expect("in the same folder");
+        self.write_zone(name, text);
         match self.kind {
             Kind::Knot => knot::reload(self, name),
             Kind::Nsd => nsd::reload(self, name),
@@ -272,6 +276,11 @@ impl Peer {
         }
         let served = wait_until(PATIENCE, || dns::serial(self.addr, name) != before);
         assert!(served, "{:?} serves no new version of {name} after {before:?}", self.kind);
+    }
+
+    /// Replaces the zone file of a zone it is primary of; it is read at the next start.
+    pub fn write_zone(&self, name: &str, text: &str) {
+        replace(&self.dir.path().join(file_of(name)), text);
     }
 
     /// Makes a secondary ask its primary for the SOA now.

@@ -22,6 +22,7 @@ pub fn configure(peer: &Peer) {
     verbosity: 2
     xfrd-reload-timeout: 0
     rrl-ratelimit: 0
+    minimal-responses: yes
 remote-control:
     control-enable: yes
     control-interface: \"{dir}/nsd.sock\"

@@ -21,6 +21,7 @@ bind-check-interval=0
 primary=yes
 secondary=yes
 disable-axfr=no
+dname-processing=yes
 allow-axfr-ips=
 allow-notify-from=127.0.0.0/8,::1
 xfr-cycle-interval=1

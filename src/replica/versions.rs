@@ -1,0 +1,381 @@
+//! What becomes of an answer: a version that is judged, kept by the store, and published; or a
+//! failure that is told.
+
+use super::Kept;
+use super::ask::{Answer, Asked, Change, compare, random};
+use super::load::{Restored, restore};
+use super::scheduler::{Done, Scheduler, What};
+use super::zone::{Entry, Last, millis};
+use crate::refresh::{Ask, Event, Failure, Step};
+use crate::stats::Replicated;
+use crate::store::{self, History, StoreError};
+use crate::view::Expiry;
+use crate::wire::Serial;
+use crate::xfr::Statistics;
+use crate::zone::{Soa, Zone, file};
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::task::spawn_blocking;
+use tracing::{error, info, warn};
+
+/// A version on its way from a primary to the view.
+pub(super) struct Version {
+    zone: Arc<Zone>,
+    /// How it came from the version held; empty if it replaces it.
+    changes: Vec<Change>,
+    kind: &'static str,
+    from: Option<Serial>,
+    primary: Option<usize>,
+    differs: bool,
+    statistics: Statistics,
+    began: Instant,
+}
+
+/// What was kept of a zone that is configured again, if anything was.
+pub(super) type Recalled = Result<Option<(Restored, store::State)>, String>;
+
+impl Scheduler {
+    /// Asks the store for what it has kept of a zone without data, before any primary is
+    /// asked: it may have been there before.
+    pub(super) fn recall(&mut self, id: usize) {
+        let entry = self.entry_mut(id);
+        if entry.file().is_some() || entry.zone.is_some() {
+            return;
+        }
+        entry.reading = true;
+        let (epoch, apex) = (entry.epoch, entry.apex.clone());
+        let done = self.done.clone();
+        let kept = self.store.read(apex.as_name(), |stored| {
+            let stored = stored.map_err(|damage| damage.to_string())?;
+            let state = stored.state.clone();
+            if state.has_data { Ok(Some((restore(&stored)?, state))) } else { Ok(None) }
+        });
+        tokio::spawn(async move {
+            let recalled = kept.await.unwrap_or(Ok(None));
+            let _ = done.send(Done { id, epoch, what: What::Recalled(recalled) });
+        });
+    }
+
+    pub(super) fn recalled(&mut self, id: usize, recalled: Recalled) {
+        let now_ms = self.clock.now_ms();
+        let entry = self.entry_mut(id);
+        entry.reading = false;
+        // A NOTIFY or an operator may have been faster.
+        if entry.zone.is_some() || entry.refresh.is_asking() {
+            return;
+        }
+        match recalled {
+            Ok(None) => {}
+            Err(what) => {
+                error!(zone = %entry.apex, what, "what is kept cannot be used; the zone will be \
+                    transferred");
+            }
+            Ok(Some(((zone, history), state))) => {
+                info!(zone = %entry.apex, serial = %zone.serial(), "configured again: served as \
+                    it was kept until a primary has been asked");
+                let kept = store::State { retired_at_ms: None, ..state.clone() };
+                entry.restore(zone, history, &state, now_ms);
+                let (apex, served) = (entry.apex.clone(), entry.served());
+                self.store.touch(apex.as_name(), kept);
+                self.ready.push((id, served));
+            }
+        }
+    }
+
+    pub(super) fn asked(&mut self, id: usize, primary: usize, ask: Ask, asked: Asked) {
+        let now_ms = self.clock.now_ms();
+        let replicated = &self.stats.replicated;
+        replicated.transfer_octets.add(asked.statistics.octets);
+        replicated.records_outside.add(asked.statistics.outside);
+        let entry = self.entry_mut(id);
+        let known = &mut entry.primaries[primary];
+        known.asked_ms = Some(now_ms);
+        known.error = asked.answer.as_ref().err().map(ToString::to_string);
+        let version = |zone: &Arc<Zone>, changes, kind, differs| Version {
+            zone: Arc::clone(zone),
+            changes,
+            kind,
+            from: entry.zone.as_ref().map(|zone| zone.serial()),
+            primary: Some(primary),
+            differs,
+            statistics: asked.statistics,
+            began: asked.began,
+        };
+        match asked.answer {
+            Err(error) => {
+                let failure = error.failure();
+                tell_failure(entry, primary, ask, failure, &error.to_string(), asked.began);
+                if ask != Ask::Soa {
+                    self.stats.replicated.transfers_failed.add(1);
+                }
+                self.on(id, Event::Failed(failure));
+            }
+            Ok(Answer::Told(serial)) => {
+                entry.primaries[primary].serial = Some(serial);
+                self.told(id, primary, serial);
+            }
+            Ok(Answer::Changed { changes, compared }) => {
+                let zone = Arc::clone(&changes.last().expect("at least one").zone);
+                // What came, not what was asked for: whole zones come in reply to IXFR as well.
+                let kind = if compared { "AXFR" } else { "IXFR" };
+                let version = version(&zone, changes, kind, false);
+                self.keep(id, version);
+            }
+            Ok(Answer::Whole { zone, differs }) => {
+                let version = version(&zone, Vec::new(), "AXFR", differs);
+                self.whole(id, primary, version);
+            }
+        }
+    }
+
+    pub(super) fn told(&mut self, id: usize, primary: usize, serial: Serial) {
+        let entry = self.entry_mut(id);
+        if let Some(ours) = entry.zone.as_ref().map(|zone| zone.serial()) {
+            if ours != serial && !serial.is_after(ours) {
+                let known = &mut entry.primaries[primary];
+                let behind = format!("its serial {serial} is behind ours, {ours}");
+                warn!(zone = %entry.apex, primary = %known.primary.address, why = %behind,
+                    "not used; `backstop retransfer` takes its version all the same");
+                known.error = Some(behind);
+            } else if ours == serial {
+                entry.primary = Some(entry.primaries[primary].primary.address);
+            }
+        }
+        self.on(id, Event::Told(serial));
+    }
+
+    /// A whole zone: wanted, if it is newer, or if the operator wants it in any case.
+    pub(super) fn whole(&mut self, id: usize, primary: usize, version: Version) {
+        let serial = version.zone.serial();
+        let entry = self.entry_mut(id);
+        let forced = entry.refresh.is_forced();
+        entry.primaries[primary].serial = Some(serial);
+        match version.from {
+            Some(ours) if ours == serial && version.differs => {
+                warn!(zone = %entry.apex, %serial,
+                    primary = %entry.primaries[primary].primary.address,
+                    "the primary has other data under the serial that we have: \
+                     it was edited without a new serial; its data are taken");
+                self.keep(id, version);
+            }
+            Some(ours) if ours == serial => {
+                info!(zone = %entry.apex, %serial, "transferred anew: nothing is different");
+                entry.difference = false;
+                self.told(id, primary, serial);
+            }
+            Some(ours) if !serial.is_after(ours) && !forced => self.told(id, primary, serial),
+            _ => self.keep(id, version),
+        }
+    }
+
+    /// Gives a version to the store; it is published when that has it.
+    pub(super) fn keep(&mut self, id: usize, version: Version) {
+        let now_ms = self.clock.now_ms();
+        let entry = self.entries[id].as_mut().expect("looked at before");
+        if let Some(primary) = version.primary {
+            entry.primary = Some(entry.primaries[primary].primary.address);
+        }
+        let next_ms = |soa: &Soa| now_ms + entry.times(soa).refresh_ms;
+        let kept = |soa: &Soa| entry.kept(soa, now_ms, next_ms(soa));
+        let apex = entry.apex.as_name();
+        let epoch = entry.epoch;
+        let mut ticket = None;
+        for change in &version.changes {
+            let snapshot = Kept(Arc::clone(&change.zone));
+            let state = kept(change.zone.soa());
+            let from = change.diff.from.0;
+            // If a step fails, so does the last one, which is out of step then.
+            ticket = Some(self.store.append(apex, state, from, change.diff.encode(), snapshot));
+        }
+        let ticket = ticket.unwrap_or_else(|| {
+            let snapshot = Kept(Arc::clone(&version.zone));
+            self.store.replace(apex, kept(version.zone.soa()), History::Drop, snapshot)
+        });
+        self.storing += 1;
+        let done = self.done.clone();
+        tokio::spawn(async move {
+            let result = ticket.await;
+            let _ = done.send(Done { id, epoch, what: What::Stored(result, version) });
+        });
+    }
+
+    pub(super) fn not_stored(&mut self, id: usize, error: &StoreError, mut version: Version) {
+        if matches!(error, StoreError::OutOfStep { .. }) && !version.changes.is_empty() {
+            version.changes.clear();
+            self.keep(id, version);
+            return;
+        }
+        self.stats.replicated.store_failures.add(1);
+        let entry = self.entry_mut(id);
+        error!(zone = %entry.apex, serial = %version.zone.serial(), why = %error,
+            "the store cannot keep the new version; the old one stays served");
+        entry.error = Some(format!("the store: {error}"));
+        entry.reading = false;
+        if version.primary.is_some() {
+            self.on(id, Event::Failed(Failure::Primary));
+        }
+    }
+
+    pub(super) fn stored(&mut self, id: usize, version: Version) {
+        let now_ms = self.clock.now_ms();
+        let replicated: &Replicated = &self.stats.replicated;
+        let entry = self.entries[id].as_mut().expect("looked at before");
+        match version.kind {
+            "IXFR" => replicated.ixfrs.add(1),
+            "AXFR" => replicated.axfrs.add(1),
+            _ => {}
+        }
+        entry.history = if version.changes.is_empty() {
+            Arc::new([])
+        } else {
+            let new = version.changes.iter().map(|change| Arc::clone(&change.diff));
+            entry.history.iter().cloned().chain(new).collect()
+        };
+        entry.zone = Some(Arc::clone(&version.zone));
+        entry.difference = version.differs;
+        entry.error = None;
+        entry.trim_history();
+        let times = entry.times(version.zone.soa());
+        let serial = version.zone.serial();
+        let ms = millis(version.began.elapsed());
+        entry.last = Some(Last {
+            kind: version.kind,
+            octets: version.statistics.octets,
+            records: version.statistics.records,
+            ms,
+            at_ms: now_ms,
+        });
+        if let Some(primary) = version.primary {
+            entry.primaries[primary].serial = Some(serial);
+            let address = entry.primaries[primary].primary.address;
+            info!(zone = %entry.apex, primary = %address, got = version.kind,
+                from = version.from.map(|serial| serial.0), to = serial.0,
+                records = version.statistics.records, octets = version.statistics.octets,
+                messages = version.statistics.messages, outside = version.statistics.outside, ms,
+                "transferred");
+            entry.prolong(now_ms);
+            let step = entry.refresh.on(Event::Installed(serial, times), now_ms, random());
+            let served = entry.served();
+            self.ready.push((id, served));
+            let step = Step { contact: false, ..step };
+            self.take(id, step, now_ms);
+        } else {
+            entry.reading = false;
+            entry.expiry.set(Expiry::NEVER);
+            info!(zone = %entry.apex, from = version.from.map(|serial| serial.0), to = serial.0,
+                records = version.zone.records(), ms, "zone file read");
+            let served = entry.served();
+            self.ready.push((id, served));
+        }
+    }
+
+    /// Publishes what is ready, all of it as one view.
+    pub(super) fn publish(&mut self) {
+        if self.ready.is_empty() {
+            return;
+        }
+        let ready = std::mem::take(&mut self.ready);
+        self.views.publish(|view| {
+            for (_, served) in &ready {
+                view.put(Arc::clone(served));
+            }
+        });
+        self.stats.replicated.published.add(ready.len() as u64);
+        for (id, served) in &ready {
+            let Some(entry) = &self.entries[*id] else { continue };
+            if let Some(zone) = &served.zone {
+                self.notifier.tell(zone, &entry.settings.notify, &self.keys);
+            }
+        }
+    }
+
+    /// Reads a zone file, if the zone is from one and it is not being read.
+    pub(super) fn read_file(&mut self, id: usize) {
+        let entry = self.entry_mut(id);
+        let Some(path) = entry.file().map(ToOwned::to_owned) else { return };
+        if std::mem::replace(&mut entry.reading, true) {
+            return;
+        }
+        let (epoch, apex, have) = (entry.epoch, entry.apex.clone(), entry.zone.clone());
+        let octets = usize::try_from(entry.settings.max_size).unwrap_or(usize::MAX);
+        let done = self.done.clone();
+        tokio::spawn(async move {
+            let began = Instant::now();
+            let read = spawn_blocking(move || {
+                let builder = file::read(&path, apex.as_name(), file::Limits { octets })
+                    .map_err(|error| error.to_string())?;
+                let zone = builder.build().map_err(|e| format!("{}: {e}", path.display()))?;
+                Ok(compare(Arc::new(zone), have.as_deref()))
+            });
+            let read = read.await.unwrap_or_else(|error| Err(error.to_string()));
+            let _ = done.send(Done { id, epoch, what: What::Read(read, began) });
+        });
+    }
+
+    pub(super) fn read(&mut self, id: usize, read: Result<Answer, String>, began: Instant) {
+        let now_ms = self.clock.now_ms();
+        let entry = self.entry_mut(id);
+        let from = entry.zone.as_ref().map(|zone| zone.serial());
+        let (zone, changes, differs) = match read {
+            Err(error) => return self.unreadable(id, error),
+            Ok(Answer::Told(_)) => return,
+            Ok(Answer::Changed { changes, .. }) => {
+                (Arc::clone(&changes.last().expect("at least one").zone), changes, false)
+            }
+            Ok(Answer::Whole { zone, differs }) => (zone, Vec::new(), differs),
+        };
+        if let Some(ours) = from
+            && !zone.serial().is_after(ours)
+        {
+            if zone.serial() != ours || differs {
+                let serial = zone.serial();
+                let what = format!(
+                    "the zone file was edited without a higher serial than {ours} (it has \
+                     {serial}): raise the serial in its SOA record"
+                );
+                return self.unreadable(id, what);
+            }
+            entry.error = None;
+            entry.reading = false;
+            entry.contact_ms = Some(now_ms);
+            return;
+        }
+        let statistics = Statistics { records: zone.records(), ..Statistics::default() };
+        let kind = "file";
+        let version =
+            Version { zone, changes, kind, from, primary: None, differs, statistics, began };
+        self.keep(id, version);
+    }
+
+    fn unreadable(&mut self, id: usize, what: String) {
+        let now_ms = self.clock.now_ms();
+        let entry = self.entry_mut(id);
+        error!(zone = %entry.apex, why = %what, "the zone file is not used");
+        entry.error = Some(what);
+        entry.reading = false;
+        // Its own clock of attempts: those of a zone without data.
+        entry.refresh.on(Event::Due, now_ms, random());
+        entry.refresh.on(Event::Failed(Failure::Primary), now_ms, random());
+    }
+}
+
+/// Says that a primary was of no use, and what comes next.
+fn tell_failure(
+    entry: &Entry,
+    primary: usize,
+    ask: Ask,
+    failure: Failure,
+    why: &str,
+    began: Instant,
+) {
+    let address = entry.primaries[primary].primary.address;
+    let (asked, next) = match (ask, failure) {
+        (Ask::Soa, _) => ("SOA", "the next primary, or again later"),
+        (Ask::Axfr, _) => ("AXFR", "the next primary, or again later"),
+        (Ask::Ixfr(_), Failure::Primary) => ("IXFR", "the next primary, or again later"),
+        (Ask::Ixfr(_), _) => ("IXFR", "AXFR from the same primary at once"),
+    };
+    let ms = millis(began.elapsed());
+    let serial = entry.zone.as_ref().map(|zone| zone.serial().0);
+    warn!(zone = %entry.apex, primary = %address, asked, serial, why, next, ms, "failed");
+}

@@ -1,0 +1,134 @@
+//! What is on the disk: served at once without a primary, set aside when damaged, refused when
+//! it is someone else's.
+
+use super::scripted::watch::{Said, Watch, socket, www};
+use super::scripted::*;
+use std::fs;
+use std::time::Duration;
+
+const TIMES: [u32; 3] = [3600, 1, 86_400];
+
+fn said(secondary: &Secondary, zone: &str) -> Said {
+    www(&socket(secondary.address), secondary.address, zone, 5).expect("a reply")
+}
+
+fn good(version: u32) -> Said {
+    Said { rcode: rcode::NOERROR, version: Some(version) }
+}
+
+fn configured(zones: &[&str], primary: &Primary) -> String {
+    let line = |zone: &&str| format!("[[zone]]\nname = \"{zone}\"\n{}\n", primary.config());
+    "[template.default]\nretry-min = \"1s\"\n".to_owned()
+        + &zones.iter().map(line).collect::<String>()
+}
+
+/// A primary of any zone, always at serial 1.
+fn of_any(ip: [u8; 4]) -> Primary {
+    Primary::on(ip, |asked| Zone::new(&asked.zone, TIMES, 1).answer(asked))
+}
+
+#[test]
+fn with_the_primary_down_it_serves_at_once_from_the_disk() {
+    let primary = of_any([127, 8, 0, 1]);
+    let mut secondary = Secondary::start(&configured(&["disk.test."], &primary));
+    secondary.wait_serial("disk.test.", 1);
+    secondary.kill();
+    drop(primary);
+    secondary.run();
+    assert_eq!(said(&secondary, "disk.test."), good(1));
+}
+
+#[test]
+fn a_zone_taken_out_by_sighup_is_refused_and_its_data_are_there_when_it_is_wanted_again() {
+    let primary = of_any([127, 8, 0, 2]);
+    let both = configured(&["stays.test.", "goes.test."], &primary);
+    let mut secondary = Secondary::start(&both);
+    secondary.wait_serial("stays.test.", 1);
+    secondary.wait_serial("goes.test.", 1);
+    let watch = Watch::start(secondary.address, &["stays.test.".into()], Duration::from_millis(1));
+    secondary.configure(&configured(&["stays.test."], &primary));
+    secondary.signal("-HUP");
+    let refused = || said(&secondary, "goes.test.").rcode == rcode::REFUSED;
+    assert!(crate::common::dns::wait_until(DEADLINE, refused));
+    secondary.wait_log(&["goes.test.", "no longer configured; its data is kept for a while"]);
+    watch.all_was_well();
+    // Whether the server is stopped at once or in good time, the data are kept.
+    secondary.signal("-TERM");
+    assert!(secondary.ended().success());
+    secondary.run();
+    assert_eq!(said(&secondary, "goes.test.").rcode, rcode::REFUSED);
+    secondary.kill();
+    drop(primary);
+    secondary.configure(&both);
+    secondary.run();
+    assert_eq!(said(&secondary, "goes.test."), good(1));
+    assert_eq!(said(&secondary, "stays.test."), good(1));
+}
+
+#[test]
+fn a_zone_whose_data_are_damaged_is_set_aside_and_transferred_again_others_are_served() {
+    let primary = of_any([127, 8, 0, 3]);
+    let zones: Vec<_> = (0..20).map(|at| format!("fine-{at}.test.")).collect();
+    let mut all: Vec<&str> = zones.iter().map(String::as_str).collect();
+    all.push("damaged-one.test.");
+    let mut secondary = Secondary::start(&configured(&all, &primary));
+    for zone in &all {
+        secondary.wait_serial(zone, 1);
+    }
+    secondary.signal("-TERM");
+    assert!(secondary.ended().success());
+    let file = secondary.state().join("data.mdb");
+    let mut octets = fs::read(&file).unwrap();
+    // The data of its NS record: the name is spelt out there.
+    let wanted = message::name("ns.damaged-one.test.");
+    let places: Vec<_> =
+        (0..octets.len() - wanted.len()).filter(|&at| octets[at..].starts_with(&wanted)).collect();
+    assert!(!places.is_empty(), "the zone's data are in the file");
+    for at in places {
+        octets[at + 1] ^= 0x04;
+    }
+    fs::write(&file, octets).unwrap();
+    secondary.launch();
+    secondary.wait_log(&["ERROR", "damaged-one.test.", "damaged"]);
+    secondary.wait_log(&["serving"]);
+    for zone in &zones {
+        assert_eq!(said(&secondary, zone), good(1), "{zone}");
+    }
+    secondary.wait_serial("damaged-one.test.", 1);
+    assert_eq!(said(&secondary, "damaged-one.test."), good(1));
+    let aside = fs::read_dir(secondary.state().join("damaged")).unwrap().count();
+    assert!(aside > 0, "what was damaged is kept to be looked at");
+    // It is whole again.
+    secondary.kill();
+    drop(primary);
+    secondary.run();
+    assert_eq!(said(&secondary, "damaged-one.test."), good(1));
+}
+
+#[test]
+fn a_store_that_is_not_ours_is_refused_by_name_and_left_as_it_is() {
+    let primary = of_any([127, 8, 0, 4]);
+    let mut secondary = Secondary::start(&configured(&["foreign.test."], &primary));
+    secondary.wait_serial("foreign.test.", 1);
+    secondary.signal("-TERM");
+    assert!(secondary.ended().success());
+    let file = secondary.state().join("data.mdb");
+    let ours = fs::read(&file).unwrap();
+    let mut newer = ours.clone();
+    // LMDB's own version, behind its magic number.
+    let magic = 0xBEEF_C0DE_u32.to_le_bytes();
+    for at in (0..newer.len() - 8).filter(|&at| ours[at..at + 4] == magic) {
+        newer[at + 4] = 99;
+    }
+    assert_ne!(newer, ours);
+    for foreign in [b"Dear diary, ".repeat(2000), newer, ours[..ours.len() / 2].to_vec()] {
+        fs::write(&file, &foreign).unwrap();
+        secondary.launch();
+        assert!(!secondary.ended().success());
+        secondary.wait_log(&["data.mdb"]);
+        assert!(fs::read(&file).unwrap() == foreign, "the file is as it was");
+    }
+    fs::write(&file, &ours).unwrap();
+    secondary.run();
+    assert_eq!(said(&secondary, "foreign.test."), good(1));
+}
