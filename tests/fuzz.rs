@@ -51,10 +51,7 @@ fn mutate(random: &mut Random, data: &mut Vec<u8>) {
             1 => data.insert(at, random.byte()),
             2 => data[at] ^= 1 << random.below(8),
             3 => data[at] = *random.pick(&[0, 1, 0x3f, 0x40, 0xc0, 0xc0, 0xff]),
-            4 => {
-                let tail: &[u8] = random.pick(TAILS);
-                data.extend_from_slice(tail);
-            }
+            4 => data.extend_from_slice(random.pick::<&[u8]>(TAILS)),
             5 => _ = data.remove(at),
             6 => {
                 let end = (at + random.below(40)).min(data.len());
