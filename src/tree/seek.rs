@@ -52,16 +52,16 @@ impl<'t, V> Path<'t, V> {
 }
 
 /// Where a key is, or would be.
-pub struct Place<'t, V> {
+pub struct Place<'t, 'k, V> {
+    sought: Sought<'k>,
     /// `None` in an empty tree.
     path: Option<Path<'t, V>>,
     /// Of the key's entry in the page, or of the first one behind its place.
     at: usize,
     found: bool,
-    encloser: usize,
 }
 
-impl<'t, V> Place<'t, V> {
+impl<'t, V> Place<'t, '_, V> {
     /// Blob and value of exactly the key.
     pub fn exact(&self) -> Option<(&'t [u8], &'t V)> {
         if self.found { self.path.as_ref()?.page.content(self.at) } else { None }
@@ -86,14 +86,11 @@ impl<'t, V> Place<'t, V> {
     /// How many octets of the key exist: as an entry, or as the ancestor of one. The key's
     /// length of the closest encloser (RFC 4592 section 3.3.1), empty non-terminals included.
     pub fn encloser(&self) -> usize {
-        self.encloser
-    }
-
-    /// Both neighbours decide: an empty non-terminal may have all it encloses on one side.
-    fn find_encloser(&self, sought: Sought<'_>) -> usize {
+        let sought = self.sought;
         if self.found {
             return sought.len();
         }
+        // Both decide: an empty non-terminal may have all it encloses on one side.
         let neighbours = self.at_or_before().into_iter().chain(self.after());
         neighbours.map(|entry| entry.key.common_labels_of(sought)).max().unwrap_or(0)
     }
@@ -141,14 +138,12 @@ impl<'t, V> Range<'t, V> {
 
 impl<V> Tree<V> {
     /// One descent to the place of `key`.
-    pub fn seek(&self, key: &Key) -> Place<'_, V> {
+    pub fn seek<'k>(&self, key: &'k Key) -> Place<'_, 'k, V> {
         let sought = Sought::from(key);
         let path = self.root().and_then(|root| Path::to(root, sought));
         let found = path.as_ref().map_or(Err(0), |path| path.page.search(sought));
         let at = found.unwrap_or_else(|at| at);
-        let mut place = Place { path, at, found: found.is_ok(), encloser: 0 };
-        place.encloser = place.find_encloser(sought);
-        place
+        Place { sought, path, at, found: found.is_ok() }
     }
 
     /// All entries in order.

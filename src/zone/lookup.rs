@@ -127,7 +127,7 @@ impl Zone {
 
 /// The key's length of the topmost cut or DNAME above a name that does not exist; 0: none.
 /// If there is one, then the last name before the key is it or below it.
-fn cut_above(key: &Key, place: &Place<'_, ()>) -> usize {
+fn cut_above(key: &Key, place: &Place<'_, '_, ()>) -> usize {
     let Some(before) = place.at_or_before() else { return 0 };
     let cut = Node::of(before.blob).cut();
     if before.key.common_labels(key) >= cut { cut } else { 0 }
