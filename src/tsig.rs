@@ -22,7 +22,7 @@ mod record;
 use crate::name::{Name, NameBuf};
 use crate::wire::{Full, HEADER_LEN, Rcode, flag};
 use hmac::{Hmac, KeyInit, Mac};
-use record::{Signature, count_additional, len_of, skip_name};
+use record::{Signature, count_additional, len_of};
 use sha1::Sha1;
 use sha2::{Sha224, Sha256, Sha384, Sha512};
 use std::collections::HashMap;
@@ -406,8 +406,8 @@ fn header_and_question(request: &[u8], rcode: Rcode) -> Vec<u8> {
     let mut reply = request[..4].to_vec();
     reply[2] = request[2] & 0x79 | (flag::QR >> 8) as u8; // the opcode and RD are kept
     reply[3] = (rcode.0 & 0x0f) as u8;
-    let end = skip_name(request, HEADER_LEN).map(|end| end + 4);
-    match end.and_then(|end| request.get(HEADER_LEN..end)) {
+    let rest = &request[HEADER_LEN..];
+    match Name::split(rest).and_then(|(name, _)| rest.get(..name.len() + 4)) {
         Some(question) if request[4..6] == [0, 1] => {
             reply.extend_from_slice(&[0, 1, 0, 0, 0, 0, 0, 0]);
             reply.extend_from_slice(question);

@@ -159,6 +159,20 @@ fn a_misplaced_doubled_or_malformed_record_is_a_format_error() {
     }
 }
 
+/// Fuzzing found that such a question came back in the reply, which then no one could read.
+#[test]
+fn a_question_whose_name_is_too_long_is_not_repeated() {
+    let label = [&[63][..], &[b'x'; 63]].concat();
+    for (labels, questions) in [(3, 1), (4, 0)] {
+        let name = [&label.repeat(labels)[..], b"\0\0\x06\0\x01"].concat();
+        let mut request = [&query()[..HEADER_LEN], &name].concat();
+        request[11] = 0;
+        key(b"secret").sign_request(&mut request, NOW);
+        let (reply, error) = answer(&mut request, &Keys::new(), NOW).unwrap_err();
+        assert_eq!((error, reply[5]), (Rcode::BADKEY, questions));
+    }
+}
+
 /// `request` with its MAC cut to `len` octets.
 fn truncated(request: &[u8], len: u8) -> Vec<u8> {
     let mac = request.len() - 6 - 32;

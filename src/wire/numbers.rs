@@ -29,6 +29,11 @@ impl Rtype {
     pub fn is_meta(self) -> bool {
         self == Self::OPT || (128..=255).contains(&self.0)
     }
+
+    /// May a zone have records of this type? Type 0 is reserved.
+    pub fn is_data(self) -> bool {
+        self.0 != 0 && !self.is_meta()
+    }
 }
 
 impl fmt::Display for Rtype {
@@ -176,6 +181,7 @@ mod tests {
     fn types_have_their_mnemonics() {
         assert_eq!(Rtype::AAAA.to_string(), "AAAA");
         assert_eq!(Rtype(65280).to_string(), "TYPE65280");
+        assert!(!Rtype(0).is_data() && !Rtype::ANY.is_data() && Rtype(65280).is_data());
         assert!(Rtype::AXFR.is_meta() && Rtype::OPT.is_meta() && !Rtype::DNSKEY.is_meta());
     }
 }

@@ -159,7 +159,7 @@ impl Incoming {
         if found.class != Class::IN {
             return Err(XfrError::Malformed("a record of another class"));
         }
-        if rtype.is_meta() || rtype == Rtype(0) {
+        if !rtype.is_data() {
             return Err(XfrError::Malformed("a record of a type that no zone has"));
         }
         if rtype == Rtype::SOA {

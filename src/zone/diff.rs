@@ -102,7 +102,7 @@ impl Diff {
             while !rest.is_empty() {
                 let (_, record, after) = split(rest)?;
                 data_fields(record.rtype, record.data, |_, _| ())?;
-                if record.ttl > TTL_MAX {
+                if record.ttl > TTL_MAX || !record.rtype.is_data() {
                     return None;
                 }
                 rest = after;

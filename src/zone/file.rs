@@ -277,7 +277,7 @@ impl Reader {
         if class.is_some_and(|class| class != Class::IN) {
             return Err("only class IN is served".into());
         }
-        if rtype.is_meta() {
+        if !rtype.is_data() {
             return Err(format!("{rtype} is a type of questions, not of data"));
         }
         let mut data = std::mem::take(&mut self.data);

@@ -36,7 +36,8 @@ impl<'z> Node<'z> {
         Self(blob)
     }
 
-    /// Are these bytes from outside a node? Every length, and the form of all data.
+    /// Are these bytes from outside a node? Every length, all types and TTLs, and the form
+    /// of all data.
     pub fn check(blob: &[u8]) -> bool {
         let Some((_, mut rest)) = blob.split_first() else { return false };
         let mut last = None;
@@ -149,7 +150,8 @@ impl<'z> RecordSet<'z> {
             data_fields(set.data_type(), data, |_, _| ())?;
             rest = &rest[prefix + len..];
         }
-        let sound = set.count > 0 && set.ttl <= TTL_MAX && rest.is_empty();
+        let known = set.signatures || set.rtype.is_data();
+        let sound = known && set.count > 0 && set.ttl <= TTL_MAX && rest.is_empty();
         sound.then_some((set, after))
     }
 
