@@ -208,7 +208,8 @@ proptest! {
 fn an_empty_tree_has_no_answers_and_no_bytes() {
     let tree = Tree::<()>::new();
     tree.warm(&[Key::empty(), key("a.")]);
-    let place = tree.seek(&key("a."));
+    let sought = key("a.");
+    let place = tree.seek(&sought);
     assert!(tree.get(&Key::empty()).is_none() && place.exact().is_none());
     assert!(place.at_or_before().is_none() && place.after().is_none());
     assert_eq!((place.encloser(), tree.bytes(), tree.iter().count()), (0, 0, 0));
@@ -222,7 +223,8 @@ fn the_apex_is_the_first_entry_and_encloses_all() {
     let tree = names([".", "b.", "a.b."]);
     assert!(tree.first().unwrap().key.is_empty());
     assert_eq!(tree.get(&Key::empty()).unwrap().0, b".");
-    let place = tree.seek(&key("zz."));
+    let sought = key("zz.");
+    let place = tree.seek(&sought);
     assert_eq!((place.encloser(), place.at_or_before().unwrap().blob), (0, &b"a.b."[..]));
 }
 
