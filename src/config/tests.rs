@@ -452,3 +452,11 @@ fn no_text_makes_it_panic() {
         }
     }
 }
+
+#[test]
+fn the_readme_has_every_key() {
+    let readme = include_str!("../../README.md");
+    for line in Config::reference().lines().filter(|line| line.starts_with('|')) {
+        assert!(readme.contains(line), "README.md lacks this line of KEYS.md: {line}");
+    }
+}
