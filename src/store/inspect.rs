@@ -369,7 +369,7 @@ fn meta_page(file: &File, at: usize, page_size: usize) -> io::Result<Result<Meta
     }
     let (version, found) = (word32(&page, 20), u64::from(word32(&page, 40)));
     if version != DATA_VERSION {
-        return Ok(Err(Fault::Foreign(format!("its LMDB data version is {version}"))));
+        return Ok(Err(Fault::Format(version)));
     }
     if found != page_size as u64 {
         return Ok(Err(Fault::PageSize(found, page_size as u64)));

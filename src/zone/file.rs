@@ -1,13 +1,13 @@
 //! Zone files (RFC 1035 section 5): reading them, and writing what is served.
 //!
 //! **How it fits.** [`read`] fills a [`Builder`] for zones that are served from a file, for
-//! checks and for tests; [`write`] is `backstop export`. Record data are read and written by the
+//! checks and for tests; [`write()`] is `backstop export`. Record data are read and written by the
 //! `domain` crate but for the types that it lacks.
 //!
 //! **Invariants.**
 //! - *told where*: every mistake is told with file and line and what is wrong.
 //! - *bounded*: a file, the files it includes and what `$GENERATE` makes have limits.
-//! - *round trip*: what [`write`] writes reads back as the same zone; data whose text form does
+//! - *round trip*: what [`write()`] writes reads back as the same zone; data whose text form does
 //!   not are written in the generic form, which every server reads.
 //!
 //! **Sections.** RFC 1035 section 5, RFC 2308 section 4 (`$TTL`), RFC 3597 section 5 (generic
