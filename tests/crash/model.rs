@@ -84,11 +84,14 @@ pub(crate) fn load(dir: &Path) -> Result<(Store, Found), StoreError> {
     let mut found = Found::default();
     let store = Store::open(dir, Options::default())?.load(|stored| match stored {
         Err(damage) => {
-            let zone = damage.apex.as_ref().map(zone_of);
+            let zone = damage.apex.as_ref().and_then(zone_of);
             found.damaged.push((zone, damage.to_string()));
         }
         Ok(stored) => {
-            let zone = zone_of(&stored.apex);
+            let Some(zone) = zone_of(&stored.apex) else {
+                found.wrong.push(format!("a zone {} that never was", stored.apex));
+                return;
+            };
             let serial = stored.state.serial;
             let base = Version { zone, serial: stored.base_serial };
             let expected = (0..base.count()).map(|n| base.entry(n));
@@ -110,8 +113,9 @@ pub(crate) fn load(dir: &Path) -> Result<(Store, Found), StoreError> {
     Ok((store, found))
 }
 
-fn zone_of(apex: &NameBuf) -> u32 {
-    apex.to_string()[5..8].parse().unwrap()
+/// Which zone this is; `None` for a name that damage made.
+fn zone_of(apex: &NameBuf) -> Option<u32> {
+    apex.to_string().get(5..8)?.parse().ok()
 }
 
 /// What is wrong with a state after a crash: every zone must be at a version within its range.
