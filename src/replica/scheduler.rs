@@ -169,7 +169,6 @@ impl Scheduler {
         }
         let from = notified.peer.ip();
         let sent_it = |known: &Known| known.primary.address.ip() == from;
-        let entry = self.entry(id);
         let primary = entry.primaries.iter().position(sent_it).unwrap_or(0);
         self.limits.heard(from);
         self.on(id, Event::Notified { primary, serial: notified.serial });
@@ -319,7 +318,6 @@ impl Scheduler {
                 view.put(self.entries[id].as_ref().expect("just configured").served());
             }
         });
-        self.ready.retain(|(_, served)| !gone.contains_key(&served.apex));
         for id in changed {
             self.read_file(id);
             self.recall(id);

@@ -255,8 +255,7 @@ impl Scheduler {
                 "transferred");
             entry.prolong(now_ms);
             let step = entry.refresh.on(Event::Installed(serial, times), now_ms, random());
-            let served = entry.served();
-            self.ready.push((id, served));
+            self.ready.push((id, entry.served()));
             let step = Step { contact: false, ..step };
             self.take(id, step, now_ms);
         } else {
@@ -264,8 +263,7 @@ impl Scheduler {
             entry.expiry.set(Expiry::NEVER);
             info!(zone = %entry.apex, from = version.from.map(|serial| serial.0), to = serial.0,
                 records = version.zone.records(), ms, "zone file read");
-            let served = entry.served();
-            self.ready.push((id, served));
+            self.ready.push((id, entry.served()));
         }
     }
 

@@ -73,30 +73,13 @@ fn rest_is_right(rtype: Rtype, rest: &[u8], len: usize) -> bool {
         Rtype::A => len == 4,
         Rtype::AAAA => len == 16,
         Rtype::SOA => rest.len() == 20,
-        Rtype::NS
-        | Rtype::MD
-        | Rtype::MF
-        | Rtype::CNAME
-        | Rtype::MB
-        | Rtype::MG
-        | Rtype::MR
-        | Rtype::PTR
-        | Rtype::MINFO
-        | Rtype::MX
-        | Rtype::DNAME
-        | Rtype::RP
-        | Rtype::AFSDB
-        | Rtype::RT
-        | Rtype::KX
-        | Rtype::LP
-        | Rtype::PX
-        | Rtype::SRV
-        | Rtype::NAPTR => rest.is_empty(),
         Rtype::RRSIG | Rtype::SIG | Rtype::NSEC => !rest.is_empty(),
         Rtype::DS | Rtype::DNSKEY | Rtype::CDS | Rtype::CDNSKEY => len >= 5,
         Rtype::NSEC3 => nsec3_is_right(rest),
         Rtype::NSEC3PARAM => len >= 5 && len == 5 + usize::from(rest[4]),
-        _ => true,
+        Rtype::NXT | Rtype::SVCB | Rtype::HTTPS => true,
+        // All others that have names end with the last of their parts.
+        _ => rest.is_empty() || layout(rtype).is_empty(),
     }
 }
 
