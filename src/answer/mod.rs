@@ -325,11 +325,14 @@ impl<'a, 'b> Answer<'a, 'b> {
 
     /// RFC 1034 section 4.3.2, step 2: the zone that is the nearest ancestor to the name.
     fn answer(&mut self, question: Question<'a>) {
-        let served = served_for(self.view, question.name, question.rtype);
+        let mut key = Key::of(question.name, 0);
+        let served = served_for(self.view, question.name, &key, question.rtype);
         match self.enter(served) {
             Ok(zone) => {
                 self.entered = served.map(|served| (served, zone));
-                let pursued = self.pursue(zone, Sought::first(question.name), question.rtype);
+                key.enter(zone.apex());
+                let sought = Sought::first(question.name);
+                let pursued = self.pursue(zone, sought, &key, question.rtype);
                 // What no additional data had to come after.
                 if pursued.and_then(|()| self.write_proofs()).is_err() {
                     self.truncate();
@@ -350,16 +353,21 @@ impl<'a, 'b> Answer<'a, 'b> {
         served.fresh(self.via.now_ms).map(|zone| &**zone).ok_or_else(|| without_data(served))
     }
 
-    /// Step 3: what the zone says about the name.
-    fn pursue(&mut self, zone: &'a Zone, sought: Sought<'_>, rtype: Rtype) -> Result<(), Full> {
-        let key = zone.key(sought.name);
-        match zone.lookup(&key, rtype) {
+    /// Step 3: what the zone says about the name, whose key in it is `key`.
+    fn pursue(
+        &mut self,
+        zone: &'a Zone,
+        sought: Sought<'_>,
+        key: &Key,
+        rtype: Rtype,
+    ) -> Result<(), Full> {
+        match zone.lookup(key, rtype) {
             Found::Records { node, set, at } => {
-                self.prove_expansion(zone, sought.name, &key, at);
+                self.prove_expansion(zone, sought.name, key, at);
                 self.give(zone, sought, node, &set)
             }
             Found::Alias { node, set, at } => {
-                self.prove_expansion(zone, sought.name, &key, at);
+                self.prove_expansion(zone, sought.name, key, at);
                 self.alias(sought, rtype, node, &set)
             }
             Found::Rename { node, set, owner } => {
@@ -371,15 +379,15 @@ impl<'a, 'b> Answer<'a, 'b> {
                 self.refer(zone, owner, node, &set)
             }
             Found::NoData { at: At::Owner, .. } => {
-                self.prove(zone, sought.name, &key, Claim::NoType);
+                self.prove(zone, sought.name, key, Claim::NoType);
                 self.deny(zone, sought, Kind::NoData)
             }
             Found::NoData { at: At::Wildcard(encloser), .. } => {
-                self.prove(zone, sought.name, &key, Claim::NoTypeAtWildcard { encloser });
+                self.prove(zone, sought.name, key, Claim::NoTypeAtWildcard { encloser });
                 self.deny(zone, sought, Kind::NoData)
             }
             Found::NoName { encloser } => {
-                self.prove(zone, sought.name, &key, Claim::NoName { encloser });
+                self.prove(zone, sought.name, key, Claim::NoName { encloser });
                 self.deny(zone, sought, Kind::NoName)
             }
         }
@@ -465,8 +473,12 @@ impl<'a, 'b> Answer<'a, 'b> {
             return Ok(());
         }
         self.followed += 1;
-        match self.enter(served_for(self.view, target, rtype)) {
-            Ok(zone) => self.pursue(zone, Sought { name: target, at: None }, rtype),
+        let mut key = Key::of(target, 0);
+        match self.enter(served_for(self.view, target, &key, rtype)) {
+            Ok(zone) => {
+                key.enter(zone.apex());
+                self.pursue(zone, Sought { name: target, at: None }, &key, rtype)
+            }
             Err(_) => Ok(()),
         }
     }
@@ -650,8 +662,13 @@ fn without_data(served: &Served) -> (Rcode, Option<Ede>) {
 /// The zone that answers about `name`, whether it has data or not. DS records are the parent's:
 /// at the apex of one served zone they come from the one above, if that is served too (RFC 4035
 /// section 3.1.4.1).
-fn served_for<'v>(view: &'v View, name: Name<'_>, rtype: Rtype) -> Option<&'v Served> {
-    let served = view.find(&Key::of(name, 0))?;
+fn served_for<'v>(
+    view: &'v View,
+    name: Name<'_>,
+    key: &Key,
+    rtype: Rtype,
+) -> Option<&'v Served> {
+    let served = view.find(key)?;
     if rtype == Rtype::DS
         && served.apex.as_name().len() == name.len()
         && let Some(above) = name.parent()

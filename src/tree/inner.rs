@@ -1,9 +1,10 @@
 //! An inner node: up to [`FAN_OUT`] children and the separators between them.
 
-use super::key::{Padded, Sought, WORD, common_octets, rank, word};
+use super::key::{Padded, Sought, WORD, count_below, word};
 use super::page::{PAGE_MIN, Page};
 use super::prefetch;
 use crate::name::NAME_MAX;
+use crate::octets;
 use std::cmp::Ordering;
 use std::ops::Range;
 use triomphe::{Arc, ThinArc};
@@ -100,7 +101,7 @@ pub(super) struct Inner<V> {
     prefix: u8,
     /// The first of them.
     start: [u8; INLINE],
-    /// Of each separator the word behind the prefix.
+    /// Of each separator the word behind the prefix; the largest there is where there is none.
     words: [i32; FAN_OUT],
     /// Where each separator ends (2), and then the separators, whole: read when the words cannot
     /// decide. Shared by the copies of a node.
@@ -146,21 +147,37 @@ impl<V> Inner<V> {
         &self.separators.slice[start..end(at)]
     }
 
+    /// How many separators have a word below this one.
+    #[inline(always)]
+    fn below(&self, mine: i32) -> usize {
+        let mut below = [0; 4];
+        for &four in self.words.as_chunks().0 {
+            count_below(&mut below, four, mine);
+        }
+        #[expect(clippy::cast_sign_loss, reason = "a count")]
+        {
+            below.iter().sum::<i32>() as usize
+        }
+    }
+
     /// Under which child `sought` is, or would be.
     pub(super) fn slot(&self, sought: Sought<'_>) -> usize {
         let separators = self.count().saturating_sub(1);
         let prefix = usize::from(self.prefix);
-        let order = match self.start.get(..prefix) {
-            Some(start) => sought.compare_start(start),
-            None => sought.compare_start(&self.separator(0)[..prefix]),
+        let order = if prefix <= INLINE {
+            sought.compare_start(&self.start, prefix)
+        } else {
+            sought.compare_start(self.separator(0), prefix)
         };
         match order {
             Ordering::Less => return 0,
             Ordering::Greater => return separators,
             Ordering::Equal => {}
         }
-        let words = self.words[..separators].iter().copied();
-        let (mut low, mut high) = rank(words, sought.word(prefix));
+        let mine = sought.word(prefix);
+        let mut low = self.below(mine);
+        let equal = |word: &&i32| **word == mine;
+        let mut high = low + self.words[low..separators].iter().take_while(equal).count();
         while low < high {
             let middle = usize::midpoint(low, high);
             if self.separator(middle) <= sought.as_bytes() {
@@ -178,11 +195,11 @@ impl<V: Clone> Inner<V> {
     pub(super) fn pack<S: AsRef<[u8]>>(separators: &[S], children: Vec<Node<V>>) -> Self {
         debug_assert!(children.len() <= FAN_OUT && separators.len() + 1 >= children.len());
         let first = separators.first().map_or(&[][..], AsRef::as_ref);
-        let prefix = separators.last().map_or(0, |last| common_octets(first, last.as_ref()));
+        let prefix = separators.last().map_or(0, |last| octets::common(first, last.as_ref()));
         let mut start = [0; INLINE];
         let inline = prefix.min(INLINE);
         start[..inline].copy_from_slice(&first[..inline]);
-        let mut words = [0; FAN_OUT];
+        let mut words = [i32::MAX; FAN_OUT];
         let mut block = vec![0; 2 * separators.len()];
         for (at, separator) in separators.iter().enumerate() {
             let separator = separator.as_ref();

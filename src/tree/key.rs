@@ -1,6 +1,7 @@
 //! Keys as the tree holds and compares them: in pieces, and by their first differing word.
 
 use crate::name::{Key, NAME_MAX};
+use crate::octets;
 use std::cmp::Ordering;
 use std::fmt;
 
@@ -13,14 +14,16 @@ pub(super) type Padded = [u8; NAME_MAX + 8];
 /// What a search looks for.
 #[derive(Clone, Copy)]
 pub(super) struct Sought<'k> {
-    padded: &'k Padded,
+    padded: &'k [u8],
     len: usize,
 }
 
 impl<'k> Sought<'k> {
-    /// The first `len` octets of `padded`; those behind must be zero.
-    pub(super) fn new(padded: &'k Padded, len: usize) -> Self {
+    /// The first `len` octets of `padded`; those behind must be zero, eight at least.
+    #[inline]
+    pub(super) fn new(padded: &'k [u8], len: usize) -> Self {
         debug_assert!(padded[len..].iter().all(|&byte| byte == 0), "not padded with zeros");
+        debug_assert!(padded.len() >= len + 8, "too few zeros");
         Self { padded, len }
     }
 
@@ -28,7 +31,7 @@ impl<'k> Sought<'k> {
         &self.padded[..self.len]
     }
 
-    pub(super) fn padded(self) -> &'k Padded {
+    pub(super) fn padded(self) -> &'k [u8] {
         self.padded
     }
 
@@ -36,18 +39,33 @@ impl<'k> Sought<'k> {
         self.len
     }
 
-    /// How the key's first octets compare with `prefix`, zeros standing in for missing ones.
-    /// A zero is below all octets a key could have there, so the order is right.
-    pub(super) fn compare_start(self, prefix: &[u8]) -> Ordering {
-        self.padded[..prefix.len()].cmp(prefix)
+    /// How the key's first octets compare with the first `len` of `bytes`, zeros standing in for
+    /// missing ones. A zero is below all octets a key could have there, so the order is right.
+    #[inline(always)]
+    pub(super) fn compare_start(self, bytes: &[u8], len: usize) -> Ordering {
+        let mut at = 0;
+        while at < len {
+            let mine = octets::word(self.padded.get(at..).unwrap_or(&[]));
+            let differ = (mine ^ octets::word(&bytes[at..])) & octets::mask(len - at);
+            if differ != 0 {
+                // The lowest octet that differs decides.
+                let shift = differ.trailing_zeros() & !7;
+                let (mine, theirs) = (mine >> shift & 0xff, (mine ^ differ) >> shift & 0xff);
+                return mine.cmp(&theirs);
+            }
+            at += 8;
+        }
+        Ordering::Equal
     }
 
     /// The word behind the first `at` octets, in the form whose signed order is the octets' order.
+    #[inline(always)]
     pub(super) fn word(self, at: usize) -> i32 {
         word(self.padded, at)
     }
 
     /// What follows that word.
+    #[inline(always)]
     pub(super) fn rest(self, at: usize) -> &'k [u8] {
         self.padded.get(at + WORD..self.len).unwrap_or(&[])
     }
@@ -59,38 +77,21 @@ impl<'k> From<&'k Key> for Sought<'k> {
     }
 }
 
-/// The word at `at`: signed, because SSE2 compares only signed words, thus with the top bit
-/// flipped.
-pub(super) fn word(padded: &Padded, at: usize) -> i32 {
-    let octets = [padded[at], padded[at + 1], padded[at + 2], padded[at + 3]];
-    i32::from_be_bytes(octets) ^ i32::MIN
+/// The word at `at`, zeros standing in for missing octets: signed, because SSE2 compares only
+/// signed words, thus with the top bit flipped.
+#[inline(always)]
+pub(super) fn word(padded: &[u8], at: usize) -> i32 {
+    let four = padded.get(at..).and_then(|rest| rest.first_chunk());
+    four.map_or(i32::MIN, |&octets| i32::from_be_bytes(octets) ^ i32::MIN)
 }
 
-/// How many of `words` are below `mine`, and how many are not above it. One pass without
-/// branches, over a slice: a loop of fixed length would be unrolled to scalar code.
-pub(super) fn rank(words: impl Iterator<Item = i32>, mine: i32) -> (usize, usize) {
-    let (mut below, mut equal) = (0_u32, 0_u32);
-    for word in words {
-        below += u32::from(word < mine);
-        equal += u32::from(word == mine);
+/// How many of four words are below `mine`, summed up by their places. In this form compilers
+/// make it a comparison of four at once.
+#[inline(always)]
+pub(super) fn count_below(below: &mut [i32; 4], four: [i32; 4], mine: i32) {
+    for (sum, word) in below.iter_mut().zip(four) {
+        *sum += i32::from(word < mine);
     }
-    (below as usize, (below + equal) as usize)
-}
-
-/// How many leading octets two strings share: eight at a time, keys being long and alike.
-#[inline]
-pub(super) fn common_octets(a: &[u8], b: &[u8]) -> usize {
-    let len = a.len().min(b.len());
-    let (a_words, b_words) = (a[..len].chunks_exact(8), b[..len].chunks_exact(8));
-    for (at, (x, y)) in a_words.zip(b_words).enumerate() {
-        let word = |octets: &[u8]| u64::from_le_bytes(octets.try_into().expect("eight octets"));
-        let differ = word(x) ^ word(y);
-        if differ != 0 {
-            return 8 * at + differ.trailing_zeros() as usize / 8;
-        }
-    }
-    let rest = len / 8 * 8;
-    rest + a[rest..len].iter().zip(&b[rest..len]).take_while(|(a, b)| a == b).count()
 }
 
 /// The key of an entry, as it lies in its page: in three pieces, nothing copied.
@@ -142,7 +143,11 @@ impl<'t> EntryKey<'t> {
 
     /// As [`common_labels`](Self::common_labels).
     pub(super) fn common_labels_of(&self, sought: Sought<'_>) -> usize {
-        let shared = &sought.as_bytes()[..self.common(sought.as_bytes())];
+        let common = self.common(sought.as_bytes());
+        if common == self.len() {
+            return common; // All of it, so an ancestor, or the key itself.
+        }
+        let shared = &sought.as_bytes()[..common];
         shared.iter().rposition(|&byte| byte == 0).map_or(0, |end| end + 1)
     }
 
@@ -167,7 +172,7 @@ impl<'t> EntryKey<'t> {
     pub(super) fn common(&self, other: &[u8]) -> usize {
         let mut at = 0;
         for piece in self.pieces() {
-            let same = common_octets(piece, &other[at..]);
+            let same = octets::common(piece, &other[at..]);
             at += same;
             if same < piece.len() {
                 break;

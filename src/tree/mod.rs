@@ -38,8 +38,9 @@ pub use key::EntryKey;
 pub use seek::{Place, Range};
 
 use crate::name::Key;
+use crate::octets;
 use inner::{FAN_OUT, Inner, Node, NodeRef};
-use key::{Sought, common_octets};
+use key::Sought;
 use page::{PAGE_FILL, Page, entry_size};
 use std::collections::HashSet;
 use triomphe::Arc;
@@ -282,7 +283,7 @@ impl<V: Clone> Draft<V> {
         if let Some(&(first, _)) = self.ends.first() {
             let last = self.ends.len() - 1;
             assert!(self.key(last) < key, "keys must ascend strictly");
-            let shared = self.shared.min(common_octets(&self.bytes[..first], key));
+            let shared = self.shared.min(octets::common(&self.bytes[..first], key));
             if shared < self.shared {
                 self.share(shared);
             }

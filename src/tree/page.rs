@@ -6,9 +6,10 @@
 //! entry    length of the key without the prefix (1) | the key behind prefix and word | blob
 //! ```
 
-use super::key::{EntryKey, Padded, Sought, WORD, common_octets, rank, word};
+use super::key::{EntryKey, Padded, Sought, WORD, count_below, word};
 use super::{Entry, prefetch};
 use crate::name::NAME_MAX;
+use crate::octets;
 use std::cmp::Ordering;
 use triomphe::ThinArc;
 
@@ -70,9 +71,9 @@ impl<V> Page<V> {
     /// Starts loading the entry that `sought` would be. Reads what [`prefetch`](Self::prefetch)
     /// loads.
     pub(super) fn prefetch_entry(&self, sought: Sought<'_>) {
-        let prefix = self.prefix();
-        if sought.compare_start(prefix) == Ordering::Equal && self.count() > 0 {
-            let (below, _) = rank(self.words(), sought.word(prefix.len()));
+        let prefix = usize::from(self.head().prefix);
+        if sought.compare_start(&self.0.slice, prefix) == Ordering::Equal && self.count() > 0 {
+            let below = self.below(sought.word(prefix));
             let place = self.place(below.min(self.count() - 1));
             prefetch(self.0.slice.as_ptr().cast(), place);
             prefetch(self.0.slice.as_ptr().cast(), place + 64);
@@ -89,8 +90,24 @@ impl<V> Page<V> {
         &self.0.slice[start..start + each * self.count()]
     }
 
-    fn words(&self) -> impl Iterator<Item = i32> {
-        self.table(0, WORD).as_chunks().0.iter().map(|&word| i32::from_le_bytes(word))
+    #[inline(always)]
+    fn words(&self) -> &[[u8; WORD]] {
+        self.table(0, WORD).as_chunks().0
+    }
+
+    /// How many entries have a word below this one.
+    #[inline(always)]
+    fn below(&self, mine: i32) -> usize {
+        let (fours, rest) = self.words().as_chunks();
+        let mut below = [0; 4];
+        for four in fours {
+            count_below(&mut below, four.map(i32::from_le_bytes), mine);
+        }
+        let rest = rest.iter().filter(|&&word| i32::from_le_bytes(word) < mine).count();
+        #[expect(clippy::cast_sign_loss, reason = "a count")]
+        {
+            below.iter().sum::<i32>() as usize + rest
+        }
     }
 
     fn places(&self) -> impl Iterator<Item = u16> {
@@ -140,19 +157,23 @@ impl<V> Page<V> {
 
     /// Where the entry of exactly this key is, or else where it would go.
     pub(super) fn search(&self, sought: Sought<'_>) -> Result<usize, usize> {
-        let prefix = self.prefix();
-        match sought.compare_start(prefix) {
+        let prefix = usize::from(self.head().prefix);
+        match sought.compare_start(&self.0.slice, prefix) {
             Ordering::Less => return Err(0),
             Ordering::Greater => return Err(self.count()),
             Ordering::Equal => {}
         }
-        let (mut low, mut high) = rank(self.words(), sought.word(prefix.len()));
-        let mine = (sought.rest(prefix.len()), sought.len());
+        let mine = sought.word(prefix);
+        let mut low = self.below(mine);
+        let equal = |word: &&[u8; WORD]| i32::from_le_bytes(**word) == mine;
+        let mut high = low + self.words()[low..].iter().take_while(equal).count();
+        let (rest, len) = (sought.rest(prefix), sought.len());
         while low < high {
             let middle = usize::midpoint(low, high);
             let (suffix, bytes) = self.entry_bytes(middle);
-            let theirs = (&bytes[..suffix.saturating_sub(WORD)], prefix.len() + suffix);
-            match theirs.cmp(&mine) {
+            let theirs = &bytes[..suffix.saturating_sub(WORD)];
+            let common = octets::common(theirs, rest);
+            match theirs.get(common).cmp(&rest.get(common)).then((prefix + suffix).cmp(&len)) {
                 Ordering::Less => low = middle + 1,
                 Ordering::Equal => return Ok(middle),
                 Ordering::Greater => high = middle,
@@ -296,13 +317,13 @@ impl<V: Clone> Page<V> {
         let (last, first) = ends.expect("a page has entries");
         last.key.copy_to(&mut low);
         first.key.copy_to(&mut high);
-        let common = common_octets(&low[..last.key.len()], &high[..first.key.len()]);
+        let common = octets::common(&low[..last.key.len()], &high[..first.key.len()]);
         high[..=common].to_vec()
     }
 }
 
 /// Appends the entry whose key is `key`, in a page of keys that share `prefix` octets.
-fn push_entry<V>(bytes: &mut Vec<u8>, key: &Padded, prefix: usize, entry: &Entry<'_, V>) {
+fn push_entry<V>(bytes: &mut Vec<u8>, key: &[u8], prefix: usize, entry: &Entry<'_, V>) {
     let len = entry.key.len();
     bytes.push(u8::try_from(len - prefix).expect("a key has 254 octets at most"));
     bytes.extend_from_slice(key.get(prefix + WORD..len).unwrap_or(&[]));
