@@ -73,6 +73,13 @@ impl<'q> Edns<'q> {
         Some(edns)
     }
 
+    /// Were no options sent that we answer?
+    #[inline]
+    pub fn is_bare(&self) -> bool {
+        let asks = self.nsid | self.expire | self.keepalive | self.zone_version;
+        !asks && self.cookie.is_none()
+    }
+
     fn option(&mut self, code: u16, value: &'q [u8]) -> Option<()> {
         match code {
             code::NSID => self.nsid = true,
@@ -238,6 +245,11 @@ impl<'a> Opt<'a> {
         writer.put(&[0])?;
         writer.fixed(Section::Additional, Rtype::OPT, Class(self.udp_size), ttl)?;
         let data = writer.begin_data()?;
+        self.options(writer);
+        writer.end_data(data)
+    }
+
+    fn options(&self, writer: &mut Writer<'_>) {
         if let Some(cookie) = &self.cookie {
             option(writer, code::COOKIE, &[cookie]);
         }
@@ -257,7 +269,6 @@ impl<'a> Opt<'a> {
         if let Some((code, text)) = self.error.map(Ede::code_and_text) {
             option(writer, code::ERROR, &[&code.to_be_bytes(), text.as_bytes()]);
         }
-        writer.end_data(data)
     }
 }
 

@@ -145,7 +145,8 @@ impl<'q> Reader<'q> {
             return None; // A TSIG is the last record.
         }
         let owner = self.at;
-        let fixed_at = skip_name(self.message, owner)?;
+        let at_root = *self.message.get(owner)? == 0;
+        let fixed_at = if at_root { owner + 1 } else { skip_name(self.message, owner)? };
         let fixed = self.message.get(fixed_at..)?.first_chunk::<10>()?;
         let word = |at: usize| u16::from_be_bytes([fixed[at], fixed[at + 1]]);
         let data_at = fixed_at + fixed.len();
@@ -153,7 +154,6 @@ impl<'q> Reader<'q> {
         self.at = data_at + data.len();
         match Rtype(word(0)) {
             Rtype::OPT => {
-                let at_root = self.message[owner] == 0;
                 if !is_additional || !at_root || self.edns.is_some() {
                     return None;
                 }

@@ -31,7 +31,9 @@ use crate::edns::{Ede, Opt, UDP_SIZE_MIN};
 use crate::name::{Key, NAME_MAX, Name};
 use crate::query::{Header, Query, Question, Unfit};
 use crate::view::{Served, View, ZoneId};
-use crate::wire::{Class, Full, HEADER_LEN, Mark, Opcode, Rcode, Rtype, Section, Writer, flag};
+use crate::wire::{
+    Class, Full, HEADER_LEN, Mark, Opcode, Rcode, Rtype, Section, Writer, flag, is_compressed,
+};
 use crate::zone::{At, Found, Node, RecordSet, Zone};
 use arrayvec::ArrayVec;
 pub use warm::warm;
@@ -199,6 +201,8 @@ struct Answer<'a, 'b> {
     via: &'a Via<'a>,
     view: &'a View,
     writer: Writer<'b>,
+    /// The largest datagram that we send and take, octets.
+    udp_size: u16,
     /// Behind the question: what a truncated reply goes back to.
     bare: Mark,
     /// What is kept free for OPT and TSIG.
@@ -256,11 +260,13 @@ impl<'n> Sought<'n> {
 
 impl<'a, 'b> Answer<'a, 'b> {
     fn begin(query: &'a Query<'a>, via: &'a Via<'a>, view: &'a View, reply: &'b mut [u8]) -> Self {
+        let udp_size = udp_size(via, view);
         let mut answer = Self {
             query,
             via,
             view,
-            writer: Writer::new(reply, limit(query, via, view)),
+            writer: Writer::new(reply, limit(query, via, udp_size)),
+            udp_size,
             bare: Mark::default(),
             reserved: 0,
             dnssec_ok: query.edns.is_some_and(|edns| edns.dnssec_ok),
@@ -414,7 +420,9 @@ impl<'a, 'b> Answer<'a, 'b> {
         }
         self.put(Section::Answer, sought.owner(), node, set)?;
         self.write_proofs()?;
-        additional::of_answer(self, zone, sought.owner(), set);
+        if additional::points_at_hosts(set.data_type()) {
+            additional::of_answer(self, zone, sought.owner(), set);
+        }
         Ok(())
     }
 
@@ -563,6 +571,14 @@ impl<'a, 'b> Answer<'a, 'b> {
         ttl: u32,
     ) -> Result<Option<usize>, Full> {
         let rtype = set.data_type();
+        if let Some(at) = owner.at
+            && !is_compressed(rtype)
+        {
+            for data in set.iter() {
+                self.writer.plain_record_at(section, at, (rtype, Class::IN, ttl), data)?;
+            }
+            return Ok(owner.at);
+        }
         for data in set.iter() {
             owner.at = self.begin_record(section, owner, rtype, ttl)?;
             self.writer.data(rtype, data)?;
@@ -643,12 +659,12 @@ fn udp_size(via: &Via<'_>, view: &View) -> u16 {
 }
 
 /// The largest reply that may be sent, octets.
-fn limit(query: &Query<'_>, via: &Via<'_>, view: &View) -> usize {
+fn limit(query: &Query<'_>, via: &Via<'_>, udp_size: u16) -> usize {
     match (via.transport, query.edns) {
         (Transport::Tcp, _) => usize::from(u16::MAX),
         (Transport::Udp, None) => usize::from(UDP_SIZE_MIN),
         (Transport::Udp, Some(edns)) => {
-            usize::from(edns.udp_size.max(UDP_SIZE_MIN).min(udp_size(via, view)))
+            usize::from(edns.udp_size.max(UDP_SIZE_MIN).min(udp_size))
         }
     }
 }

@@ -132,9 +132,8 @@ impl<'a> Answer<'a, '_> {
 
     /// Our OPT record, with the options that the client asked for.
     pub(super) fn opt(&self, edns: &Edns<'_>) -> Opt<'a> {
-        let size = super::udp_size(self.via, self.view);
-        let mut opt = Opt::new(size, self.rcode, edns.dnssec_ok);
-        if self.rcode == Rcode::BADVERS {
+        let mut opt = Opt::new(self.udp_size, self.rcode, edns.dnssec_ok);
+        if self.rcode == Rcode::BADVERS || edns.is_bare() && self.error.is_none() {
             return opt;
         }
         let (identity, via) = (&*self.view.identity, self.via);

@@ -124,10 +124,10 @@ impl Key {
         self.end == self.start
     }
 
-    /// As [`as_bytes`](Self::as_bytes), with at least eight zero octets behind them, so that a
-    /// word may be read at any place in the key.
-    pub fn padded(&self) -> &[u8] {
-        &self.bytes[usize::from(self.start)..]
+    /// The array that the [octets](Self::as_bytes) are in, and where they begin. Behind them are
+    /// zeros to its end, eight at least, so that a word may be read at any place in the key.
+    pub fn padded(&self) -> (&[u8; NAME_MAX + 8], usize) {
+        (&self.bytes, usize::from(self.start))
     }
 
     /// The key of the ancestor whose key has `len` octets; `len` must be the end of a label.

@@ -1,6 +1,6 @@
 //! An inner node: up to [`FAN_OUT`] children and the separators between them.
 
-use super::key::{Padded, Sought, WORD, count_below, word};
+use super::key::{Padded, Sought, WORD, word};
 use super::page::{PAGE_MIN, Page};
 use super::prefetch;
 use crate::name::NAME_MAX;
@@ -16,7 +16,7 @@ pub(super) const FAN_OUT: usize = 32;
 pub(super) const FAN_MIN: usize = FAN_OUT / 4;
 /// Octets of the common prefix that are kept in the node. With them, the node and its reference
 /// count are 448 bytes, a size class of the allocator.
-const INLINE: usize = 38;
+const INLINE: usize = 32;
 
 /// A child, owned.
 #[derive(Clone)]
@@ -101,8 +101,8 @@ pub(super) struct Inner<V> {
     prefix: u8,
     /// The first of them.
     start: [u8; INLINE],
-    /// Of each separator the word behind the prefix; the largest there is where there is none.
-    words: [i32; FAN_OUT],
+    /// Of each separator the word behind the prefix.
+    words: [u32; FAN_OUT],
     /// Where each separator ends (2), and then the separators, whole: read when the words cannot
     /// decide. Shared by the copies of a node.
     separators: ThinArc<(), u8>,
@@ -119,6 +119,7 @@ impl<V> Inner<V> {
     }
 
     /// Child `at`, if there are that many.
+    #[inline]
     pub(super) fn child(&self, at: usize) -> Option<NodeRef<'_, V>> {
         match &self.children {
             Children::Pages(pages) => pages.get(at)?.as_ref().map(NodeRef::Page),
@@ -147,27 +148,15 @@ impl<V> Inner<V> {
         &self.separators.slice[start..end(at)]
     }
 
-    /// How many separators have a word below this one.
-    #[inline(always)]
-    fn below(&self, mine: i32) -> usize {
-        let mut below = [0; 4];
-        for &four in self.words.as_chunks().0 {
-            count_below(&mut below, four, mine);
-        }
-        #[expect(clippy::cast_sign_loss, reason = "a count")]
-        {
-            below.iter().sum::<i32>() as usize
-        }
-    }
-
     /// Under which child `sought` is, or would be.
+    #[inline]
     pub(super) fn slot(&self, sought: Sought<'_>) -> usize {
         let separators = self.count().saturating_sub(1);
         let prefix = usize::from(self.prefix);
         let order = if prefix <= INLINE {
             sought.compare_start(&self.start, prefix)
         } else {
-            sought.compare_start(self.separator(0), prefix)
+            sought.first(prefix).cmp(&self.separator(0)[..prefix])
         };
         match order {
             Ordering::Less => return 0,
@@ -175,9 +164,9 @@ impl<V> Inner<V> {
             Ordering::Equal => {}
         }
         let mine = sought.word(prefix);
-        let mut low = self.below(mine);
-        let equal = |word: &&i32| **word == mine;
-        let mut high = low + self.words[low..separators].iter().take_while(equal).count();
+        let words = &self.words[..separators];
+        let mut low = words.partition_point(|&word| word < mine);
+        let mut high = low + words[low..].iter().take_while(|&&word| word == mine).count();
         while low < high {
             let middle = usize::midpoint(low, high);
             if self.separator(middle) <= sought.as_bytes() {
@@ -199,7 +188,7 @@ impl<V: Clone> Inner<V> {
         let mut start = [0; INLINE];
         let inline = prefix.min(INLINE);
         start[..inline].copy_from_slice(&first[..inline]);
-        let mut words = [i32::MAX; FAN_OUT];
+        let mut words = [0; FAN_OUT];
         let mut block = vec![0; 2 * separators.len()];
         for (at, separator) in separators.iter().enumerate() {
             let separator = separator.as_ref();
@@ -376,4 +365,4 @@ impl<V> Children<V> {
     }
 }
 
-const _: () = assert!(WORD == size_of::<i32>());
+const _: () = assert!(WORD == size_of::<u32>());

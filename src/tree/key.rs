@@ -14,43 +14,61 @@ pub(super) type Padded = [u8; NAME_MAX + 8];
 /// What a search looks for.
 #[derive(Clone, Copy)]
 pub(super) struct Sought<'k> {
-    padded: &'k [u8],
+    padded: &'k Padded,
+    start: usize,
     len: usize,
 }
 
 impl<'k> Sought<'k> {
     /// The first `len` octets of `padded`; those behind must be zero, eight at least.
     #[inline]
-    pub(super) fn new(padded: &'k [u8], len: usize) -> Self {
-        debug_assert!(padded[len..].iter().all(|&byte| byte == 0), "not padded with zeros");
-        debug_assert!(padded.len() >= len + 8, "too few zeros");
-        Self { padded, len }
+    pub(super) fn new(padded: &'k Padded, len: usize) -> Self {
+        Self::within(padded, 0, len)
+    }
+
+    /// As [`new`](Self::new), but for the octets from `start` on.
+    #[inline]
+    fn within(padded: &'k Padded, start: usize, len: usize) -> Self {
+        debug_assert!(padded[start + len..].iter().all(|&byte| byte == 0), "not padded with zeros");
+        debug_assert!(padded.len() >= start + len + 8, "too few zeros");
+        Self { padded, start, len }
     }
 
     pub(super) fn as_bytes(self) -> &'k [u8] {
-        &self.padded[..self.len]
-    }
-
-    pub(super) fn padded(self) -> &'k [u8] {
-        self.padded
+        &self.padded[self.start..self.start + self.len]
     }
 
     pub(super) fn len(self) -> usize {
         self.len
     }
 
+    /// The first `len` octets, zeros standing in for missing ones.
+    pub(super) fn first(self, len: usize) -> &'k [u8] {
+        let end = self.padded.len().min(self.start + len);
+        &self.padded[self.start..end]
+    }
+
+    /// The eight octets behind the first `at`, the first one highest.
+    #[inline(always)]
+    fn octets(self, at: usize) -> u64 {
+        // No key reaches further: there are zeros. Said so, it costs no check.
+        let at = (self.start + at).min(NAME_MAX);
+        let octets = self.padded[at..at + 8].first_chunk();
+        u64::from_be_bytes(*octets.expect("eight octets"))
+    }
+
     /// How the key's first octets compare with the first `len` of `bytes`, zeros standing in for
     /// missing ones. A zero is below all octets a key could have there, so the order is right.
+    /// Whole words of `bytes` are read: what is behind the `len` does not matter, but is there.
     #[inline(always)]
     pub(super) fn compare_start(self, bytes: &[u8], len: usize) -> Ordering {
         let mut at = 0;
         while at < len {
-            let mine = octets::word(self.padded.get(at..).unwrap_or(&[]));
-            let differ = (mine ^ octets::word(&bytes[at..])) & octets::mask(len - at);
-            if differ != 0 {
-                // The lowest octet that differs decides.
-                let shift = differ.trailing_zeros() & !7;
-                let (mine, theirs) = (mine >> shift & 0xff, (mine ^ differ) >> shift & 0xff);
+            let theirs = bytes.get(at..at + 8).and_then(|octets| octets.first_chunk());
+            let unused = 8 * 8_usize.saturating_sub(len - at);
+            let mine = self.octets(at) >> unused;
+            let theirs = u64::from_be_bytes(*theirs.unwrap_or(&[0; 8])) >> unused;
+            if mine != theirs {
                 return mine.cmp(&theirs);
             }
             at += 8;
@@ -58,40 +76,30 @@ impl<'k> Sought<'k> {
         Ordering::Equal
     }
 
-    /// The word behind the first `at` octets, in the form whose signed order is the octets' order.
+    /// The word behind the first `at` octets.
     #[inline(always)]
-    pub(super) fn word(self, at: usize) -> i32 {
-        word(self.padded, at)
+    pub(super) fn word(self, at: usize) -> u32 {
+        (self.octets(at) >> 32) as u32
     }
 
     /// What follows that word.
     #[inline(always)]
     pub(super) fn rest(self, at: usize) -> &'k [u8] {
-        self.padded.get(at + WORD..self.len).unwrap_or(&[])
+        self.as_bytes().get(at + WORD..).unwrap_or(&[])
     }
 }
 
 impl<'k> From<&'k Key> for Sought<'k> {
     fn from(key: &'k Key) -> Self {
-        Self::new(key.padded(), key.as_bytes().len())
+        let (padded, start) = key.padded();
+        Self::within(padded, start, key.len())
     }
 }
 
-/// The word at `at`, zeros standing in for missing octets: signed, because SSE2 compares only
-/// signed words, thus with the top bit flipped.
+/// The word at `at`.
 #[inline(always)]
-pub(super) fn word(padded: &[u8], at: usize) -> i32 {
-    let four = padded.get(at..).and_then(|rest| rest.first_chunk());
-    four.map_or(i32::MIN, |&octets| i32::from_be_bytes(octets) ^ i32::MIN)
-}
-
-/// How many of four words are below `mine`, summed up by their places. In this form compilers
-/// make it a comparison of four at once.
-#[inline(always)]
-pub(super) fn count_below(below: &mut [i32; 4], four: [i32; 4], mine: i32) {
-    for (sum, word) in below.iter_mut().zip(four) {
-        *sum += i32::from(word < mine);
-    }
+pub(super) fn word(padded: &Padded, at: usize) -> u32 {
+    Sought { padded, start: at, len: 0 }.word(0)
 }
 
 /// The key of an entry, as it lies in its page: in three pieces, nothing copied.
@@ -105,8 +113,8 @@ pub struct EntryKey<'t> {
 
 impl<'t> EntryKey<'t> {
     /// A key of `len` octets: those all keys of a page begin with, a word, and what follows it.
-    pub(super) fn new(prefix: &'t [u8], word: i32, rest: &'t [u8], len: u8) -> Self {
-        Self { prefix, word: (word ^ i32::MIN).to_be_bytes(), rest, len }
+    pub(super) fn new(prefix: &'t [u8], word: u32, rest: &'t [u8], len: u8) -> Self {
+        Self { prefix, word: word.to_be_bytes(), rest, len }
     }
 
     /// The key that is all in `bytes`, at most [`Key::MAX`] of them.

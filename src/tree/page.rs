@@ -6,7 +6,7 @@
 //! entry    length of the key without the prefix (1) | the key behind prefix and word | blob
 //! ```
 
-use super::key::{EntryKey, Padded, Sought, WORD, count_below, word};
+use super::key::{EntryKey, Padded, Sought, WORD, word};
 use super::{Entry, prefetch};
 use crate::name::NAME_MAX;
 use crate::octets;
@@ -42,6 +42,7 @@ impl<V> Clone for Page<V> {
 }
 
 impl<V> Page<V> {
+    #[inline]
     fn head(&self) -> &Head<V> {
         &self.0.header.header
     }
@@ -73,7 +74,7 @@ impl<V> Page<V> {
     pub(super) fn prefetch_entry(&self, sought: Sought<'_>) {
         let prefix = usize::from(self.head().prefix);
         if sought.compare_start(&self.0.slice, prefix) == Ordering::Equal && self.count() > 0 {
-            let below = self.below(sought.word(prefix));
+            let below = below(self.tables().0, sought.word(prefix));
             let place = self.place(below.min(self.count() - 1));
             prefetch(self.0.slice.as_ptr().cast(), place);
             prefetch(self.0.slice.as_ptr().cast(), place + 64);
@@ -84,65 +85,49 @@ impl<V> Page<V> {
         &self.0.slice[..usize::from(self.head().prefix)]
     }
 
-    /// The part of so many bytes an entry that begins `before` bytes an entry into the tables.
-    fn table(&self, before: usize, each: usize) -> &[u8] {
-        let start = usize::from(self.head().prefix) + before * self.count();
-        &self.0.slice[start..start + each * self.count()]
-    }
-
-    #[inline(always)]
-    fn words(&self) -> &[[u8; WORD]] {
-        self.table(0, WORD).as_chunks().0
-    }
-
-    /// How many entries have a word below this one.
-    #[inline(always)]
-    fn below(&self, mine: i32) -> usize {
-        let (fours, rest) = self.words().as_chunks();
-        let mut below = [0; 4];
-        for four in fours {
-            count_below(&mut below, four.map(i32::from_le_bytes), mine);
-        }
-        let rest = rest.iter().filter(|&&word| i32::from_le_bytes(word) < mine).count();
-        #[expect(clippy::cast_sign_loss, reason = "a count")]
-        {
-            below.iter().sum::<i32>() as usize + rest
-        }
+    /// The words and the places of all entries.
+    #[inline]
+    fn tables(&self) -> (&[[u8; WORD]], &[[u8; 2]]) {
+        let (prefix, count) = (usize::from(self.head().prefix), self.count());
+        let (words, rest) = self.0.slice[prefix..].split_at(WORD * count);
+        (words.as_chunks().0, rest[..2 * count].as_chunks().0)
     }
 
     fn places(&self) -> impl Iterator<Item = u16> {
-        self.table(WORD, 2).as_chunks().0.iter().map(|&place| u16::from_le_bytes(place))
+        self.tables().1.iter().map(|&place| u16::from_le_bytes(place))
     }
 
     /// Where the bytes of entry `at` begin; where they end with `at + 1`.
     fn place(&self, at: usize) -> usize {
-        match self.table(WORD, 2).as_chunks().0.get(at) {
-            Some(&place) => usize::from(u16::from_le_bytes(place)),
-            None => self.size(),
-        }
+        self.tables().1.get(at).map_or(self.size(), |&place| usize::from(u16::from_le_bytes(place)))
     }
 
     /// Of entry `at`: the length of the key without the prefix, and its key behind prefix and
     /// word with the blob.
-    fn entry_bytes(&self, at: usize) -> (usize, &[u8]) {
-        let bytes = &self.0.slice[self.place(at)..self.place(at + 1)];
+    #[inline]
+    fn entry_bytes(&self, places: &[[u8; 2]], at: usize) -> (usize, &[u8]) {
+        let place = |place: &[u8; 2]| usize::from(u16::from_le_bytes(*place));
+        let end = places.get(at + 1).map_or(self.0.slice.len(), place);
+        let bytes = &self.0.slice[place(&places[at])..end];
         (usize::from(bytes[0]), &bytes[1..])
     }
 
     /// Entry `at`, if there are that many.
     pub(super) fn entry(&self, at: usize) -> Option<Entry<'_, V>> {
         let value = self.head().values.get(at)?;
-        let (suffix, bytes) = self.entry_bytes(at);
+        let (words, places) = self.tables();
+        let (suffix, bytes) = self.entry_bytes(places, at);
         let (rest, blob) = bytes.split_at(suffix.saturating_sub(WORD));
-        let word = i32::from_le_bytes(*self.table(0, WORD).as_chunks().0.get(at)?);
+        let word = u32::from_le_bytes(*words.get(at)?);
         let len = u8::try_from(self.prefix().len() + suffix).ok()?;
         Some(Entry { key: EntryKey::new(self.prefix(), word, rest, len), blob, value })
     }
 
     /// The blob and the value of entry `at`: an [`entry`](Self::entry) without its key.
+    #[inline]
     pub(super) fn content(&self, at: usize) -> Option<(&[u8], &V)> {
         let value = self.head().values.get(at)?;
-        let (suffix, bytes) = self.entry_bytes(at);
+        let (suffix, bytes) = self.entry_bytes(self.tables().1, at);
         Some((&bytes[suffix.saturating_sub(WORD)..], value))
     }
 
@@ -156,6 +141,7 @@ impl<V> Page<V> {
     }
 
     /// Where the entry of exactly this key is, or else where it would go.
+    #[inline]
     pub(super) fn search(&self, sought: Sought<'_>) -> Result<usize, usize> {
         let prefix = usize::from(self.head().prefix);
         match sought.compare_start(&self.0.slice, prefix) {
@@ -163,14 +149,15 @@ impl<V> Page<V> {
             Ordering::Greater => return Err(self.count()),
             Ordering::Equal => {}
         }
+        let (words, places) = self.tables();
         let mine = sought.word(prefix);
-        let mut low = self.below(mine);
-        let equal = |word: &&[u8; WORD]| i32::from_le_bytes(**word) == mine;
-        let mut high = low + self.words()[low..].iter().take_while(equal).count();
+        let mut low = below(words, mine);
+        let equal = |word: &&[u8; WORD]| u32::from_le_bytes(**word) == mine;
+        let mut high = low + words[low..].iter().take_while(equal).count();
         let (rest, len) = (sought.rest(prefix), sought.len());
         while low < high {
             let middle = usize::midpoint(low, high);
-            let (suffix, bytes) = self.entry_bytes(middle);
+            let (suffix, bytes) = self.entry_bytes(places, middle);
             let theirs = &bytes[..suffix.saturating_sub(WORD)];
             let common = octets::common(theirs, rest);
             match theirs.get(common).cmp(&rest.get(common)).then((prefix + suffix).cmp(&len)) {
@@ -181,6 +168,12 @@ impl<V> Page<V> {
         }
         Err(low)
     }
+}
+
+/// How many of these words, which ascend, are below this one.
+#[inline(always)]
+fn below(words: &[[u8; WORD]], mine: u32) -> usize {
+    words.partition_point(|&word| u32::from_le_bytes(word) < mine)
 }
 
 impl<V: Clone> Page<V> {
@@ -269,12 +262,12 @@ impl<V: Clone> Page<V> {
         let count = self.count() + added - gone;
         let mut bytes = Vec::with_capacity(size_after);
         bytes.extend_from_slice(prefix);
-        let words = self.table(0, WORD);
-        bytes.extend_from_slice(&words[..WORD * at]);
+        let words = self.tables().0;
+        bytes.extend_from_slice(words[..at].as_flattened());
         if added == 1 {
             bytes.extend_from_slice(&sought.word(prefix.len()).to_le_bytes());
         }
-        bytes.extend_from_slice(&words[WORD * (at + gone)..]);
+        bytes.extend_from_slice(words[at + gone..].as_flattened());
         let first = prefix.len() + (WORD + 2) * count;
         let shift = |place: usize, by: usize, less: usize| {
             u16::try_from(place + by - less).expect("within the page").to_le_bytes()
@@ -292,7 +285,7 @@ impl<V: Clone> Page<V> {
         bytes.extend_from_slice(&self.0.slice[self.place(0)..start]);
         debug_assert_eq!(bytes.len(), first + start - self.place(0), "tables of another size");
         if let Some(new) = new {
-            push_entry(&mut bytes, sought.padded(), prefix.len(), new);
+            push_entry(&mut bytes, sought.as_bytes(), prefix.len(), new);
         }
         bytes.extend_from_slice(&self.0.slice[end..]);
         let mut values = self.head().values.to_vec();

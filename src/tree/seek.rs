@@ -20,6 +20,7 @@ struct Path<'t, V> {
 }
 
 impl<'t, V> Path<'t, V> {
+    #[inline(always)]
     fn to(mut node: NodeRef<'t, V>, sought: Sought<'_>) -> Option<Self> {
         let (mut left, mut right) = (None, None);
         loop {
@@ -63,11 +64,13 @@ pub struct Place<'t, 'k, V> {
 
 impl<'t, V> Place<'t, '_, V> {
     /// Blob and value of exactly the key.
+    #[inline]
     pub fn exact(&self) -> Option<(&'t [u8], &'t V)> {
         if self.found { self.path.as_ref()?.page.content(self.at) } else { None }
     }
 
     /// The last entry that is not after the key.
+    #[inline]
     pub fn at_or_before(&self) -> Option<Entry<'t, V>> {
         let path = self.path.as_ref()?;
         match (self.at + usize::from(self.found)).checked_sub(1) {
@@ -138,6 +141,7 @@ impl<'t, V> Range<'t, V> {
 
 impl<V> Tree<V> {
     /// One descent to the place of `key`.
+    #[inline]
     pub fn seek<'k>(&self, key: &'k Key) -> Place<'_, 'k, V> {
         let sought = Sought::from(key);
         let path = self.root().and_then(|root| Path::to(root, sought));

@@ -134,6 +134,7 @@ fn cut_above(key: &Key, place: &Place<'_, '_, ()>) -> usize {
 }
 
 /// What one owner's records say about `rtype`.
+#[inline]
 fn at_node(node: Node<'_>, rtype: Rtype, at: At) -> Found<'_> {
     let set = match rtype {
         Rtype::ANY => any_of(node),
