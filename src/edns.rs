@@ -208,6 +208,7 @@ impl<'a> Opt<'a> {
     pub const LEN: usize = 11;
 
     /// A record without options.
+    #[inline]
     pub fn new(udp_size: u16, rcode: Rcode, dnssec_ok: bool) -> Self {
         Self {
             udp_size,
@@ -240,13 +241,25 @@ impl<'a> Opt<'a> {
 
     /// Writes the record, with the options that fit.
     pub fn write(&self, writer: &mut Writer<'_>) -> Result<(), Full> {
-        let flags = if self.dnssec_ok { u32::from(DNSSEC_OK) } else { 0 };
-        let ttl = u32::from(self.rcode.0 >> 4) << 24 | flags;
-        writer.put(&[0])?;
-        writer.fixed(Section::Additional, Rtype::OPT, Class(self.udp_size), ttl)?;
+        self.begin(writer)?;
         let data = writer.begin_data()?;
         self.options(writer);
         writer.end_data(data)
+    }
+
+    /// Writes the record without options.
+    #[inline]
+    pub fn write_bare(&self, writer: &mut Writer<'_>) -> Result<(), Full> {
+        self.begin(writer)?;
+        writer.put_u16(0)
+    }
+
+    #[inline]
+    fn begin(&self, writer: &mut Writer<'_>) -> Result<(), Full> {
+        let flags = if self.dnssec_ok { u32::from(DNSSEC_OK) } else { 0 };
+        let ttl = u32::from(self.rcode.0 >> 4) << 24 | flags;
+        writer.put(&[0])?;
+        writer.fixed(Section::Additional, Rtype::OPT, Class(self.udp_size), ttl)
     }
 
     fn options(&self, writer: &mut Writer<'_>) {

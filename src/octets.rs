@@ -19,7 +19,7 @@ pub fn word(bytes: &[u8]) -> u64 {
 }
 
 /// As [`word`], of fewer than eight octets.
-#[inline]
+#[inline(never)]
 fn short_word(bytes: &[u8]) -> u64 {
     let len = bytes.len();
     match (bytes.first_chunk(), bytes.last_chunk()) {
@@ -34,7 +34,16 @@ fn short_word(bytes: &[u8]) -> u64 {
 /// The lowest `len` octets set, at most all eight.
 #[inline(always)]
 pub fn mask(len: usize) -> u64 {
-    if len < WORD { (1 << (8 * len)) - 1 } else { u64::MAX }
+    const MASKS: [u64; WORD + 1] = {
+        let mut masks = [u64::MAX; WORD + 1];
+        let mut len = 0;
+        while len < WORD {
+            masks[len] = (1 << (8 * len)) - 1;
+            len += 1;
+        }
+        masks
+    };
+    MASKS[len.min(WORD)]
 }
 
 /// 0x80 in each octet of `word` that is at least `least` and below 0x80. `least` is 1 to 0x80.

@@ -259,6 +259,7 @@ impl<'n> Sought<'n> {
 }
 
 impl<'a, 'b> Answer<'a, 'b> {
+    #[inline(always)]
     fn begin(query: &'a Query<'a>, via: &'a Via<'a>, view: &'a View, reply: &'b mut [u8]) -> Self {
         let udp_size = udp_size(via, view);
         let mut answer = Self {
@@ -292,6 +293,7 @@ impl<'a, 'b> Answer<'a, 'b> {
     }
 
     /// What kind of request is this?
+    #[inline(always)]
     fn dispatch(&mut self) -> Option<Deferred> {
         let Query { header, question, edns, signed } = *self.query;
         let opcode = header.opcode();
@@ -315,6 +317,7 @@ impl<'a, 'b> Answer<'a, 'b> {
     }
 
     /// Is this a question of the kind that zones answer?
+    #[inline(always)]
     fn asked(&mut self, question: Question<'a>) -> Option<Deferred> {
         match (question.class, question.rtype) {
             (Class::IN, Rtype::AXFR | Rtype::IXFR) => return self.transfer(question),
@@ -349,6 +352,7 @@ impl<'a, 'b> Answer<'a, 'b> {
     }
 
     /// The data of a zone, if it is served, and to this client.
+    #[inline(always)]
     fn enter(&self, served: Option<&'a Served>) -> Result<&'a Zone, (Rcode, Option<Ede>)> {
         let Some(served) = served else {
             return Err((Rcode::REFUSED, Some(Ede::NotAuthoritative)));
@@ -407,6 +411,7 @@ impl<'a, 'b> Answer<'a, 'b> {
     }
 
     /// Step 3a: the records asked for.
+    #[inline(always)]
     fn give(
         &mut self,
         zone: &'a Zone,
@@ -546,6 +551,7 @@ impl<'a, 'b> Answer<'a, 'b> {
 
     /// Writes a record set, whole, and its signatures if they are wanted. Returns where its owner
     /// lies.
+    #[inline(always)]
     fn put(
         &mut self,
         section: Section,
@@ -563,6 +569,7 @@ impl<'a, 'b> Answer<'a, 'b> {
         Ok(at)
     }
 
+    #[inline(always)]
     fn put_data(
         &mut self,
         section: Section,
@@ -633,11 +640,16 @@ impl<'a, 'b> Answer<'a, 'b> {
     }
 
     /// OPT, the header, and what is to be said of the reply.
+    #[inline(always)]
     fn finish(&mut self) -> Outcome {
         if let Some(edns) = &self.query.edns {
             self.writer.release(self.reserved - self.via.reserved.min(self.reserved));
             // Reserved at the beginning, unless the caller left no room at all.
-            let _ = self.opt(edns).write(&mut self.writer);
+            let _ = if edns.is_bare() && self.error.is_none() {
+                Opt::new(self.udp_size, self.rcode, edns.dnssec_ok).write_bare(&mut self.writer)
+            } else {
+                self.opt(edns).write(&mut self.writer)
+            };
         }
         let header = self.query.header;
         let flags = header.reply_flags()
@@ -663,9 +675,7 @@ fn limit(query: &Query<'_>, via: &Via<'_>, udp_size: u16) -> usize {
     match (via.transport, query.edns) {
         (Transport::Tcp, _) => usize::from(u16::MAX),
         (Transport::Udp, None) => usize::from(UDP_SIZE_MIN),
-        (Transport::Udp, Some(edns)) => {
-            usize::from(edns.udp_size.max(UDP_SIZE_MIN).min(udp_size))
-        }
+        (Transport::Udp, Some(edns)) => usize::from(edns.udp_size.max(UDP_SIZE_MIN).min(udp_size)),
     }
 }
 
@@ -678,12 +688,8 @@ fn without_data(served: &Served) -> (Rcode, Option<Ede>) {
 /// The zone that answers about `name`, whether it has data or not. DS records are the parent's:
 /// at the apex of one served zone they come from the one above, if that is served too (RFC 4035
 /// section 3.1.4.1).
-fn served_for<'v>(
-    view: &'v View,
-    name: Name<'_>,
-    key: &Key,
-    rtype: Rtype,
-) -> Option<&'v Served> {
+#[inline(always)]
+fn served_for<'v>(view: &'v View, name: Name<'_>, key: &Key, rtype: Rtype) -> Option<&'v Served> {
     let served = view.find(key)?;
     if rtype == Rtype::DS
         && served.apex.as_name().len() == name.len()

@@ -133,7 +133,7 @@ impl<'a> Answer<'a, '_> {
     /// Our OPT record, with the options that the client asked for.
     pub(super) fn opt(&self, edns: &Edns<'_>) -> Opt<'a> {
         let mut opt = Opt::new(self.udp_size, self.rcode, edns.dnssec_ok);
-        if self.rcode == Rcode::BADVERS || edns.is_bare() && self.error.is_none() {
+        if self.rcode == Rcode::BADVERS {
             return opt;
         }
         let (identity, via) = (&*self.view.identity, self.via);

@@ -26,6 +26,7 @@ impl Key {
 
     /// The key of `name` without its `above` rightmost labels: relative to a zone of that many
     /// labels, or the whole name with 0.
+    #[inline(always)]
     pub fn of(name: Name<'_>, above: usize) -> Self {
         if above == 0 {
             return Self::below(name, Name::ROOT);
@@ -35,21 +36,23 @@ impl Key {
     }
 
     /// The key of `name` relative to `apex`, which is it or above it.
+    #[inline(always)]
     pub fn below(name: Name<'_>, apex: Name<'_>) -> Self {
         Self::leading(name, name.len() - apex.len())
     }
 
     /// The key of the labels in the first `len` octets of a name.
+    #[inline(always)]
     fn leading(name: Name<'_>, len: usize) -> Self {
         let mut key = Self::empty();
-        let wire = name.as_wire();
-        let mut at = 0;
-        while at < len {
-            let (start, end) = (at + 1, at + 1 + usize::from(wire[at]));
+        let (mut rest, mut at) = (name.as_wire(), len);
+        while at > 0 {
+            let (label, behind) = (usize::from(rest[0]), &rest[1..]);
             // What is to the right in the name is to the left in the key; a label's length octet
             // makes the room for the zero that ends it.
-            key.put_label(len - end, &wire[start..], end - start);
-            at = end;
+            at -= 1 + label;
+            key.put_label(at, behind, label);
+            rest = &behind[label..];
         }
         #[expect(clippy::cast_possible_truncation, reason = "a name has 255 octets at most")]
         {
@@ -61,14 +64,17 @@ impl Key {
     /// Puts the first `len` octets of `bytes` to where there are zeros. What follows them is
     /// only there to be read with them.
     #[inline(always)]
-    fn put_label(&mut self, at: usize, bytes: &[u8], len: usize) {
-        let mut done = 0;
-        while done < len {
-            let folded = octets::fold_above_zero(octets::word(&bytes[done..]));
-            let Some(to) = self.bytes[at + done..].first_chunk_mut() else { return };
-            // Zeros, or what labels to the left of this one in the name have written.
-            *to = (u64::from_le_bytes(*to) | folded & octets::mask(len - done)).to_le_bytes();
-            done += 8;
+    fn put_label(&mut self, mut at: usize, mut bytes: &[u8], mut len: usize) {
+        loop {
+            let folded = octets::fold_above_zero(octets::word(bytes)) & octets::mask(len);
+            let to = self.bytes.get_mut(at..at + 8).and_then(|to| to.first_chunk_mut());
+            let to = to.expect("eight octets behind the longest key");
+            // Beside zeros, what labels to the left of this one in the name have written.
+            *to = (u64::from_le_bytes(*to) | folded).to_le_bytes();
+            if len <= 8 {
+                return;
+            }
+            (at, bytes, len) = (at + 8, &bytes[8..], len - 8);
         }
     }
 

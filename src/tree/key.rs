@@ -76,6 +76,12 @@ impl<'k> Sought<'k> {
         Ordering::Equal
     }
 
+    /// The two words behind the first `at` octets.
+    #[inline(always)]
+    pub(super) fn words(self, at: usize) -> u64 {
+        self.octets(at)
+    }
+
     /// The word behind the first `at` octets.
     #[inline(always)]
     pub(super) fn word(self, at: usize) -> u32 {
@@ -140,7 +146,15 @@ impl<'t> EntryKey<'t> {
 
     /// Does the key begin with `prefix`?
     pub fn starts_with(&self, prefix: &[u8]) -> bool {
-        self.common(prefix) == prefix.len()
+        let mut rest = prefix;
+        for piece in self.pieces() {
+            let (theirs, after) = rest.split_at(piece.len().min(rest.len()));
+            if !piece.starts_with(theirs) {
+                return false;
+            }
+            rest = after;
+        }
+        rest.is_empty()
     }
 
     /// How many leading octets this key and `key` have in common, counted in whole labels: the
@@ -151,7 +165,7 @@ impl<'t> EntryKey<'t> {
 
     /// As [`common_labels`](Self::common_labels).
     pub(super) fn common_labels_of(&self, sought: Sought<'_>) -> usize {
-        let common = self.common(sought.as_bytes());
+        let common = self.common(sought);
         if common == self.len() {
             return common; // All of it, so an ancestor, or the key itself.
         }
@@ -176,17 +190,24 @@ impl<'t> EntryKey<'t> {
         to[at..at + WORD].fill(0);
     }
 
-    /// How many leading octets this key and `other` have in common.
-    pub(super) fn common(&self, other: &[u8]) -> usize {
+    /// How many leading octets this key and the one sought have in common.
+    pub(super) fn common(&self, sought: Sought<'_>) -> usize {
         let mut at = 0;
-        for piece in self.pieces() {
-            let same = octets::common(piece, &other[at..]);
-            at += same;
-            if same < piece.len() {
-                break;
+        while at < self.prefix.len() {
+            let theirs = octets::word(&self.prefix[at..]) ^ sought.octets(at).swap_bytes();
+            let differ = theirs & octets::mask(self.prefix.len() - at);
+            if differ != 0 {
+                return at + differ.trailing_zeros() as usize / 8;
             }
+            at += 8;
         }
-        at
+        let differ = u32::from_be_bytes(self.word) ^ sought.word(self.prefix.len());
+        let common = self.prefix.len() + differ.leading_zeros() as usize / 8;
+        let len = self.len().min(sought.len());
+        if differ != 0 || self.rest.is_empty() {
+            return common.min(len);
+        }
+        common + octets::common(self.rest, sought.rest(self.prefix.len()))
     }
 }
 

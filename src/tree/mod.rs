@@ -22,9 +22,9 @@
 //!
 //! **Sections.** RFC 4034 section 6.1 (order of names).
 //!
-//! It does not index by anything but the order, store empty non-terminals
-//! ([`Place::encloser`] finds them), or lock: a tree is changed by its one owner. Readers borrow
-//! from the version they hold and never touch a reference count.
+//! It does not index by anything but the order, store empty non-terminals (a name's neighbours
+//! show which of its ancestors exist), or lock: a tree is changed by its one owner. Readers
+//! borrow from the version they hold and never touch a reference count.
 
 mod inner;
 mod key;

@@ -42,12 +42,13 @@ impl<V> Clone for Page<V> {
 }
 
 impl<V> Page<V> {
-    #[inline]
+    #[inline(always)]
     fn head(&self) -> &Head<V> {
         &self.0.header.header
     }
 
     /// How many entries.
+    #[inline(always)]
     pub(super) fn count(&self) -> usize {
         usize::from(self.head().count)
     }
@@ -86,7 +87,7 @@ impl<V> Page<V> {
     }
 
     /// The words and the places of all entries.
-    #[inline]
+    #[inline(always)]
     fn tables(&self) -> (&[[u8; WORD]], &[[u8; 2]]) {
         let (prefix, count) = (usize::from(self.head().prefix), self.count());
         let (words, rest) = self.0.slice[prefix..].split_at(WORD * count);
@@ -104,7 +105,7 @@ impl<V> Page<V> {
 
     /// Of entry `at`: the length of the key without the prefix, and its key behind prefix and
     /// word with the blob.
-    #[inline]
+    #[inline(always)]
     fn entry_bytes(&self, places: &[[u8; 2]], at: usize) -> (usize, &[u8]) {
         let place = |place: &[u8; 2]| usize::from(u16::from_le_bytes(*place));
         let end = places.get(at + 1).map_or(self.0.slice.len(), place);
@@ -124,11 +125,25 @@ impl<V> Page<V> {
     }
 
     /// The blob and the value of entry `at`: an [`entry`](Self::entry) without its key.
-    #[inline]
+    #[inline(always)]
     pub(super) fn content(&self, at: usize) -> Option<(&[u8], &V)> {
         let value = self.head().values.get(at)?;
         let (suffix, bytes) = self.entry_bytes(self.tables().1, at);
         Some((&bytes[suffix.saturating_sub(WORD)..], value))
+    }
+
+    /// The value of entry `at`, if its key is the one sought or an ancestor's.
+    #[inline(always)]
+    pub(super) fn if_at_or_above(&self, at: usize, sought: Sought<'_>) -> Option<&V> {
+        let prefix = usize::from(self.head().prefix);
+        let (words, places) = self.tables();
+        let (suffix, bytes) = self.entry_bytes(places, at);
+        let unused = 8 * WORD.saturating_sub(suffix);
+        let differ = u64::from(u32::from_le_bytes(*words.get(at)?) ^ sought.word(prefix));
+        let is_above = differ >> unused == 0
+            && sought.compare_start(&self.0.slice, prefix) == Ordering::Equal
+            && (suffix <= WORD || sought.rest(prefix).starts_with(&bytes[..suffix - WORD]));
+        self.head().values.get(at).filter(|_| is_above)
     }
 
     pub(super) fn entries(&self) -> impl Iterator<Item = Entry<'_, V>> {
@@ -141,7 +156,7 @@ impl<V> Page<V> {
     }
 
     /// Where the entry of exactly this key is, or else where it would go.
-    #[inline]
+    #[inline(always)]
     pub(super) fn search(&self, sought: Sought<'_>) -> Result<usize, usize> {
         let prefix = usize::from(self.head().prefix);
         match sought.compare_start(&self.0.slice, prefix) {
@@ -327,7 +342,7 @@ fn push_entry<V>(bytes: &mut Vec<u8>, key: &[u8], prefix: usize, entry: &Entry<'
 fn shared_prefix<V>(entries: &[Entry<'_, V>], key: &mut Padded) -> usize {
     let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return 0 };
     first.key.copy_to(key);
-    last.key.common(&key[..first.key.len()])
+    last.key.common(Sought::new(key, first.key.len()))
 }
 
 /// How many bytes a page of `entries` has whose keys share so many octets.

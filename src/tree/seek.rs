@@ -64,13 +64,13 @@ pub struct Place<'t, 'k, V> {
 
 impl<'t, V> Place<'t, '_, V> {
     /// Blob and value of exactly the key.
-    #[inline]
+    #[inline(always)]
     pub fn exact(&self) -> Option<(&'t [u8], &'t V)> {
         if self.found { self.path.as_ref()?.page.content(self.at) } else { None }
     }
 
     /// The last entry that is not after the key.
-    #[inline]
+    #[inline(always)]
     pub fn at_or_before(&self) -> Option<Entry<'t, V>> {
         let path = self.path.as_ref()?;
         match (self.at + usize::from(self.found)).checked_sub(1) {
@@ -79,23 +79,25 @@ impl<'t, V> Place<'t, '_, V> {
         }
     }
 
+    /// The value of the last entry that is not after the key, if it is an ancestor's or the key's
+    /// own.
+    #[inline(always)]
+    pub fn at_or_above(&self) -> Option<&'t V> {
+        let path = self.path.as_ref()?;
+        match (self.at + usize::from(self.found)).checked_sub(1) {
+            Some(at) => path.page.if_at_or_above(at, self.sought),
+            None => {
+                let page = path.page_before()?;
+                page.if_at_or_above(page.count().checked_sub(1)?, self.sought)
+            }
+        }
+    }
+
     /// The first entry after the key.
     pub fn after(&self) -> Option<Entry<'t, V>> {
         let path = self.path.as_ref()?;
         let next = path.page.entry(self.at + usize::from(self.found));
         next.or_else(|| path.page_after()?.entry(0))
-    }
-
-    /// How many octets of the key exist: as an entry, or as the ancestor of one. The key's
-    /// length of the closest encloser (RFC 4592 section 3.3.1), empty non-terminals included.
-    pub fn encloser(&self) -> usize {
-        let sought = self.sought;
-        if self.found {
-            return sought.len();
-        }
-        // Both decide: an empty non-terminal may have all it encloses on one side.
-        let neighbours = self.at_or_before().into_iter().chain(self.after());
-        neighbours.map(|entry| entry.key.common_labels_of(sought)).max().unwrap_or(0)
     }
 }
 
@@ -141,13 +143,17 @@ impl<'t, V> Range<'t, V> {
 
 impl<V> Tree<V> {
     /// One descent to the place of `key`.
-    #[inline]
+    #[inline(always)]
     pub fn seek<'k>(&self, key: &'k Key) -> Place<'_, 'k, V> {
         let sought = Sought::from(key);
-        let path = self.root().and_then(|root| Path::to(root, sought));
-        let found = path.as_ref().map_or(Err(0), |path| path.page.search(sought));
-        let at = found.unwrap_or_else(|at| at);
-        Place { sought, path, at, found: found.is_ok() }
+        let Some(path) = self.root().and_then(|root| Path::to(root, sought)) else {
+            return Place { sought, path: None, at: 0, found: false };
+        };
+        let (at, found) = match path.page.search(sought) {
+            Ok(at) => (at, true),
+            Err(at) => (at, false),
+        };
+        Place { sought, path: Some(path), at, found }
     }
 
     /// All entries in order.

@@ -309,7 +309,8 @@ impl<'b> Writer<'b> {
     /// `parent`. `None`: it is too far back, or there are too many; then it, and what is below
     /// it, is only written again.
     fn remember(&mut self, label: &[u8], parent: u16, offset: usize) -> Option<u16> {
-        let offset = u16::try_from(offset).ok().filter(|&offset| usize::from(offset) <= POINTER_MAX)?;
+        let offset =
+            u16::try_from(offset).ok().filter(|&offset| usize::from(offset) <= POINTER_MAX)?;
         let seen = u32::from(hash(label, parent)) << 16 | u32::from(offset);
         self.seen.try_push(seen).ok().map(|()| offset)
     }
@@ -429,14 +430,13 @@ fn label_starts(wire: &[u8]) -> ArrayVec<u8, 128> {
     starts
 }
 
-/// A hash of the label that `label` begins with, its case folded, and of where its parent lies.
-/// What it merges is told apart by comparing.
+/// A hash of the first octets of the label that `label` begins with, its case folded, and of where
+/// its parent lies. What it merges is told apart by comparing.
+#[inline]
 fn hash(label: &[u8], parent: u16) -> u16 {
-    let len = 1 + usize::from(label[0]);
-    let first = octets::fold(octets::word(label) & octets::mask(len));
-    let last = octets::fold(octets::word(&label[len.saturating_sub(8)..len]));
-    let mixed = first ^ last.rotate_left(29) ^ u64::from(parent) << 40;
-    (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as u16
+    let first = octets::fold(octets::word(label) & octets::mask(1 + usize::from(label[0])));
+    let mixed = (first ^ u64::from(parent) << 48).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 48) as u16
 }
 
 #[cfg(test)]
