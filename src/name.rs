@@ -105,8 +105,13 @@ impl<'a> Name<'a> {
 
     /// Is this name `apex` or below it?
     pub fn is_at_or_below(self, apex: Name<'_>) -> bool {
-        let Some(extra) = self.label_count().checked_sub(apex.label_count()) else { return false };
-        self.skip(extra) == apex
+        let mut ancestor = self;
+        while ancestor.len() > apex.len()
+            && let Some(parent) = ancestor.parent()
+        {
+            ancestor = parent;
+        }
+        ancestor == apex
     }
 
     /// An owned copy.

@@ -94,14 +94,19 @@ pub fn eq_folded(a: &[u8], b: &[u8]) -> bool {
 /// Copies `from` to the front of `to`, which must be as long.
 #[inline(always)]
 pub fn copy(to: &mut [u8], from: &[u8]) {
+    let mut copy_word = |at: usize| to[at..at + WORD].copy_from_slice(&from[at..at + WORD]);
     match from.len() {
-        4 => to[..4].copy_from_slice(&from[..4]),
-        8..=16 => {
-            let last = from.len() - WORD;
-            let (low, high) = (word(from), word(&from[last..]));
-            to[..WORD].copy_from_slice(&low.to_le_bytes());
-            to[last..last + WORD].copy_from_slice(&high.to_le_bytes());
+        len @ WORD..=32 => {
+            // Overlapping, so that any length takes two or four words.
+            let last = len - WORD;
+            copy_word(0);
+            copy_word(last);
+            if len > 2 * WORD {
+                copy_word(WORD);
+                copy_word(last - WORD);
+            }
         }
+        4 => to[..4].copy_from_slice(&from[..4]),
         len => to[..len].copy_from_slice(from),
     }
 }

@@ -139,7 +139,8 @@ pub fn respond(request: &[u8], via: &Via<'_>, view: &View, reply: &mut [u8]) -> 
     }
     match Query::read(request) {
         Ok(query) => {
-            let mut answer = Answer::begin(&query, via, view, reply);
+            let mut answer = Answer::new(&query, via, view, reply);
+            answer.begin();
             match answer.dispatch() {
                 Some(deferred) => Outcome::Defer(deferred),
                 None => answer.finish(),
@@ -149,7 +150,8 @@ pub fn respond(request: &[u8], via: &Via<'_>, view: &View, reply: &mut [u8]) -> 
         Err(Unfit::Response) => Outcome::Silent(Silence::Response),
         Err(Unfit::Malformed { header, question }) => {
             let query = Query { header, question, edns: None, signed: false };
-            let mut answer = Answer::begin(&query, via, view, reply);
+            let mut answer = Answer::new(&query, via, view, reply);
+            answer.begin();
             answer.rcode = if is_known(header) { Rcode::FORMERR } else { Rcode::NOTIMP };
             answer.finish()
         }
@@ -182,7 +184,8 @@ fn empty(
     fail: impl FnOnce(&mut Answer<'_, '_>),
 ) -> Option<usize> {
     let query = Query::read(request).ok().filter(|_| reply.len() >= usize::from(UDP_SIZE_MIN))?;
-    let mut answer = Answer::begin(&query, via, view, reply);
+    let mut answer = Answer::new(&query, via, view, reply);
+    answer.begin();
     fail(&mut answer);
     match answer.finish() {
         Outcome::Reply { len, .. } => Some(len),
@@ -260,9 +263,9 @@ impl<'n> Sought<'n> {
 
 impl<'a, 'b> Answer<'a, 'b> {
     #[inline(always)]
-    fn begin(query: &'a Query<'a>, via: &'a Via<'a>, view: &'a View, reply: &'b mut [u8]) -> Self {
+    fn new(query: &'a Query<'a>, via: &'a Via<'a>, view: &'a View, reply: &'b mut [u8]) -> Self {
         let udp_size = udp_size(via, view);
-        let mut answer = Self {
+        Self {
             query,
             via,
             view,
@@ -270,7 +273,7 @@ impl<'a, 'b> Answer<'a, 'b> {
             udp_size,
             bare: Mark::default(),
             reserved: 0,
-            dnssec_ok: query.edns.is_some_and(|edns| edns.dnssec_ok),
+            dnssec_ok: query.edns.as_ref().is_some_and(|edns| edns.dnssec_ok),
             aa: false,
             tc: false,
             rcode: Rcode::NOERROR,
@@ -280,35 +283,39 @@ impl<'a, 'b> Answer<'a, 'b> {
             links: ArrayVec::new(),
             followed: 0,
             proofs: ArrayVec::new(),
-        };
-        let writer = &mut answer.writer;
-        if let Some(Question { name, rtype, class }) = query.question {
-            writer.question(name, rtype, class).expect("512 octets hold any question");
         }
-        answer.bare = writer.mark();
+    }
+
+    /// Writes the question. Apart from [`new`](Self::new), so that no reply in the making is moved.
+    #[inline(always)]
+    fn begin(&mut self) {
+        if let Some(Question { name, rtype, class }) = &self.query.question {
+            let written = self.writer.question(*name, *rtype, *class);
+            written.expect("512 octets hold any question");
+        }
+        self.bare = self.writer.mark();
         // OPT, and what the caller adds.
-        let reserved = via.reserved + query.edns.map_or(0, |edns| Opt::len_min(&edns));
-        answer.reserved = if writer.reserve(reserved) { reserved } else { 0 };
-        answer
+        let reserved = self.via.reserved + self.query.edns.as_ref().map_or(0, Opt::len_min);
+        self.reserved = if self.writer.reserve(reserved) { reserved } else { 0 };
     }
 
     /// What kind of request is this?
     #[inline(always)]
     fn dispatch(&mut self) -> Option<Deferred> {
-        let Query { header, question, edns, signed } = *self.query;
+        let Query { header, ref question, ref edns, signed } = *self.query;
         let opcode = header.opcode();
         if signed && self.via.key.is_some() {
             self.rcode = Rcode::FORMERR; // One of them was taken off already.
         } else if signed && opcode != Opcode::NOTIFY {
             return Some(Deferred::Signed);
-        } else if edns.is_some_and(|edns| edns.version > 0) {
+        } else if edns.as_ref().is_some_and(|edns| edns.version > 0) {
             self.rcode = Rcode::BADVERS;
         } else if opcode == Opcode::QUERY && self.lacks_cookie() {
             self.rcode = Rcode::BADCOOKIE;
         } else {
             match (opcode, question) {
                 (Opcode::QUERY, Some(question)) => return self.asked(question),
-                (Opcode::NOTIFY, Some(question)) => return self.notified(question),
+                (Opcode::NOTIFY, Some(question)) => return self.notified(*question),
                 (Opcode::QUERY, None) => self.cookie_asked(),
                 _ => self.fail(Rcode::NOTIMP, Some(Ede::NotSupported)),
             }
@@ -318,22 +325,22 @@ impl<'a, 'b> Answer<'a, 'b> {
 
     /// Is this a question of the kind that zones answer?
     #[inline(always)]
-    fn asked(&mut self, question: Question<'a>) -> Option<Deferred> {
+    fn asked(&mut self, question: &Question<'a>) -> Option<Deferred> {
         match (question.class, question.rtype) {
-            (Class::IN, Rtype::AXFR | Rtype::IXFR) => return self.transfer(question),
+            (Class::IN, Rtype::AXFR | Rtype::IXFR) => return self.transfer(*question),
             (Class::IN, Rtype::MAILA | Rtype::MAILB) => self.rcode = Rcode::NOTIMP,
             (Class::IN, rtype) if rtype.is_meta() && rtype != Rtype::ANY => {
                 self.rcode = Rcode::FORMERR;
             }
             (Class::IN, _) => self.answer(question),
-            (Class::CH, _) => self.identify(question),
+            (Class::CH, _) => self.identify(*question),
             _ => self.rcode = Rcode::REFUSED,
         }
         None
     }
 
     /// RFC 1034 section 4.3.2, step 2: the zone that is the nearest ancestor to the name.
-    fn answer(&mut self, question: Question<'a>) {
+    fn answer(&mut self, question: &Question<'a>) {
         let mut key = Key::of(question.name, 0);
         let served = served_for(self.view, question.name, &key, question.rtype);
         match self.enter(served) {
@@ -371,7 +378,11 @@ impl<'a, 'b> Answer<'a, 'b> {
         key: &Key,
         rtype: Rtype,
     ) -> Result<(), Full> {
-        match zone.lookup(key, rtype) {
+        let place = match zone.direct(key, rtype) {
+            Ok((node, set)) => return self.give(zone, sought, node, &set),
+            Err(place) => place,
+        };
+        match zone.lookup_at(&place, key, rtype) {
             Found::Records { node, set, at } => {
                 self.prove_expansion(zone, sought.name, key, at);
                 self.give(zone, sought, node, &set)
@@ -672,7 +683,7 @@ fn udp_size(via: &Via<'_>, view: &View) -> u16 {
 
 /// The largest reply that may be sent, octets.
 fn limit(query: &Query<'_>, via: &Via<'_>, udp_size: u16) -> usize {
-    match (via.transport, query.edns) {
+    match (via.transport, &query.edns) {
         (Transport::Tcp, _) => usize::from(u16::MAX),
         (Transport::Udp, None) => usize::from(UDP_SIZE_MIN),
         (Transport::Udp, Some(edns)) => usize::from(edns.udp_size.max(UDP_SIZE_MIN).min(udp_size)),

@@ -121,6 +121,7 @@ impl<'b> Writer<'b> {
     }
 
     /// Writes the question, its name's case kept. It is the first thing after the header.
+    #[inline]
     pub fn question(&mut self, name: Name<'_>, rtype: Rtype, class: Class) -> Result<(), Full> {
         debug_assert_eq!(self.at, HEADER_LEN, "the question comes first");
         self.put(name.as_wire())?;

@@ -71,24 +71,58 @@ pub enum Found<'z> {
 
 impl Zone {
     /// What the data say about `rtype` at the name with this key.
-    #[inline(always)]
     pub fn lookup(&self, key: &Key, rtype: Rtype) -> Found<'_> {
+        match self.direct(key, rtype) {
+            Ok((node, set)) => Found::Records { node, set, at: At::Owner },
+            Err(place) => self.lookup_at(&place, key, rtype),
+        }
+    }
+
+    /// The usual case of [`lookup`](Self::lookup): records of this very name, with no cut or DNAME
+    /// above it. `Err`: all else, for [`lookup_at`](Self::lookup_at). Parted, because what is
+    /// found then needs no [`Found`] to be told in.
+    #[inline(always)]
+    pub fn direct<'k>(
+        &self,
+        key: &'k Key,
+        rtype: Rtype,
+    ) -> Result<(Node<'_>, RecordSet<'_>), Place<'_, 'k, ()>> {
+        let place = self.names.seek(key);
+        if let Some((blob, ())) = place.exact() {
+            let node = Node::of(blob);
+            if node.cut() == 0
+                && !self.apex_renames
+                && let Some(set) = node.find(rtype)
+            {
+                return Ok((node, set));
+            }
+        }
+        Err(place)
+    }
+
+    /// What the data say about `rtype` at the name with this key, whose place among the names is
+    /// known.
+    pub fn lookup_at<'z>(
+        &'z self,
+        place: &Place<'z, '_, ()>,
+        key: &Key,
+        rtype: Rtype,
+    ) -> Found<'z> {
         if self.apex_renames && !key.as_bytes().is_empty() {
             let node = self.apex_node();
             let set = node.find(Rtype::DNAME).expect("apex_renames says so");
             return Found::Rename { node, set, owner: 0 };
         }
-        let place = self.names.seek(key);
         if let Some((blob, ())) = place.exact() {
             let node = Node::of(blob);
             let at_cut = if node.cut() > 0 { self.at_cut(key, node.cut(), rtype) } else { None };
             return at_cut.unwrap_or_else(|| at_node(node, rtype, At::Owner));
         }
-        self.beside(key, &place, rtype)
+        self.beside(key, place, rtype)
     }
 
     /// What is to be said of a name without records.
-    fn beside(&self, key: &Key, place: &Place<'_, '_, ()>, rtype: Rtype) -> Found<'_> {
+    fn beside<'z>(&'z self, key: &Key, place: &Place<'z, '_, ()>, rtype: Rtype) -> Found<'z> {
         // If there is a cut or a DNAME above it, then the last name before is that or below it.
         let (mut shared, mut cut) = (0, 0);
         if let Some(before) = place.at_or_before() {
