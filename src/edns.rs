@@ -241,7 +241,8 @@ impl<'a> Opt<'a> {
 
     /// Writes the record, with the options that fit.
     pub fn write(&self, writer: &mut Writer<'_>) -> Result<(), Full> {
-        self.begin(writer)?;
+        writer.put(&[0])?;
+        writer.fixed(Section::Additional, Rtype::OPT, Class(self.udp_size), self.ttl())?;
         let data = writer.begin_data()?;
         self.options(writer);
         writer.end_data(data)
@@ -250,16 +251,14 @@ impl<'a> Opt<'a> {
     /// Writes the record without options.
     #[inline]
     pub fn write_bare(&self, writer: &mut Writer<'_>) -> Result<(), Full> {
-        self.begin(writer)?;
-        writer.put_u16(0)
+        writer.bare_root_record(Section::Additional, Rtype::OPT, Class(self.udp_size), self.ttl())
     }
 
+    /// What stands in the place of a TTL (RFC 6891 section 6.1.3).
     #[inline]
-    fn begin(&self, writer: &mut Writer<'_>) -> Result<(), Full> {
+    fn ttl(&self) -> u32 {
         let flags = if self.dnssec_ok { u32::from(DNSSEC_OK) } else { 0 };
-        let ttl = u32::from(self.rcode.0 >> 4) << 24 | flags;
-        writer.put(&[0])?;
-        writer.fixed(Section::Additional, Rtype::OPT, Class(self.udp_size), ttl)
+        u32::from(self.rcode.0 >> 4) << 24 | flags
     }
 
     fn options(&self, writer: &mut Writer<'_>) {

@@ -112,7 +112,10 @@ impl<V> Tree<V> {
         let mut node = self.root()?;
         loop {
             match node {
-                NodeRef::Page(page) => return page.content(page.search(sought).ok()?),
+                NodeRef::Page(page) => {
+                    let (at, blob) = page.search(sought).ok()?;
+                    return Some((blob, page.value(at)?));
+                }
                 NodeRef::Inner(inner) => node = inner.child(inner.slot(sought))?,
             }
             node.prefetch();

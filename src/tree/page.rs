@@ -124,12 +124,10 @@ impl<V> Page<V> {
         Some(Entry { key: EntryKey::new(self.prefix(), word, rest, len), blob, value })
     }
 
-    /// The blob and the value of entry `at`: an [`entry`](Self::entry) without its key.
+    /// The value of entry `at`, if there are that many.
     #[inline(always)]
-    pub(super) fn content(&self, at: usize) -> Option<(&[u8], &V)> {
-        let value = self.head().values.get(at)?;
-        let (suffix, bytes) = self.entry_bytes(self.tables().1, at);
-        Some((&bytes[suffix.saturating_sub(WORD)..], value))
+    pub(super) fn value(&self, at: usize) -> Option<&V> {
+        self.head().values.get(at)
     }
 
     /// The value of entry `at`, if its key is the one sought or an ancestor's.
@@ -155,9 +153,9 @@ impl<V> Page<V> {
         self.entry(self.count().checked_sub(1)?)
     }
 
-    /// Where the entry of exactly this key is, or else where it would go.
+    /// Where the entry of exactly this key is, with its blob, or else where it would go.
     #[inline(always)]
-    pub(super) fn search(&self, sought: Sought<'_>) -> Result<usize, usize> {
+    pub(super) fn search(&self, sought: Sought<'_>) -> Result<(usize, &[u8]), usize> {
         let prefix = usize::from(self.head().prefix);
         match sought.compare_start(&self.0.slice, prefix) {
             Ordering::Less => return Err(0),
@@ -173,11 +171,11 @@ impl<V> Page<V> {
         while low < high {
             let middle = usize::midpoint(low, high);
             let (suffix, bytes) = self.entry_bytes(places, middle);
-            let theirs = &bytes[..suffix.saturating_sub(WORD)];
+            let (theirs, blob) = bytes.split_at(suffix.saturating_sub(WORD));
             let common = octets::common(theirs, rest);
             match theirs.get(common).cmp(&rest.get(common)).then((prefix + suffix).cmp(&len)) {
                 Ordering::Less => low = middle + 1,
-                Ordering::Equal => return Ok(middle),
+                Ordering::Equal => return Ok((middle, blob)),
                 Ordering::Greater => high = middle,
             }
         }
@@ -234,7 +232,7 @@ impl<V: Clone> Page<V> {
 
     /// What this page becomes when the entry of this key is `new`, or gone: none, one or several.
     pub(super) fn edit(&self, sought: Sought<'_>, new: Option<Entry<'_, V>>) -> Vec<Self> {
-        let found = self.search(sought);
+        let found = self.search(sought).map(|(at, _)| at);
         let at = found.unwrap_or_else(|at| at);
         let gone = usize::from(found.is_ok());
         if new.is_none() && gone == self.count() {

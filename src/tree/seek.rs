@@ -59,21 +59,22 @@ pub struct Place<'t, 'k, V> {
     path: Option<Path<'t, V>>,
     /// Of the key's entry in the page, or of the first one behind its place.
     at: usize,
-    found: bool,
+    /// The key's blob, if it has an entry.
+    found: Option<&'t [u8]>,
 }
 
 impl<'t, V> Place<'t, '_, V> {
     /// Blob and value of exactly the key.
     #[inline(always)]
     pub fn exact(&self) -> Option<(&'t [u8], &'t V)> {
-        if self.found { self.path.as_ref()?.page.content(self.at) } else { None }
+        self.found.zip(self.path.as_ref()?.page.value(self.at))
     }
 
     /// The last entry that is not after the key.
     #[inline(always)]
     pub fn at_or_before(&self) -> Option<Entry<'t, V>> {
         let path = self.path.as_ref()?;
-        match (self.at + usize::from(self.found)).checked_sub(1) {
+        match (self.at + usize::from(self.found.is_some())).checked_sub(1) {
             Some(at) => path.page.entry(at),
             None => path.page_before()?.last(),
         }
@@ -84,7 +85,7 @@ impl<'t, V> Place<'t, '_, V> {
     #[inline(always)]
     pub fn at_or_above(&self) -> Option<&'t V> {
         let path = self.path.as_ref()?;
-        match (self.at + usize::from(self.found)).checked_sub(1) {
+        match (self.at + usize::from(self.found.is_some())).checked_sub(1) {
             Some(at) => path.page.if_at_or_above(at, self.sought),
             None => {
                 let page = path.page_before()?;
@@ -96,7 +97,7 @@ impl<'t, V> Place<'t, '_, V> {
     /// The first entry after the key.
     pub fn after(&self) -> Option<Entry<'t, V>> {
         let path = self.path.as_ref()?;
-        let next = path.page.entry(self.at + usize::from(self.found));
+        let next = path.page.entry(self.at + usize::from(self.found.is_some()));
         next.or_else(|| path.page_after()?.entry(0))
     }
 }
@@ -147,11 +148,11 @@ impl<V> Tree<V> {
     pub fn seek<'k>(&self, key: &'k Key) -> Place<'_, 'k, V> {
         let sought = Sought::from(key);
         let Some(path) = self.root().and_then(|root| Path::to(root, sought)) else {
-            return Place { sought, path: None, at: 0, found: false };
+            return Place { sought, path: None, at: 0, found: None };
         };
         let (at, found) = match path.page.search(sought) {
-            Ok(at) => (at, true),
-            Err(at) => (at, false),
+            Ok((at, blob)) => (at, Some(blob)),
+            Err(at) => (at, None),
         };
         Place { sought, path: Some(path), at, found }
     }
@@ -172,7 +173,8 @@ impl<V> Tree<V> {
         padded[..prefix.len()].copy_from_slice(prefix);
         let sought = Sought::new(&padded, prefix.len());
         range.page = self.root().and_then(|root| Path::to(root, sought)).map(|path| path.page);
-        range.at = range.page.map_or(0, |page| page.search(sought).unwrap_or_else(|at| at));
+        range.at =
+            range.page.map_or(0, |page| page.search(sought).map_or_else(|at| at, |(at, _)| at));
         (range.prefix, range.prefix_len) = (padded, prefix.len());
         range
     }
@@ -181,7 +183,7 @@ impl<V> Tree<V> {
     pub fn after(&self, key: &Key) -> Range<'_, V> {
         let sought = Sought::from(key);
         let page = self.root().and_then(|root| Path::to(root, sought)).map(|path| path.page);
-        let at = page.map_or(0, |page| page.search(sought).map_or_else(|at| at, |at| at + 1));
+        let at = page.map_or(0, |page| page.search(sought).map_or_else(|at| at, |(at, _)| at + 1));
         Range { root: self.root(), page, at, prefix: [0; NAME_MAX + 8], prefix_len: 0 }
     }
 

@@ -185,6 +185,23 @@ impl<'b> Writer<'b> {
         Ok(())
     }
 
+    /// A whole record of the root without data.
+    #[inline]
+    pub fn bare_root_record(
+        &mut self,
+        section: Section,
+        rtype: Rtype,
+        class: Class,
+        ttl: u32,
+    ) -> Result<(), Full> {
+        let kind = u64::from(rtype.0) << 16 | u64::from(class.0);
+        let record = self.take(11)?;
+        record[..8].copy_from_slice(&(kind << 24 | u64::from(ttl >> 8)).to_be_bytes());
+        record[8..].copy_from_slice(&[ttl.to_be_bytes()[3], 0, 0]);
+        self.counts[section as usize] += 1;
+        Ok(())
+    }
+
     /// What follows a record's owner, up to the data's length.
     #[inline]
     pub fn fixed(
