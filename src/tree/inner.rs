@@ -62,7 +62,7 @@ impl<'t, V> NodeRef<'t, V> {
         match self {
             Self::Page(page) => page.prefetch(),
             Self::Inner(inner) => {
-                for line in 0..3 {
+                for line in 0..6 {
                     prefetch(std::ptr::from_ref(inner).cast(), 64 * line);
                 }
             }
