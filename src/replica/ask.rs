@@ -7,10 +7,11 @@
 
 use super::inbox::Inbox;
 use super::limits::{Lane, Limits};
+use super::sameness::{self, Difference};
 use crate::name::NameBuf;
 use crate::refresh::{Ask, Failure};
 use crate::tsig::{Key, TsigError, Verifier};
-use crate::wire::{Rcode, Serial};
+use crate::wire::{Rcode, Rtype, Serial};
 use crate::xfr::{self, Incoming, Progress, Statistics, XfrError};
 use crate::zone::{BuildError, Builder, Diff, OutOfSync, Zone};
 use std::io;
@@ -38,6 +39,8 @@ pub(super) struct Job {
     pub(super) lane: Lane,
     /// The version held.
     pub(super) have: Option<Arc<Zone>>,
+    /// It came from this primary.
+    pub(super) is_source: bool,
     pub(super) max_octets: u64,
 }
 
@@ -100,6 +103,9 @@ pub(super) enum AskError {
     /// The reply is no transfer.
     #[error("{0}")]
     Transfer(#[from] XfrError),
+    /// The primary answers with an error, and says more about it.
+    #[error("the primary answered {0} ({1})")]
+    Refused(Rcode, String),
     /// The transfer is no zone.
     #[error("{0}")]
     Build(#[from] BuildError),
@@ -115,7 +121,12 @@ impl AskError {
     /// What it means for what to ask next.
     pub(super) fn failure(&self) -> Failure {
         match self {
-            Self::Transfer(XfrError::Rcode(rcode)) if refuses_ixfr(*rcode) => Failure::NoIxfr,
+            Self::Transfer(XfrError::Rcode(rcode)) | Self::Refused(rcode, _)
+                if refuses_ixfr(*rcode) =>
+            {
+                Failure::NoIxfr
+            }
+            Self::Refused(..) => Failure::BadIxfr,
             Self::Transfer(error) if error.asks_for_axfr() => Failure::BadIxfr,
             Self::OutOfSync(_) => Failure::BadIxfr,
             _ => Failure::Primary,
@@ -127,61 +138,144 @@ fn refuses_ixfr(rcode: Rcode) -> bool {
     matches!(rcode, Rcode::REFUSED | Rcode::NOTIMP | Rcode::FORMERR | Rcode::NOTAUTH)
 }
 
-/// The answer, and what the transfer brought as far as it came.
+/// The answer, and what came with it.
 pub(super) struct Asked {
     pub(super) answer: Result<Answer, AskError>,
     pub(super) statistics: Statistics,
     pub(super) began: Instant,
+    /// Seconds until the zone expires at the primary, if it says so (RFC 7314).
+    pub(super) expire_s: Option<u32>,
+    /// A sign that the primary has other data under our serial.
+    pub(super) difference: Option<Difference>,
 }
 
 /// Asks.
 pub(super) async fn ask(job: Job, limits: Arc<Limits>) -> Asked {
     let address = job.primary.address.ip();
     let _place = limits.place(address, job.lane).await;
-    let began = Instant::now();
-    let mut statistics = Statistics::default();
-    let answer = match limits.is_silent(address) {
-        Some(left) => Err(AskError::Silent(left)),
-        None if job.ask == Ask::Soa => probe(&job, &limits).await.map(Answer::Told),
-        None => transfer(&job, &limits, &mut statistics).await,
+    let mut asked = Asked {
+        answer: Ok(Answer::Told(Serial(0))),
+        statistics: Statistics::default(),
+        began: Instant::now(),
+        expire_s: None,
+        difference: None,
     };
-    match &answer {
-        Err(AskError::Connect(error)) if error.kind() == io::ErrorKind::TimedOut => {
-            limits.silent(address);
+    if let Some(left) = limits.is_silent(address) {
+        asked.answer = Err(AskError::Silent(left));
+        return asked;
+    }
+    for edns in [true, false] {
+        asked.answer = match job.ask {
+            Ask::Soa => probe(&job, &limits, edns, &mut asked).await.map(Answer::Told),
+            _ => transfer(&job, &limits, edns, &mut asked).await,
+        };
+        // It may know no EDNS (RFC 6891 section 7). Without IXFR there is still AXFR.
+        let malformed = Rcode::FORMERR;
+        let is_old = matches!(&asked.answer,
+            Err(AskError::Transfer(XfrError::Rcode(rcode))) if *rcode == malformed);
+        if !is_old || matches!(job.ask, Ask::Ixfr(_)) {
+            break;
         }
+    }
+    match &asked.answer {
+        Err(AskError::Connect(error)) if is_unreachable(error.kind()) => limits.silent(address),
         Err(_) => {}
         Ok(_) => limits.heard(address),
     }
-    Asked { answer, statistics, began }
+    asked
+}
+
+/// Is nobody there, as far as a failed connection can tell? One who refuses it is.
+fn is_unreachable(error: io::ErrorKind) -> bool {
+    use io::ErrorKind::{HostUnreachable, NetworkUnreachable, TimedOut};
+    matches!(error, TimedOut | HostUnreachable | NetworkUnreachable)
 }
 
 /// How long a datagram's answer is waited for, attempt by attempt.
 const PROBE_WAITS: [Duration; 3] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(3)];
-/// The UDP size that we offer.
-const PROBE_SIZE: u16 = 1232;
+/// The largest datagram that we take.
+const PROBE_SIZE: usize = 1232;
 
 /// The primary's serial: over UDP, or over TCP if that brings nothing.
-async fn probe(job: &Job, limits: &Limits) -> Result<Serial, AskError> {
-    match probe_udp(job).await {
+async fn probe(
+    job: &Job,
+    limits: &Limits,
+    edns: bool,
+    asked: &mut Asked,
+) -> Result<Serial, AskError> {
+    let judged = job.have.as_ref().filter(|_| job.is_source);
+    let signed = judged.is_some_and(|zone| sameness::is_signed(zone));
+    let request = |id| {
+        let mut request = xfr::soa_query(id, job.apex.as_name(), None);
+        if edns {
+            xfr::extend(&mut request, signed);
+        }
+        request
+    };
+    let reply = exchange(job, limits, Rtype::SOA, &request).await?;
+    asked.expire_s = xfr::read_extended(&reply.message).expire_s;
+    let apex = job.apex.as_name();
+    let serial = xfr::parse_soa_reply(&reply.message, reply.id, apex)?.serial;
+    if let Some(zone) = judged.filter(|zone| zone.serial() == serial) {
+        if sameness::has_newer_signatures(zone, &xfr::signatures_of_soa(&reply.message, apex)) {
+            asked.difference = Some(Difference::Signatures);
+        } else if sameness::has_digest(zone) {
+            asked.difference = other_digest(job, limits, zone).await;
+        }
+    }
+    Ok(serial)
+}
+
+/// Asks for the primary's digest of the zone. What goes wrong with that is of no importance.
+async fn other_digest(job: &Job, limits: &Limits, zone: &Zone) -> Option<Difference> {
+    let request = |id| {
+        let mut request = xfr::query(id, job.apex.as_name(), Rtype::ZONEMD);
+        xfr::extend(&mut request, false);
+        request
+    };
+    let reply = exchange(job, limits, Rtype::ZONEMD, &request).await.ok()?;
+    let apex = job.apex.as_name();
+    let theirs = xfr::parse_records_reply(&reply.message, reply.id, apex, Rtype::ZONEMD).ok()?;
+    sameness::has_other_digest(zone, &theirs).then_some(Difference::Digest)
+}
+
+/// A reply, its signature verified and taken off.
+struct Reply {
+    id: u16,
+    message: Vec<u8>,
+}
+
+/// Asks a question for the apex's records, over UDP, or over TCP if that brings nothing.
+async fn exchange(
+    job: &Job,
+    limits: &Limits,
+    rtype: Rtype,
+    request: &(dyn Fn(u16) -> Vec<u8> + Sync),
+) -> Result<Reply, AskError> {
+    match exchange_udp(job, rtype, request).await {
         Err(AskError::TimeOut(_) | AskError::Transfer(XfrError::Truncated)) => {
-            probe_tcp(job, limits).await
+            exchange_tcp(job, limits, rtype, request).await
         }
         other => other,
     }
 }
 
-async fn probe_udp(job: &Job) -> Result<Serial, AskError> {
+async fn exchange_udp(
+    job: &Job,
+    rtype: Rtype,
+    request: &(dyn Fn(u16) -> Vec<u8> + Sync),
+) -> Result<Reply, AskError> {
     let primary = &job.primary;
     let socket = UdpSocket::bind(primary.source.unwrap_or_else(|| any(primary.address))).await?;
     socket.connect(primary.address).await?;
-    let mut reply = vec![0; usize::from(PROBE_SIZE)];
+    let mut reply = vec![0; PROBE_SIZE];
     for wait in PROBE_WAITS {
-        let (id, request, mut verifier) = soa_request(job);
+        let (id, request, mut verifier) = signed(job, request);
         socket.send(&request).await?;
         let until = tokio::time::Instant::now() + wait;
         while let Ok(len) = timeout_at(until, socket.recv(&mut reply)).await {
-            match read_serial(job, id, &mut reply[..len?], verifier.as_mut()) {
+            match read_reply(job, id, rtype, &mut reply[..len?], verifier.as_mut()) {
                 // Not the reply to this question: a late one, or forged.
                 Err(AskError::Transfer(XfrError::NotOurs)) => {}
                 other => return other,
@@ -191,46 +285,71 @@ async fn probe_udp(job: &Job) -> Result<Serial, AskError> {
     Err(AskError::TimeOut(PROBE_WAITS.iter().sum()))
 }
 
-async fn probe_tcp(job: &Job, limits: &Limits) -> Result<Serial, AskError> {
+async fn exchange_tcp(
+    job: &Job,
+    limits: &Limits,
+    rtype: Rtype,
+    request: &(dyn Fn(u16) -> Vec<u8> + Sync),
+) -> Result<Reply, AskError> {
     let options = limits.options();
-    let (id, request, mut verifier) = soa_request(job);
+    let (id, request, mut verifier) = signed(job, request);
     let stream = connect(&job.primary, options.connect_timeout).await?;
     let mut inbox = Inbox::new(send(stream, &request, options.stall_timeout).await?);
     let mut stretch = inbox.next(options.stall_timeout).await?;
     let reply = stretch.next().ok_or(AskError::Closed)?;
-    read_serial(job, id, reply, verifier.as_mut())
+    read_reply(job, id, rtype, reply, verifier.as_mut())
 }
 
-fn soa_request(job: &Job) -> (u16, Vec<u8>, Option<Verifier>) {
+/// A request with an id of its own, signed if it must be.
+fn signed(
+    job: &Job,
+    request: &(dyn Fn(u16) -> Vec<u8> + Sync),
+) -> (u16, Vec<u8>, Option<Verifier>) {
     let id = random_id();
-    let mut request = xfr::soa_query(id, job.apex.as_name(), Some(PROBE_SIZE));
+    let mut request = request(id);
     let key = job.primary.key.as_ref();
     let verifier = key.map(|key| key.sign_request(&mut request, unix_s()));
     (id, request, verifier)
 }
 
-fn read_serial(
+fn read_reply(
     job: &Job,
     id: u16,
+    rtype: Rtype,
     reply: &mut [u8],
     verifier: Option<&mut Verifier>,
-) -> Result<Serial, AskError> {
-    let reply = match verifier {
+) -> Result<Reply, AskError> {
+    let message = match verifier {
         Some(verifier) => verifier.verify(reply, unix_s())?,
         None => reply,
     };
-    Ok(xfr::parse_soa_reply(reply, id, job.apex.as_name())?.serial)
+    let read = xfr::parse_records_reply(message, id, job.apex.as_name(), rtype);
+    read.map_err(|error| refused(error, message))?;
+    Ok(Reply { id, message: message.to_vec() })
+}
+
+/// An error, with what the primary says of it beside the RCODE.
+fn refused(error: XfrError, reply: &[u8]) -> AskError {
+    match (error, xfr::read_extended(reply).error) {
+        (XfrError::Rcode(rcode), Some(text)) => AskError::Refused(rcode, text),
+        _ => error.into(),
+    }
 }
 
 /// A transfer under way: what takes its messages apart.
 struct Reading {
     incoming: Incoming,
     verifier: Option<Verifier>,
+    /// Seconds until the zone expires at the primary: what the first message says.
+    expire_s: Option<u32>,
 }
 
 /// Stretches of up to so many octets are read where they arrive: handing them to a builder would
 /// take longer.
 const READ_HERE: usize = 32 * 1024;
+
+/// How long more than one newer SOA is waited for in answer to an IXFR.
+const LONE_SOA_WAIT: Duration = Duration::from_secs(1);
 
 impl Reading {
     /// Reads the messages of a stretch.
@@ -240,7 +359,11 @@ impl Reading {
                 Some(verifier) => verifier.verify(message, unix_s())?,
                 None => message,
             };
-            match self.incoming.message(message)? {
+            if self.incoming.statistics().messages == 0 {
+                self.expire_s = xfr::read_extended(message).expire_s;
+            }
+            let progress = self.incoming.message(message);
+            match progress.map_err(|error| refused(error, message))? {
                 Progress::More => {}
                 end => {
                     if let Some(verifier) = &self.verifier {
@@ -257,7 +380,8 @@ impl Reading {
 async fn transfer(
     job: &Job,
     limits: &Limits,
-    statistics: &mut Statistics,
+    edns: bool,
+    asked: &mut Asked,
 ) -> Result<Answer, AskError> {
     let options = limits.options();
     let id = random_id();
@@ -268,15 +392,19 @@ async fn transfer(
         }
         _ => (xfr::axfr_query(id, apex), Incoming::axfr(apex, id, job.max_octets)),
     };
+    if edns {
+        xfr::extend(&mut request, false);
+    }
     let key = job.primary.key.as_ref();
     let verifier = key.map(|key| key.sign_request(&mut request, unix_s()));
     let stream = connect(&job.primary, options.connect_timeout).await?;
     let stream = send(stream, &request, options.stall_timeout).await?;
     let mut inbox = Inbox::new(stream);
     inbox.min_rate = options.min_rate;
-    let mut reading = Reading { incoming, verifier };
+    let mut reading = Reading { incoming, verifier, expire_s: None };
     let end = receive(&mut inbox, &mut reading, options.stall_timeout).await;
-    *statistics = reading.incoming.statistics();
+    asked.statistics = reading.incoming.statistics();
+    asked.expire_s = reading.expire_s;
     let end = match (end, reading.incoming.lone_soa()) {
         // All that it had to say: it was not the first of a record a message.
         (Err(AskError::Closed | AskError::Stalled(_)), Some(serial)) => {
@@ -297,14 +425,22 @@ async fn receive(
     loop {
         if stretch.len() <= READ_HERE {
             match reading.read(&mut stretch)? {
+                // One newer SOA: a transfer's first record, or all that there is to come (RFC 1995
+                // section 4). The rest of a transfer follows on the heels of its beginning.
+                Progress::More if reading.incoming.lone_soa().is_some() => {
+                    stretch = inbox.next(stall.min(LONE_SOA_WAIT)).await?;
+                }
                 Progress::More => stretch = inbox.next(stall).await?,
                 end => return Ok(end),
             }
             continue;
         }
         // The reading state goes to the builder and comes back.
-        let empty =
-            Reading { incoming: Incoming::axfr(crate::name::Name::ROOT, 0, 0), verifier: None };
+        let empty = Reading {
+            incoming: Incoming::axfr(crate::name::Name::ROOT, 0, 0),
+            verifier: None,
+            expire_s: None,
+        };
         let mut away = std::mem::replace(reading, empty);
         let mut built = spawn_blocking(move || {
             let progress = away.read(&mut stretch);
