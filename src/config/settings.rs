@@ -100,7 +100,7 @@ impl Layer {
             after_expiry: section.get("after-expiry", choice(AFTER_EXPIRY)),
             on_lower_serial: section.get("on-lower-serial", choice(ON_LOWER_SERIAL)),
             on_same_serial: section.get("on-same-serial", choice(ON_SAME_SERIAL)),
-            compare_every: section.get("compare-every", off_or(Duration::from_mins(1)..=LONGEST)),
+            compare_every: section.get("compare-every", off_or(Duration::from_secs(1)..=LONGEST)),
             pin_tolerance: section.get("pin-tolerance", duration(Duration::ZERO..=LONGEST)),
             ixfr: section.get("ixfr", boolean),
             max_size: section.get("max-size", size(64 << 10)),

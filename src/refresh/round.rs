@@ -188,6 +188,7 @@ impl Refresh {
             return;
         };
         let primary = transfer.primary;
+        self.peers[primary].told = Some(serial);
         match (self.held, transfer.ask) {
             (Some(held), _) if serial == held.serial => {
                 self.peers[primary].turn = Turn::Told(serial);
@@ -254,7 +255,7 @@ impl Refresh {
         }
         let (wish, contact) = (round.wish, round.contact);
         let gathered = round.gather_until_ms.is_some_and(|until| until <= at.now_ms);
-        let wake_ms = round.gather_until_ms.filter(|_| !gathered).unwrap_or(u64::MAX);
+        let wake_ms = round.gather_until_ms.unwrap_or(u64::MAX);
         match wish {
             Wish::Repair(_) => return self.end(at, false, step),
             Wish::Retransfer => return self.retransfer_from_next(at, step),
@@ -275,6 +276,8 @@ impl Refresh {
             }
         }
         let outstanding = members.iter().any(|&it| self.peers[it].turn == Turn::Asked);
+        // Any data are better than none.
+        let gathered = gathered || self.held.is_none() && self.newest(is_newer).is_some();
         if outstanding && !gathered {
             self.round().wake_ms = wake_ms;
             return;

@@ -205,6 +205,25 @@ fn a_zone_without_data_takes_the_first_ones_and_hears_what_the_others_have() {
 }
 
 #[test]
+fn a_zone_without_data_does_not_wait_for_a_newer_version_than_it_can_have() {
+    let mut zone = empty(3);
+    zone.on(Event::Due, 0, 0);
+    zone.on(FAILED, 0, 0);
+    assert_eq!(zone.on(probed(1, 6), 0, 0), asks(1, Ask::Axfr));
+    zone.on(probed(2, 7), 0, 0);
+    assert_eq!(zone.on(installed(6), 0, 0), Step { contact: Some(1), ..asks(2, ixfr(6)) });
+}
+
+#[test]
+fn a_primary_that_promises_more_than_it_gives_is_asked_again_when_it_is_due() {
+    let mut zone = zone(1);
+    zone.on(Event::Due, 0, 0);
+    zone.on(probed(0, 99), 0, 0);
+    assert_eq!(zone.on(told(5), 0, 0), contact(0));
+    assert_eq!((zone.failures(), zone.next_ms()), (0, 100_000));
+}
+
+#[test]
 fn a_failed_ixfr_becomes_an_axfr_of_the_same_primary_at_once() {
     let mut zone = zone(2);
     zone.on(notify(1, None), 0, 0);

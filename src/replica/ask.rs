@@ -178,14 +178,16 @@ pub(super) async fn ask(job: Job, limits: Arc<Limits>) -> Asked {
         }
     }
     match &asked.answer {
-        Err(AskError::Connect(error)) if is_unreachable(error.kind()) => limits.silent(address),
+        Err(AskError::Connect(error) | AskError::Io(error)) if is_unreachable(error.kind()) => {
+            limits.silent(address);
+        }
         Err(_) => {}
         Ok(_) => limits.heard(address),
     }
     asked
 }
 
-/// Is nobody there, as far as a failed connection can tell? One who refuses it is.
+/// Is nobody there, as far as the network can tell? One who refuses a connection is.
 fn is_unreachable(error: io::ErrorKind) -> bool {
     use io::ErrorKind::{HostUnreachable, NetworkUnreachable, TimedOut};
     matches!(error, TimedOut | HostUnreachable | NetworkUnreachable)
