@@ -9,9 +9,9 @@
 //! from its sender, and asks the others only if that fails. A zone with one primary is asked for
 //! with one question.
 //!
-//! **Histories.** Primaries share one, unless they are independent: then each has its own serials,
-//! which say nothing about another's. A version belongs to the history that it came from. Another
-//! one is turned to when that was of no use for so long as `pin_tolerance_ms`, with an AXFR.
+//! **A lineage** is a row of versions whose serials can be compared. Primaries share one, unless
+//! they are independent: then each has its own. A version belongs to the lineage that it came
+//! from. Another one is turned to when that was of no use for `pin_tolerance_ms`, with an AXFR.
 //!
 //! **Invariants.**
 //! - *one transfer at a time*: what is wished for meanwhile is remembered once.
@@ -19,8 +19,8 @@
 //! - *no one waits for the dead*: a primary that does not answer delays no decision for longer
 //!   than [`GATHER_MS`] once another has answered, and no transfer that a NOTIFY asks for at all.
 //! - *only agreement is contact*: the zone's life is prolonged by an installed version or by a
-//!   primary that has the same serial, by nothing else.
-//! - *histories are not mixed*: an IXFR is asked only of the history that the version is from.
+//!   primary that has the same serial, or that of a version held by a check, by nothing else.
+//! - *lineages are not mixed*: an IXFR is asked only of the lineage that the version is from.
 //! - *a flood costs little*: NOTIFYs that turn out to be about nothing are followed up once a
 //!   [`NOTIFY_HOLD_MS`].
 //!
@@ -60,13 +60,13 @@ pub struct Policy {
     pub ixfr: bool,
     /// What becomes of serials that went backwards.
     pub lower_serial: LowerSerial,
-    /// How long the history that the version is from is waited for before another is turned to.
+    /// How long the lineage that the version is from is waited for before another is turned to.
     pub pin_tolerance_ms: u64,
 }
 
 /// The version held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct Have {
     /// Its serial.
     pub serial: Serial,
     /// Its times.
@@ -108,6 +108,8 @@ pub enum Event {
     Told(Serial),
     /// The version transferred was installed.
     Installed(Serial, Times),
+    /// A version is held by a check: we know what the primary has.
+    Held(Serial, Times),
     /// The transfer did not work out.
     Failed(Failure),
 }
@@ -159,7 +161,9 @@ const RETRY_MS_MIN: u64 = 1_000;
 pub struct Refresh {
     policy: Policy,
     peers: Vec<Peer>,
-    held: Option<Held>,
+    have: Option<Have>,
+    /// The version that is held by a check: to transfer it again would bring nothing new.
+    withheld: Option<Have>,
     next_ms: u64,
     round: Option<Round>,
     pending: Option<Wish>,
@@ -184,11 +188,11 @@ struct Peer {
 
 impl Refresh {
     /// A zone without data that is due at `due_ms`. `independent` tells of each primary, at least
-    /// one, whether it has a history of its own.
+    /// one, whether it has a lineage of its own.
     pub fn new(
         independent: impl IntoIterator<Item = bool>,
         policy: Policy,
-        held: Option<Held>,
+        have: Option<Have>,
         due_ms: u64,
     ) -> Self {
         let peer = |independent| Peer {
@@ -201,7 +205,8 @@ impl Refresh {
         Self {
             policy,
             peers: independent.into_iter().map(peer).collect(),
-            held,
+            have,
+            withheld: None,
             next_ms: due_ms,
             round: None,
             pending: None,
@@ -247,12 +252,12 @@ impl Refresh {
 
     /// The primary that the version held came from, if it is still one.
     pub fn source(&self) -> Option<usize> {
-        self.held?.source
+        self.have?.source
     }
 
     /// May what this primary has be compared with the version held, serial by serial?
     pub fn is_comparable(&self, primary: usize) -> bool {
-        self.held.is_some() && self.pinned() == Some(self.history_of(primary))
+        self.newest_known().is_some() && self.pinned() == Some(self.lineage_of(primary))
     }
 
     /// What to do about `event`. `dice` is a random number.
@@ -273,6 +278,7 @@ impl Refresh {
             Event::Probed { primary, serial } => self.probed(primary, serial, at, &mut step),
             Event::Told(serial) => self.told(serial, at, &mut step),
             Event::Installed(serial, times) => self.installed(serial, times, at, &mut step),
+            Event::Held(serial, times) => self.held(serial, times, at, &mut step),
             Event::Failed(failure) => self.failed(failure, at, &mut step),
         }
         step
@@ -292,9 +298,9 @@ impl Refresh {
     }
 
     fn notified(&mut self, primary: usize, serial: Option<Serial>, at: At, step: &mut Step) {
-        if let Some(held) = self.held {
+        if let Some(held) = self.have {
             if !self.is_comparable(primary) {
-                // Another history: of interest when ours has been silent for long enough.
+                // Another lineage: of interest when ours has been silent for long enough.
                 if self.may_switch(at.now_ms) {
                     self.wish(Wish::Check, at, step);
                 }
@@ -303,6 +309,9 @@ impl Refresh {
             if serial.is_some_and(|told| !told.is_after(held.serial)) {
                 return;
             }
+        }
+        if serial.is_some() && serial == self.withheld.map(|held| held.serial) {
+            return;
         }
         let wish = Wish::Follow { primary, serial };
         if !self.is_transferring() && at.now_ms < self.hold_until_ms {
@@ -326,44 +335,57 @@ impl Refresh {
         }
     }
 
-    /// The history of a primary, named by the first that has it.
-    fn history_of(&self, primary: usize) -> usize {
+    /// The lineage of a primary, named by the first that has it.
+    fn lineage_of(&self, primary: usize) -> usize {
         if self.peers[primary].independent { primary } else { self.shared().unwrap_or(primary) }
     }
 
-    /// The history that primaries share, if they do.
+    /// The lineage that primaries share, if they do.
     fn shared(&self) -> Option<usize> {
         self.peers.iter().position(|peer| !peer.independent)
     }
 
-    /// The history that the version held is from. Where that is not known, it is the shared one.
+    /// The lineage that the version held is from. Where that is not known, it is the shared one.
     fn pinned(&self) -> Option<usize> {
-        let source = self.held?.source;
-        source.map(|source| self.history_of(source)).or_else(|| self.shared())
+        let source = self.have.or(self.withheld)?.source;
+        source.map(|source| self.lineage_of(source)).or_else(|| self.shared())
     }
 
-    /// All histories, the one to begin with first.
-    fn histories(&self) -> Vec<usize> {
+    /// The newest version that we know of in its lineage: the one held by a check, or ours.
+    fn newest_known(&self) -> Option<Have> {
+        let of_it = |held: &Have| {
+            held.source.is_none_or(|source| self.pinned() == Some(self.lineage_of(source)))
+        };
+        self.withheld.filter(of_it).or(self.have)
+    }
+
+    /// Is this what we have, or what a check holds?
+    fn is_known(&self, serial: Serial) -> bool {
+        [self.have, self.newest_known()].iter().flatten().any(|known| known.serial == serial)
+    }
+
+    /// All lineages, the one to begin with first.
+    fn lineages(&self) -> Vec<usize> {
         let mut all: Vec<usize> =
-            (0..self.peers.len()).filter(|&at| self.history_of(at) == at).collect();
+            (0..self.peers.len()).filter(|&at| self.lineage_of(at) == at).collect();
         if let Some(pinned) = self.pinned() {
-            all.sort_by_key(|&history| history != pinned);
+            all.sort_by_key(|&lineage| lineage != pinned);
         }
         all
     }
 
-    /// May another history than that of the version held be turned to?
+    /// May another lineage than that of the version held be turned to?
     fn may_switch(&self, now_ms: u64) -> bool {
         let tolerance = self.policy.pin_tolerance_ms;
-        let waited = |held: Held| now_ms.saturating_sub(held.contact_ms) >= tolerance;
-        self.expired || self.pinned().is_none() || self.held.is_none_or(waited)
+        let waited = |held: Have| now_ms.saturating_sub(held.contact_ms) >= tolerance;
+        self.expired || self.pinned().is_none() || self.have.is_none_or(waited)
     }
 
     fn may_ixfr(&self, primary: usize, now_ms: u64) -> Option<Serial> {
         let may = self.policy.ixfr
             && self.peers[primary].no_ixfr_until_ms <= now_ms
             && self.is_comparable(primary);
-        self.held.filter(|_| may).map(|held| held.serial)
+        self.have.filter(|_| may).map(|held| held.serial)
     }
 }
 

@@ -1,7 +1,7 @@
 //! One round: whom it asks, what it makes of the answers, how it ends.
 
 use super::{
-    Ask, At, EMPTY_WAIT_MS_MAX, Failure, GATHER_MS, Held, IXFR_REFUSED_MS, LowerSerial,
+    Ask, At, EMPTY_WAIT_MS_MAX, Failure, GATHER_MS, Have, IXFR_REFUSED_MS, LowerSerial,
     NOTIFY_HOLD_MS, RETRY_MS_MIN, Refresh, Step, Times,
 };
 use crate::wire::Serial;
@@ -10,8 +10,8 @@ use crate::wire::Serial;
 #[derive(Debug)]
 pub(super) struct Round {
     pub(super) wish: Wish,
-    /// All histories, and which of them has its turn.
-    histories: Vec<usize>,
+    /// All lineages, and which of them has its turn.
+    lineages: Vec<usize>,
     turn: usize,
     pub(super) transfer: Option<Transfer>,
     /// Until when the other answers are waited for; none have come if there is no such time.
@@ -29,7 +29,7 @@ pub(super) struct Round {
 pub(super) struct Transfer {
     primary: usize,
     ask: Ask,
-    /// It is wanted whatever its serial: from another history, or a lower one that is accepted.
+    /// It is wanted whatever its serial: from another lineage, or a lower one that is accepted.
     pub(super) any_serial: bool,
 }
 
@@ -65,7 +65,7 @@ impl Refresh {
         }
         self.round = Some(Round {
             wish,
-            histories: self.histories(),
+            lineages: self.lineages(),
             turn: 0,
             transfer: None,
             gather_until_ms: None,
@@ -78,18 +78,20 @@ impl Refresh {
             Wish::Retransfer => self.transfer(self.members()[0], Ask::Axfr, false, step),
             Wish::Repair(primary) => self.transfer(primary, Ask::Axfr, false, step),
             Wish::Follow { primary, .. } => {
-                let history = self.history_of(primary);
+                let lineage = self.lineage_of(primary);
                 let round = self.round();
-                let place = round.histories.iter().position(|&first| first == history);
+                let place = round.lineages.iter().position(|&first| first == lineage);
                 round.turn = place.expect("each primary has one");
                 match self.may_ixfr(primary, at.now_ms) {
                     // A NOTIFY is worth a connection at once: one round trip less than a probe
                     // before it.
-                    Some(have) => self.transfer(primary, Ask::Ixfr(have), false, step),
-                    None if self.held.is_none() => {
+                    Some(have) if self.withheld.is_none() => {
+                        self.transfer(primary, Ask::Ixfr(have), false, step);
+                    }
+                    _ if self.newest_known().is_none() => {
                         self.transfer(primary, Ask::Axfr, false, step);
                     }
-                    None => self.probe(primary, step),
+                    _ => self.probe(primary, step),
                 }
             }
         }
@@ -99,14 +101,14 @@ impl Refresh {
         self.round.as_mut().expect("called within a round")
     }
 
-    /// The primaries whose history has its turn.
+    /// The primaries whose lineage has its turn.
     fn members(&self) -> Vec<usize> {
         let Some(round) = &self.round else { return Vec::new() };
-        let history = round.histories[round.turn];
-        (0..self.peers.len()).filter(|&primary| self.history_of(primary) == history).collect()
+        let lineage = round.lineages[round.turn];
+        (0..self.peers.len()).filter(|&primary| self.lineage_of(primary) == lineage).collect()
     }
 
-    /// Asks those of the history in turn that were not asked yet, all at once. If nothing can be
+    /// Asks those of the lineage in turn that were not asked yet, all at once. If nothing can be
     /// compared with what we have, the first is asked for all of it without a probe.
     fn open(&mut self, step: &mut Step) {
         for primary in self.members() {
@@ -116,7 +118,7 @@ impl Refresh {
             if self.is_comparable(primary) || self.is_transferring() {
                 self.probe(primary, step);
             } else {
-                self.transfer(primary, Ask::Axfr, self.held.is_some(), step);
+                self.transfer(primary, Ask::Axfr, self.have.is_some(), step);
             }
         }
     }
@@ -146,8 +148,8 @@ impl Refresh {
     ) {
         let peer = &mut self.peers[primary];
         (peer.probing, peer.told) = (false, serial);
-        let have = self.held.filter(|_| self.is_comparable(primary)).map(|held| held.serial);
-        let same = have.is_some() && have == serial;
+        let known = self.newest_known().filter(|_| self.is_comparable(primary));
+        let same = known.is_some() && serial.is_some_and(|serial| self.is_known(serial));
         if let Some(round) = &mut self.round {
             let turn = &mut self.peers[primary].turn;
             if !matches!(turn, Turn::Asked | Turn::Waiting) {
@@ -163,8 +165,8 @@ impl Refresh {
             self.go_on(at, step);
         } else if same {
             self.contact(primary, at, step);
-        } else if let (Some(serial), Some(have)) = (serial, have)
-            && serial.is_after(have)
+        } else if let (Some(serial), Some(known)) = (serial, known)
+            && serial.is_after(known.serial)
         {
             // It answers late, after its round, and has something.
             self.notified(primary, Some(serial), at, step);
@@ -175,7 +177,7 @@ impl Refresh {
     fn contact(&mut self, primary: usize, at: At, step: &mut Step) {
         step.contact = Some(primary);
         (self.lower, self.expired) = (None, false);
-        if let Some(held) = &mut self.held {
+        if let Some(held) = &mut self.have {
             held.contact_ms = at.now_ms;
         }
         if let Some(round) = &mut self.round {
@@ -189,11 +191,11 @@ impl Refresh {
         };
         let primary = transfer.primary;
         self.peers[primary].told = Some(serial);
-        match (self.held, transfer.ask) {
-            (Some(held), _) if serial == held.serial => {
+        match (self.have, transfer.ask) {
+            (Some(_), _) if self.is_known(serial) => {
                 self.peers[primary].turn = Turn::Told(serial);
-                if let (Some(held), true) = (&mut self.held, transfer.any_serial) {
-                    // Another history's version turned out to be just ours.
+                if let (Some(held), true) = (&mut self.have, transfer.any_serial) {
+                    // Another lineage's version turned out to be just ours.
                     held.source = Some(primary);
                 }
                 self.contact(primary, at, step);
@@ -215,13 +217,23 @@ impl Refresh {
 
     pub(super) fn installed(&mut self, serial: Serial, times: Times, at: At, step: &mut Step) {
         let transfer = self.round.as_mut().and_then(|round| round.transfer.take());
-        let before = self.held.and_then(|held| held.source);
-        let source = transfer.map(|transfer| transfer.primary).or(before);
-        self.held = Some(Held { serial, times, source, contact_ms: at.now_ms });
-        (self.lower, self.expired) = (None, false);
-        if let Some(source) = source {
-            step.contact = Some(source);
-        }
+        let before = self.have;
+        self.have = Some(match transfer {
+            Some(transfer) => {
+                step.contact = Some(transfer.primary);
+                (self.lower, self.expired) = (None, false);
+                let source = Some(transfer.primary);
+                Have { serial, times, source, contact_ms: at.now_ms }
+            }
+            // The operator's word is no contact.
+            None => Have {
+                serial,
+                times,
+                source: before.and_then(|held| held.source),
+                contact_ms: before.map_or(0, |held| held.contact_ms),
+            },
+        });
+        self.withheld = None;
         if let Some(round) = &mut self.round {
             (round.contact, round.missed) = (true, false);
         }
@@ -230,6 +242,18 @@ impl Refresh {
             self.pending.get_or_insert(Wish::Follow { primary, serial: Some(newest) });
         }
         self.end(at, true, step);
+    }
+
+    pub(super) fn held(&mut self, serial: Serial, times: Times, at: At, step: &mut Step) {
+        let transfer = self.round.as_mut().and_then(|round| round.transfer.take());
+        let before = self.have.and_then(|held| held.source);
+        let source = transfer.map(|transfer| transfer.primary).or(before);
+        self.withheld = Some(Have { serial, times, source, contact_ms: at.now_ms });
+        if let Some(transfer) = transfer {
+            self.round().missed = false;
+            self.contact(transfer.primary, at, step);
+        }
+        self.end(at, false, step);
     }
 
     pub(super) fn failed(&mut self, failure: Failure, at: At, step: &mut Step) {
@@ -262,8 +286,9 @@ impl Refresh {
             Wish::Follow { .. } | Wish::Check => {}
         }
         let members = self.members();
-        let have = self.held.filter(|_| members.iter().any(|&it| self.is_comparable(it)));
-        let is_newer = |told: Serial| have.is_none_or(|held| told.is_after(held.serial));
+        let known = self.newest_known();
+        let known = known.filter(|_| members.iter().any(|&it| self.is_comparable(it)));
+        let is_newer = |told: Serial| known.is_none_or(|known| told.is_after(known.serial));
         if let Wish::Follow { primary, .. } = wish
             && !contact
             && self.newest(is_newer).is_none()
@@ -277,14 +302,14 @@ impl Refresh {
         }
         let outstanding = members.iter().any(|&it| self.peers[it].turn == Turn::Asked);
         // Any data are better than none.
-        let gathered = gathered || self.held.is_none() && self.newest(is_newer).is_some();
+        let gathered = gathered || known.is_none() && self.newest(is_newer).is_some();
         if outstanding && !gathered {
             self.round().wake_ms = wake_ms;
             return;
         }
         if let Some((primary, _)) = self.newest(is_newer) {
             let ask = self.may_ixfr(primary, at.now_ms).map_or(Ask::Axfr, Ask::Ixfr);
-            let any_serial = self.held.is_some() && have.is_none();
+            let any_serial = self.have.is_some() && known.is_none();
             return self.transfer(primary, ask, any_serial, step);
         }
         if contact {
@@ -294,7 +319,7 @@ impl Refresh {
             self.round().wake_ms = u64::MAX;
             return;
         }
-        self.last_resort(&members, have.is_some(), at, step);
+        self.last_resort(&members, known.is_some(), at, step);
     }
 
     /// Of those in turn, the first with the newest serial that is `wanted`.
@@ -311,7 +336,7 @@ impl Refresh {
         newest
     }
 
-    /// All of the history in turn have answered, and none has what we have or a newer version.
+    /// All of the lineage in turn have answered, and none has what we have or a newer version.
     fn last_resort(&mut self, members: &[usize], comparable: bool, at: At, step: &mut Step) {
         if comparable {
             let all = members.iter().all(|&it| self.peers[it].told.is_some());
@@ -328,12 +353,12 @@ impl Refresh {
             // Who does not tell its SOA may yet give the zone.
             let silent = members.iter().find(|&&it| self.peers[it].turn == Turn::Silent);
             if let Some(&primary) = silent {
-                return self.transfer(primary, Ask::Axfr, self.held.is_some(), step);
+                return self.transfer(primary, Ask::Axfr, self.have.is_some(), step);
             }
         }
         let may_switch = self.may_switch(at.now_ms);
         let round = self.round();
-        if round.turn + 1 < round.histories.len() && may_switch {
+        if round.turn + 1 < round.lineages.len() && may_switch {
             (round.turn, round.gather_until_ms) = (round.turn + 1, None);
             self.open(step);
             self.go_on(at, step);
@@ -342,14 +367,13 @@ impl Refresh {
         }
     }
 
-    /// The operator wants all of it: one after the other, those of the version's history first.
+    /// The operator wants all of it: one after the other, those of the version's lineage first.
     fn retransfer_from_next(&mut self, at: At, step: &mut Step) {
         let round = self.round();
-        let (contact, histories) = (round.contact, round.histories.clone());
+        let (contact, lineages) = (round.contact, round.lineages.clone());
         let waiting = |&primary: &usize| self.peers[primary].turn == Turn::Waiting;
-        let place = |&primary: &usize| {
-            histories.iter().position(|&first| first == self.history_of(primary))
-        };
+        let place =
+            |&primary: &usize| lineages.iter().position(|&first| first == self.lineage_of(primary));
         let next = (0..self.peers.len()).filter(waiting).min_by_key(place);
         match next.filter(|_| !contact) {
             Some(primary) => self.transfer(primary, Ask::Axfr, false, step),
@@ -359,7 +383,8 @@ impl Refresh {
 
     /// Has a primary told a newer serial than that of the version held?
     fn is_behind(&self) -> bool {
-        let is_newer = |told: Serial| self.held.is_some_and(|held| told.is_after(held.serial));
+        let known = self.newest_known();
+        let is_newer = |told: Serial| known.is_some_and(|known| told.is_after(known.serial));
         let mut members = (0..self.peers.len()).filter(|&it| self.is_comparable(it));
         members.any(|it| self.peers[it].told.is_some_and(is_newer))
     }
@@ -373,7 +398,7 @@ impl Refresh {
         } else if !matches!(round.wish, Wish::Repair(_)) {
             self.failures = self.failures.saturating_add(1);
         }
-        self.next_ms = match self.held {
+        self.next_ms = match self.have.or(self.withheld) {
             Some(held) if good => at.within(held.times.refresh_ms),
             Some(held) => at.around(held.times.retry_ms.max(RETRY_MS_MIN)),
             None => {
@@ -384,10 +409,10 @@ impl Refresh {
         let pending_follow = matches!(self.pending, Some(Wish::Follow { .. }));
         if !installed && (follow && good || pending_follow && !good) {
             self.hold_until_ms = at.now_ms + NOTIFY_HOLD_MS;
-            if let (Wish::Follow { primary, serial: Some(promised) }, Some(held)) =
-                (round.wish, self.held)
+            if let (Wish::Follow { primary, serial: Some(promised) }, Some(known)) =
+                (round.wish, self.newest_known())
                 && good
-                && promised.is_after(held.serial)
+                && promised.is_after(known.serial)
             {
                 // The NOTIFY was ahead of what the primary answers with: once more, soon.
                 self.pending.get_or_insert(Wish::Follow { primary, serial: None });

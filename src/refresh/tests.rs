@@ -9,8 +9,8 @@ fn policy(lower_serial: LowerSerial) -> Policy {
     Policy { ixfr: true, lower_serial, pin_tolerance_ms: TOLERANCE_MS }
 }
 
-fn held(source: Option<usize>) -> Held {
-    Held { serial: Serial(5), times: TIMES, source, contact_ms: 0 }
+fn held(source: Option<usize>) -> Have {
+    Have { serial: Serial(5), times: TIMES, source, contact_ms: 0 }
 }
 
 fn zone_of(independent: &[bool], lower_serial: LowerSerial) -> Refresh {
@@ -18,7 +18,7 @@ fn zone_of(independent: &[bool], lower_serial: LowerSerial) -> Refresh {
     Refresh::new(independent.iter().copied(), policy(lower_serial), Some(held(source)), 1000)
 }
 
-/// A zone of serial 5 that came from the first of so many primaries with one history.
+/// A zone of serial 5 that came from the first of so many primaries with one lineage.
 fn zone(primaries: usize) -> Refresh {
     zone_of(&vec![false; primaries], LowerSerial::AcceptAfterExpiry)
 }
@@ -311,7 +311,7 @@ fn an_independent_primary_is_not_turned_to_before_its_time_and_only_with_an_axfr
 }
 
 #[test]
-fn primaries_that_share_a_history_stand_in_for_each_other_before_an_independent_one() {
+fn primaries_that_share_a_lineage_stand_in_for_each_other_before_an_independent_one() {
     let mut zone = zone_of(&[false, true, false], LowerSerial::Keep);
     let late = TOLERANCE_MS;
     assert_eq!(zone.on(Event::Due, late, 0), probes(&[0, 2]));
@@ -321,7 +321,7 @@ fn primaries_that_share_a_history_stand_in_for_each_other_before_an_independent_
 }
 
 #[test]
-fn another_history_with_the_same_serial_is_taken_on_if_its_data_are_ours() {
+fn another_lineage_with_the_same_serial_is_taken_on_if_its_data_are_ours() {
     let mut zone = zone_of(&[true, true], LowerSerial::Keep);
     zone.on(Event::Due, TOLERANCE_MS, 0);
     zone.on(silent(0), TOLERANCE_MS, 0);
@@ -330,7 +330,7 @@ fn another_history_with_the_same_serial_is_taken_on_if_its_data_are_ours() {
 }
 
 #[test]
-fn a_version_of_unknown_origin_is_compared_with_those_that_share_a_history_only() {
+fn a_version_of_unknown_origin_is_compared_with_those_that_share_a_lineage_only() {
     let of = |independent: [bool; 2]| {
         Refresh::new(independent, policy(LowerSerial::Keep), Some(held(None)), 0)
     };
@@ -358,6 +358,46 @@ fn a_retransfer_is_asked_of_one_after_the_other() {
     assert!(zone.is_forced());
     assert_eq!(zone.on(told(5), 0, 0), contact(1), "nothing is different");
     assert!(!zone.is_asking());
+}
+
+#[test]
+fn a_version_that_is_held_is_contact_and_not_transferred_again() {
+    let mut zone = zone(2);
+    zone.on(notify(0, Some(6)), 0, 0);
+    assert_eq!(zone.on(Event::Held(Serial(6), TIMES), 0, 0), contact(0));
+    assert_eq!((zone.failures(), zone.next_ms()), (0, TIMES.refresh_ms));
+    assert_eq!(zone.on(notify(1, Some(6)), 5000, 0), nothing(), "we know it");
+    assert_eq!(zone.on(notify(0, None), 5000, 0), probes(&[0]), "a look is enough");
+    assert_eq!(zone.on(probed(0, 6), 5000, 0), contact(0));
+    assert!(!zone.is_asking());
+    zone.on(Event::Due, 8000, 0);
+    assert_eq!(zone.on(probed(1, 5), 8000, 0), contact(1), "this one has ours still");
+    assert_eq!(zone.on(probed(0, 7), 8000, 0), asks(0, ixfr(5)));
+    zone.on(installed(7), 8000, 0);
+    assert_eq!(zone.on(notify(0, None), 20_000, 0), asks(0, ixfr(7)));
+}
+
+#[test]
+fn a_held_version_of_a_zone_without_data_is_asked_about_at_its_own_interval() {
+    let mut zone = empty(1);
+    zone.on(Event::Due, 0, 0);
+    zone.on(Event::Held(Serial(6), TIMES), 0, 0);
+    assert_eq!(zone.next_ms(), TIMES.refresh_ms);
+    assert_eq!(zone.on(Event::Due, 100_000, 0), probes(&[0]));
+    assert_eq!(zone.on(probed(0, 6), 100_000, 0), contact(0));
+    zone.on(Event::Due, 200_000, 0);
+    assert_eq!(zone.on(probed(0, 7), 200_000, 0), asks(0, Ask::Axfr));
+}
+
+#[test]
+fn a_version_that_the_operator_goes_back_to_is_no_contact() {
+    let mut zone = zone(1);
+    assert_eq!(zone.on(installed(4), 0, 0), nothing());
+    assert_eq!(zone.on(Event::Held(Serial(5), TIMES), 0, 0), nothing());
+    zone.on(Event::Due, 1000, 0);
+    assert_eq!(zone.on(probed(0, 5), 1000, 0), contact(0), "what is not wanted is not taken");
+    zone.on(Event::Due, 2000, 0);
+    assert_eq!(zone.on(probed(0, 6), 2000, 0), asks(0, ixfr(4)));
 }
 
 #[test]
@@ -406,7 +446,7 @@ fn notifies_about_nothing_are_followed_up_once_a_second() {
 }
 
 /// Whatever happens, in whatever order: at most one transfer at a time, no primary probed twice at
-/// once, an IXFR of the version's history alone, and always a next time.
+/// once, an IXFR of the version's lineage alone, and always a next time.
 #[test]
 fn it_always_goes_on() {
     let mut random = 1_u64;
@@ -442,6 +482,7 @@ fn it_always_goes_on() {
                         0 => Event::Told(serial),
                         1 => Event::Failed(Failure::NoIxfr),
                         2 => Event::Failed(Failure::Primary),
+                        3 if dice(2) == 0 => Event::Held(serial, TIMES),
                         _ => Event::Installed(serial, TIMES),
                     }
                 }
@@ -457,7 +498,7 @@ fn it_always_goes_on() {
                 assert!(transfer.replace(ask).is_none(), "run {run}: two transfers");
                 let ours = zone.source().or(source);
                 let mixed = independent[primary] && ours != Some(primary);
-                assert!(!matches!(ask, Ask::Ixfr(_)) || !mixed, "run {run}: histories are mixed");
+                assert!(!matches!(ask, Ask::Ixfr(_)) || !mixed, "run {run}: lineages are mixed");
             }
             let waits = transfer.is_some() || probing.iter().any(|&probing| probing);
             assert!(waits || zone.next_ms() < u64::MAX, "run {run} stands still: {story:?}");

@@ -60,7 +60,7 @@ impl Scheduler {
                     records = zone.records(), "compared with its primary's: the same");
                 if std::mem::take(&mut entry.diverged) {
                     info!(zone = %entry.apex, primary = %address, "the primary has the same data \
-                        as we again");
+                        as we");
                 }
             }
             Ok(answer) => {

@@ -242,7 +242,9 @@ impl Scheduler {
             entry.history.iter().cloned().chain(new).collect()
         };
         entry.zone = Some(Arc::clone(&version.zone));
-        (entry.difference, entry.diverged) = (version.differs, false);
+        entry.difference = version.differs;
+        // What the operator took is told of until it is compared again or gets a serial of its own.
+        entry.diverged = version.differs && entry.refresh.is_forced();
         (entry.error, entry.damaged) = (None, None);
         if version.kind == "AXFR" || entry.compare_ms == u64::MAX {
             entry.compare_in(10, now_ms, random());

@@ -4,7 +4,7 @@ use super::ask::{Primary, random};
 use super::status::{LastTransfer, PrimaryStatus, State, ZoneStatus};
 use crate::config::{AfterExpiry, Source, ZoneConfig, ZoneSettings};
 use crate::name::NameBuf;
-use crate::refresh::{Held, Policy, Refresh, Times};
+use crate::refresh::{Have, Policy, Refresh, Times};
 use crate::store;
 use crate::tsig::Keys;
 use crate::view::{Access, Expiry, Served};
@@ -137,7 +137,7 @@ impl Entry {
         self.contact_ms = Some(state.contact_ms);
         self.history = history.into();
         self.zone = Some(zone);
-        self.refresh = refresh(&self.settings, self.held(), due_ms);
+        self.refresh = refresh(&self.settings, self.have(), due_ms);
         // Spread over the whole time: a start finds many zones at once.
         self.compare_in(u64::from(random() % 10), due_ms, random());
         self.trim_history();
@@ -149,7 +149,7 @@ impl Entry {
         self.settings = Arc::clone(&config.settings);
         self.access = access(&self.settings);
         self.primaries = primaries(&self.settings, keys);
-        self.refresh = refresh(&self.settings, self.held(), due_ms);
+        self.refresh = refresh(&self.settings, self.have(), due_ms);
         self.comparing = false;
         self.compare_in(u64::from(random() % 10), now_ms, random());
         self.reading = false;
@@ -162,10 +162,10 @@ impl Entry {
     }
 
     /// The version held, as the state machine knows it.
-    fn held(&self) -> Option<Held> {
+    fn have(&self) -> Option<Have> {
         let soa = self.zone.as_ref()?.soa();
         let from = |address| self.primaries.iter().position(|it| it.primary.address == address);
-        Some(Held {
+        Some(Have {
             serial: soa.serial,
             times: self.times(soa),
             source: self.primary.and_then(from),
@@ -425,7 +425,7 @@ fn primaries(settings: &ZoneSettings, keys: &Keys) -> Vec<Known> {
     known.collect()
 }
 
-fn refresh(settings: &ZoneSettings, held: Option<Held>, due_ms: u64) -> Refresh {
+fn refresh(settings: &ZoneSettings, have: Option<Have>, due_ms: u64) -> Refresh {
     let independent: Vec<bool> = match &settings.source {
         Source::Primaries(primaries) => primaries.iter().map(|it| it.independent).collect(),
         // A file is read by the clock of attempts of a zone with one primary.
@@ -436,7 +436,7 @@ fn refresh(settings: &ZoneSettings, held: Option<Held>, due_ms: u64) -> Refresh 
         lower_serial: settings.on_lower_serial,
         pin_tolerance_ms: millis(settings.pin_tolerance),
     };
-    Refresh::new(independent, policy, held, due_ms)
+    Refresh::new(independent, policy, have, due_ms)
 }
 
 fn access(settings: &ZoneSettings) -> Arc<Access> {

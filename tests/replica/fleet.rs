@@ -94,7 +94,6 @@ fn ten_thousand_zones_of_which_one_primarys_half_dies_and_the_other_half_notices
     }
     dies.wait_asked(|asked| asked.iter().filter(|it| it.rtype == rtype::SOA).count() >= 8);
     let after = round(3);
-    println!("{SAMPLE} zones of {HALF} followed up in {before:?}; the others dead, in {after:?}");
     // Eight at a time, the dead ones' thousand questions alone would take a quarter of an hour.
     assert!(after < Duration::from_secs(20), "{after:?}, and {before:?} before");
     let all = secondary.all();

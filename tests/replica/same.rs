@@ -132,15 +132,14 @@ fn found_at_a_refresh(
 
 #[test]
 fn newer_signatures_under_the_same_serial_are_taken_at_the_next_refresh() {
-    let (old, new): (fn(&Zone) -> Rr, fn(&Zone) -> Rr) =
-        (|zone| signature(zone, 1000), |zone| signature(zone, 2000));
-    found_at_a_refresh([127, 8, 0, 3], "signed.test.", old, new, "its SOA has newer signatures");
+    let why = "its SOA has newer signatures";
+    let (old, new) = (|zone: &Zone| signature(zone, 1000), |zone: &Zone| signature(zone, 2000));
+    found_at_a_refresh([127, 8, 0, 3], "signed.test.", old, new, why);
 }
 
 #[test]
 fn another_digest_under_the_same_serial_is_noticed_at_the_next_refresh() {
-    let (old, new): (fn(&Zone) -> Rr, fn(&Zone) -> Rr) =
-        (|zone| digest(zone, 1), |zone| digest(zone, 2));
+    let (old, new) = (|zone: &Zone| digest(zone, 1), |zone: &Zone| digest(zone, 2));
     found_at_a_refresh([127, 8, 0, 4], "digest.test.", old, new, "its ZONEMD is another");
 }
 
