@@ -19,6 +19,7 @@ mod inbox;
 mod limits;
 mod load;
 mod notify;
+mod probe;
 mod sameness;
 mod scheduler;
 mod status;
