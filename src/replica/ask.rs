@@ -42,6 +42,8 @@ pub(super) struct Job {
     pub(super) have: Option<Arc<Zone>>,
     /// It came from this primary.
     pub(super) is_source: bool,
+    /// The whole zone is only to be compared with that.
+    pub(super) compares: bool,
     pub(super) max_octets: u64,
 }
 
@@ -55,6 +57,13 @@ pub(super) enum Answer {
         changes: Vec<Change>,
         /// It was the whole zone that came: the one change is how it compares to ours.
         compared: bool,
+    },
+    /// The whole zone was compared with the version held.
+    Compared {
+        /// Its serial.
+        serial: Serial,
+        /// Has it the same records?
+        same: bool,
     },
     /// The whole zone.
     Whole {
@@ -256,6 +265,7 @@ async fn transfer(
         Ask::Ixfr(have) => {
             (xfr::ixfr_query(id, apex, have), Incoming::ixfr(apex, id, have, job.max_octets))
         }
+        _ if job.compares => (xfr::axfr_query(id, apex), Incoming::sum(apex, id, job.max_octets)),
         _ => (xfr::axfr_query(id, apex), Incoming::axfr(apex, id, job.max_octets)),
     };
     if edns {
@@ -330,6 +340,11 @@ async fn install(job: &Job, end: Progress) -> Result<Answer, AskError> {
     match end {
         Progress::More => Err(AskError::Closed),
         Progress::UpToDate(serial) | Progress::Behind(serial) => Ok(Answer::Told(serial)),
+        Progress::Summed(theirs, soa) => {
+            let have = job.have.clone().ok_or(AskError::Closed)?;
+            let same = spawn_blocking(move || have.sum() == theirs).await?;
+            Ok(Answer::Compared { serial: soa.serial, same })
+        }
         Progress::Whole(builder, _) => {
             let have = job.have.clone();
             spawn_blocking(move || whole(*builder, have)).await?

@@ -2,11 +2,14 @@
 //! wanted (`on-same-serial`).
 //!
 //! Now and then (`compare-every`) the whole zone is transferred from the primary that ours came
-//! from and compared, in a lane of its own and beside the zone's rounds: it delays nothing.
+//! from and summed up, in a lane of its own and beside the zone's rounds: it delays nothing and
+//! holds no second zone. Where the sums differ, all of it is transferred and compared record by
+//! record; what is taken is what differs then.
 
 use super::ask::{Answer, Asked, random};
 use super::limits::Lane;
 use super::scheduler::{Scheduler, What};
+use super::zone::Entry;
 use crate::config::SameSerial;
 use crate::refresh::{Ask, Event};
 use crate::zone::Zone;
@@ -40,10 +43,8 @@ impl Scheduler {
         replicated.transfers_failed.add(u64::from(asked.answer.is_err()));
         let entry = self.entry_mut(id);
         entry.comparing = false;
-        let is_ours = match (&entry.zone, have) {
-            (Some(ours), Some(have)) => Arc::ptr_eq(ours, have),
-            _ => false,
-        };
+        let ours = entry.zone.clone();
+        let is_ours = ours.as_ref().map(Arc::as_ptr) == have.map(Arc::as_ptr);
         let address = entry.primaries[primary].primary.address;
         match asked.answer {
             Err(error) => {
@@ -52,51 +53,45 @@ impl Scheduler {
             }
             // It changed here meanwhile: there is nothing to be said.
             Ok(_) if !is_ours => entry.compare_in(1, now_ms, random()),
-            Ok(Answer::Whole { zone, differs }) if Some(zone.serial()) == serial(have) => {
-                if differs {
-                    return self.differs(id, primary, &"all records were compared");
-                }
-                debug!(zone = %entry.apex, primary = %address, serial = %zone.serial(),
-                    records = zone.records(), "compared with its primary's: the same");
+            Ok(Answer::Compared { serial, .. }) if Some(serial) != ours.map(|it| it.serial()) => {
+                entry.compare_in(1, now_ms, random());
+                self.on(id, Event::Notified { primary, serial: Some(serial) });
+            }
+            Ok(Answer::Compared { serial, same: true }) => {
+                debug!(zone = %entry.apex, primary = %address, %serial, "compared with its \
+                    primary's: the same");
                 if std::mem::take(&mut entry.diverged) {
                     info!(zone = %entry.apex, primary = %address, "the primary has the same data \
                         as we");
                 }
             }
-            Ok(answer) => {
-                entry.compare_in(1, now_ms, random());
-                let newer = match &answer {
-                    Answer::Changed { changes, .. } => changes.last().map(|it| it.zone.serial()),
-                    Answer::Whole { zone, .. } => Some(zone.serial()),
-                    Answer::Told(_) => None,
-                };
-                self.on(id, Event::Notified { primary, serial: newer });
-            }
+            Ok(_) if entry.diverged && entry.settings.on_same_serial == SameSerial::Report => {}
+            // By the sum. Record by record, it is seen to when all of it has come.
+            Ok(_) => self.on(id, Event::Diverged(primary)),
         }
     }
 
-    /// This primary, which ours came from, has other data under our serial.
+    /// There is a sign that this primary, which ours came from, has other data under our serial.
     pub(super) fn differs(&mut self, id: usize, primary: usize, why: &dyn fmt::Display) {
         let entry = self.entry_mut(id);
-        let address = entry.primaries[primary].primary.address;
-        let serial = entry.zone.as_ref().map(|zone| zone.serial().0);
-        let repair = entry.settings.on_same_serial == SameSerial::Retransfer;
-        entry.difference = true;
-        // Told once, however often it is found.
-        if !std::mem::replace(&mut entry.diverged, true) {
-            let next = match repair {
-                true => "its data are transferred",
-                false => "ours stay served; `backstop retransfer` takes its data",
-            };
-            error!(zone = %entry.apex, primary = %address, serial, %why, next,
-                "diverged: the primary has other data under the serial that we have");
-        }
-        if repair {
+        tell_difference(entry, primary, why);
+        if entry.settings.on_same_serial == SameSerial::Retransfer {
             self.on(id, Event::Diverged(primary));
         }
     }
 }
 
-fn serial(zone: Option<&Arc<Zone>>) -> Option<crate::wire::Serial> {
-    zone.map(|zone| zone.serial())
+/// Says that a primary has other data under our serial: once, however often it is found.
+pub(super) fn tell_difference(entry: &mut Entry, primary: usize, why: &dyn fmt::Display) {
+    let address = entry.primaries[primary].primary.address;
+    let serial = entry.zone.as_ref().map(|zone| zone.serial().0);
+    let next = match entry.settings.on_same_serial {
+        SameSerial::Retransfer => "its data are taken",
+        SameSerial::Report => "ours stay served; `backstop retransfer` takes its data",
+    };
+    entry.difference = true;
+    if !std::mem::replace(&mut entry.diverged, true) {
+        error!(zone = %entry.apex, primary = %address, serial, %why, next,
+            "diverged: the primary has other data under the serial that we have");
+    }
 }

@@ -274,6 +274,7 @@ impl Scheduler {
             lane,
             have: entry.zone.clone(),
             is_source: entry.source() == Some(primary),
+            compares: lane == Lane::Idle,
             max_octets: entry.settings.max_size,
         };
         let replicated = &self.stats.replicated;

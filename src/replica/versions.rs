@@ -3,6 +3,7 @@
 
 use super::Kept;
 use super::ask::{Answer, AskError, Asked, Change, compare, random};
+use super::compare::tell_difference;
 use super::load::{Restored, restore};
 use super::scheduler::{Done, Scheduler, What, tell_lower};
 use super::zone::{Entry, Last, millis};
@@ -135,6 +136,8 @@ impl Scheduler {
                 let version = version(&zone, changes, kind, false);
                 self.keep(id, version);
             }
+            // It is not asked for here.
+            Ok(Answer::Compared { .. }) => self.on(id, Event::Failed(Failure::Primary)),
             Ok(Answer::Whole { zone, differs }) => {
                 let version = version(&zone, Vec::new(), "AXFR", differs);
                 self.whole(id, primary, version);
@@ -151,15 +154,18 @@ impl Scheduler {
         let address = entry.primaries[primary].primary.address;
         entry.primaries[primary].serial = Some(serial);
         match version.from {
-            Some(ours) if ours == serial && version.differs && (forced || repair) => {
+            Some(ours) if ours == serial && version.differs && forced => {
                 warn!(zone = %entry.apex, %serial, primary = %address,
                     "the primary has other data under the serial that we have: \
                      it was edited without a new serial; its data are taken");
                 self.keep(id, version);
             }
             Some(ours) if ours == serial && version.differs => {
-                self.differs(id, primary, &"it sent all of it");
-                self.on(id, Event::Told(serial));
+                tell_difference(entry, primary, &"all records were compared");
+                match repair {
+                    true => self.keep(id, version),
+                    false => self.on(id, Event::Told(serial)),
+                }
             }
             Some(ours) if ours == serial => {
                 info!(zone = %entry.apex, %serial, "transferred anew: nothing is different");
@@ -333,7 +339,7 @@ impl Scheduler {
         let from = entry.zone.as_ref().map(|zone| zone.serial());
         let (zone, changes, differs) = match read {
             Err(error) => return self.unreadable(id, error),
-            Ok(Answer::Told(_)) => return,
+            Ok(Answer::Told(_) | Answer::Compared { .. }) => return,
             Ok(Answer::Changed { changes, .. }) => {
                 (Arc::clone(&changes.last().expect("at least one").zone), changes, false)
             }

@@ -88,7 +88,11 @@ pub fn check_any_messages(messages: &[Vec<u8>]) {
     const LIMIT: u64 = 4096;
     let apex = Name::from_wire(b"\x07example\0").expect("written so");
     let id = messages.first().and_then(|first| read_u16(first, 0)).unwrap_or(0);
-    let asked = [Incoming::axfr(apex, id, LIMIT), Incoming::ixfr(apex, id, Serial(1), LIMIT)];
+    let asked = [
+        Incoming::axfr(apex, id, LIMIT),
+        Incoming::sum(apex, id, LIMIT),
+        Incoming::ixfr(apex, id, Serial(1), LIMIT),
+    ];
     for mut incoming in asked {
         for message in messages {
             let progress = incoming.message(message);

@@ -76,7 +76,7 @@ fn an_edit_without_a_new_serial_is_found_by_comparing_and_taken() {
         "edited.test.",
         "diverged: the primary has other data under the serial that we have",
         "all records were compared",
-        "its data are transferred",
+        "its data are taken",
     ]);
     assert!(wait_until(DEADLINE, || version(&secondary, "edited.test.") == Some(77)));
     let status = secondary.wait_status("edited.test.", |status| status.state == State::Ok);
