@@ -13,7 +13,9 @@
 //! ignored (RFC 6891 section 6.1.2).
 
 use crate::wire::{Class, Full, Rcode, Rtype, Section, Serial, Writer};
+use arrayvec::ArrayString;
 use siphasher::sip::SipHasher24;
+use std::fmt::Write as _;
 use std::net::IpAddr;
 
 /// The bit of OPT's flags that asks for DNSSEC records (RFC 3225).
@@ -164,19 +166,34 @@ pub enum Ede {
     NotAuthoritative,
     /// We do not do that.
     NotSupported,
-    /// The zone has expired.
-    Expired,
+    /// The zone has expired, so many seconds ago.
+    Expired {
+        /// Seconds.
+        ago_s: u32,
+    },
+    /// The zone has expired, and is answered for all the same.
+    Stale,
+    /// Likewise, and the answer is that there is no such name.
+    StaleNoName,
 }
 
 impl Ede {
-    fn code_and_text(self) -> (u16, &'static str) {
-        match self {
+    /// The code, and what a person is told beside it.
+    fn code_and_text(self) -> (u16, ArrayString<64>) {
+        let (code, text) = match self {
             Self::NotReady => (14, "zone not loaded yet"),
             Self::Prohibited => (18, ""),
             Self::NotAuthoritative => (20, ""),
             Self::NotSupported => (21, ""),
-            Self::Expired => (24, "zone expired: no primary reached"),
+            Self::Stale => (3, "zone expired: no primary reached"),
+            Self::StaleNoName => (19, "zone expired: no primary reached"),
+            Self::Expired { .. } => (24, "zone expired: no primary reached"),
+        };
+        let mut told = ArrayString::from(text).expect("all are short");
+        if let Self::Expired { ago_s } = self {
+            write!(told, " since {ago_s} s").expect("there is room for a number");
         }
+        (code, told)
     }
 }
 

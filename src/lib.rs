@@ -46,7 +46,8 @@
 //! *query* or *request*: what came. *reply*: what leaves. *version*: one state of a zone,
 //! immutable; its *serial* names it. *diff*: what leads from one version to the next. *view*: all
 //! that is served, published as one. *primary*: whom we copy from. *contact*: a primary's word
-//! that our version is the newest. *port*: a worker's sockets. *turn*: one batch.
+//! that our version is the newest. *round*: one attempt to bring a zone up to date. *lineage*: a
+//! row of versions whose serials can be compared. *port*: a worker's sockets. *turn*: one batch.
 
 pub mod octets;
 pub mod name;

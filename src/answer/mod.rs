@@ -344,8 +344,9 @@ impl<'a, 'b> Answer<'a, 'b> {
         let mut key = Key::of(question.name, 0);
         let served = served_for(self.view, question.name, &key, question.rtype);
         match self.enter(served) {
-            Ok(zone) => {
+            Ok((zone, stale)) => {
                 self.entered = served.map(|served| (served, zone));
+                self.error = stale.then_some(Ede::Stale);
                 key.enter(zone.apex());
                 let sought = Sought::first(question.name);
                 let pursued = self.pursue(zone, sought, &key, question.rtype);
@@ -358,16 +359,18 @@ impl<'a, 'b> Answer<'a, 'b> {
         }
     }
 
-    /// The data of a zone, if it is served, and to this client.
+    /// The data of a zone, if it is served, and to this client; and whether they are stale.
     #[inline(always)]
-    fn enter(&self, served: Option<&'a Served>) -> Result<&'a Zone, (Rcode, Option<Ede>)> {
+    fn enter(&self, served: Option<&'a Served>) -> Result<(&'a Zone, bool), (Rcode, Option<Ede>)> {
         let Some(served) = served else {
             return Err((Rcode::REFUSED, Some(Ede::NotAuthoritative)));
         };
         if !served.access.may_query(self.via.peer, self.via.key) {
             return Err((Rcode::REFUSED, Some(Ede::Prohibited)));
         }
-        served.fresh(self.via.now_ms).map(|zone| &**zone).ok_or_else(|| without_data(served))
+        let now_ms = self.via.now_ms;
+        let data = served.answerable(now_ms).ok_or_else(|| without_data(served, now_ms))?;
+        Ok((data.0, data.1))
     }
 
     /// Step 3: what the zone says about the name, whose key in it is `key`.
@@ -499,7 +502,7 @@ impl<'a, 'b> Answer<'a, 'b> {
         self.followed += 1;
         let mut key = Key::of(target, 0);
         match self.enter(served_for(self.view, target, &key, rtype)) {
-            Ok(zone) => {
+            Ok((zone, _)) => {
                 key.enter(zone.apex());
                 self.pursue(zone, Sought { name: target, at: None }, &key, rtype)
             }
@@ -548,6 +551,7 @@ impl<'a, 'b> Answer<'a, 'b> {
         (self.aa, self.kind) = (true, kind);
         if kind == Kind::NoName {
             self.rcode = Rcode::NXDOMAIN;
+            self.error = self.error.map(|_| Ede::StaleNoName);
         }
         let owner = sought.ancestor(zone.apex().len());
         let ttl = zone.soa().negative_ttl();
@@ -691,8 +695,10 @@ fn limit(query: &Query<'_>, via: &Via<'_>, udp_size: u16) -> usize {
 }
 
 /// Why a zone that is configured has nothing to answer from.
-fn without_data(served: &Served) -> (Rcode, Option<Ede>) {
-    let error = if served.zone.is_some() { Ede::Expired } else { Ede::NotReady };
+fn without_data(served: &Served, now_ms: u64) -> (Rcode, Option<Ede>) {
+    let ago_s = now_ms.saturating_sub(served.expiry.get()) / 1000;
+    let expired = Ede::Expired { ago_s: u32::try_from(ago_s).unwrap_or(u32::MAX) };
+    let error = if served.zone.is_some() { expired } else { Ede::NotReady };
     (Rcode::SERVFAIL, Some(error))
 }
 

@@ -48,6 +48,7 @@ use self::access::Known;
 use self::document::{Document, Kind, Section, Wrong};
 use crate::acl::Acl;
 use crate::name::NameBuf;
+use crate::refresh::LowerSerial;
 use crate::view::RateLimit;
 
 pub use problem::{Problem, Severity, report};
@@ -427,10 +428,38 @@ pub struct ZoneSettings {
     pub retry: Clamp,
     /// Bounds on the SOA's expire interval.
     pub expire: Clamp,
+    /// What is answered once it has expired.
+    pub after_expiry: AfterExpiry,
+    /// What is done when all primaries have a lower serial than ours.
+    pub on_lower_serial: LowerSerial,
+    /// What is done when the primary that it came from has other data under our serial.
+    pub on_same_serial: SameSerial,
+    /// How often all of it is compared with that primary's; `None`: never.
+    pub compare_every: Option<Duration>,
+    /// How long the history that it came from is waited for before another's is taken.
+    pub pin_tolerance: Duration,
     /// Whether differences are asked for (RFC 1995); else the whole zone each time.
     pub ixfr: bool,
     /// Octets of wire form that a version may have, and a transfer bring.
     pub max_size: u64,
+}
+
+/// `after-expiry`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterExpiry {
+    /// SERVFAIL.
+    Servfail,
+    /// The old data, marked as stale for those who know extended errors.
+    ServeStale,
+}
+
+/// `on-same-serial`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SameSerial {
+    /// It is told, and nothing else.
+    Report,
+    /// The primary's data are taken.
+    Retransfer,
 }
 
 /// Where a zone's data comes from.

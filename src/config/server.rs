@@ -11,7 +11,7 @@ use toml::de::DeValue;
 
 use super::document::{Kind, Section, Wrong};
 use super::units::{
-    LONGEST, address, choice, duration, integer, rate, short_text, some_text, text,
+    LONGEST, address, choice, duration, integer, off_or, rate, short_text, some_text, text,
 };
 use super::{Durability, Io, LogLevel, Server, Tcp, Transfer, Xdp, XdpMode, ZeroCopy};
 
@@ -52,6 +52,10 @@ pub(super) static XDP: Kind = Kind {
     own: &["interfaces", "mode", "zero-copy", "ring", "busy-poll"],
     shared: &[],
 };
+
+/// How long the kernel may poll.
+const BUSY_POLL: std::ops::RangeInclusive<Duration> =
+    Duration::from_micros(1)..=Duration::from_millis(10);
 
 /// What the path of a Unix socket may have, in octets (`sun_path` less its final zero).
 const SOCKET_PATH_MAX: usize = 107;
@@ -242,7 +246,7 @@ pub(super) fn xdp(top: &Section<'_>, io: Io) -> Xdp {
         mode: xdp.get("mode", choice(MODE)).unwrap_or(defaults.mode),
         zero_copy: xdp.get("zero-copy", choice(ZERO_COPY)).unwrap_or(defaults.zero_copy),
         ring: xdp.get("ring", ring).unwrap_or(defaults.ring),
-        busy_poll: xdp.get("busy-poll", busy_poll).flatten(),
+        busy_poll: xdp.get("busy-poll", off_or(BUSY_POLL)).flatten(),
     }
 }
 
@@ -263,13 +267,4 @@ fn ring(value: &DeValue<'_>) -> Result<u32, Wrong> {
     }
     let advice = format!("write a power of two, as {}", ring.next_power_of_two());
     Err(Wrong::new(format!("is {ring}"), advice))
-}
-
-fn busy_poll(value: &DeValue<'_>) -> Result<Option<Duration>, Wrong> {
-    if value.as_str() == Some("off") {
-        return Ok(None);
-    }
-    duration(Duration::from_micros(1)..=Duration::from_millis(10))(value)
-        .map(Some)
-        .map_err(|wrong| Wrong { advice: wrong.advice + ", or \"off\"", ..wrong })
 }

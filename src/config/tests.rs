@@ -141,6 +141,31 @@ fn what_is_not_written_has_its_default() {
 }
 
 #[test]
+fn what_is_done_about_expiry_and_odd_serials_is_chosen_in_words() {
+    let of = |settings: &str| {
+        let source = "primaries = [{ address = '192.0.2.1' }]";
+        let zone = format!("[[zone]]\nname = 'a'\n{source}\n{settings}");
+        let config = good(&format!("[server]\nlisten = ['127.0.0.1:5300']\n{zone}"));
+        Arc::clone(&config.zones[0].settings)
+    };
+    let usual = of("");
+    assert_eq!(usual.after_expiry, AfterExpiry::Servfail);
+    assert_eq!(usual.on_lower_serial, LowerSerial::AcceptAfterExpiry);
+    assert_eq!(usual.on_same_serial, SameSerial::Retransfer);
+    assert_eq!(usual.compare_every, Some(Duration::from_hours(24)));
+    assert_eq!(usual.pin_tolerance, Duration::from_hours(1));
+    let chosen = of("after-expiry = 'serve-stale'\non-lower-serial = 'keep'\n\
+                     on-same-serial = 'report'\ncompare-every = 'off'\npin-tolerance = '5m'");
+    assert_eq!(chosen.after_expiry, AfterExpiry::ServeStale);
+    assert_eq!(chosen.on_lower_serial, LowerSerial::Keep);
+    assert_eq!(chosen.on_same_serial, SameSerial::Report);
+    assert_eq!(chosen.compare_every, None);
+    assert_eq!(chosen.pin_tolerance, Duration::from_mins(5));
+    assert_eq!(of("on-lower-serial = 'accept'").on_lower_serial, LowerSerial::Accept);
+    assert_eq!(of("compare-every = '2h'").compare_every, Some(Duration::from_hours(2)));
+}
+
+#[test]
 fn empty_texts_hide_identity_and_version() {
     let config = good("[server]\nlisten = ['::1']\nidentity = ''\nversion = 'x'");
     assert_eq!(config.server.identity, None);

@@ -127,8 +127,15 @@ pub fn zone(zone: &ZoneStatus, out: &mut impl Write) -> io::Result<()> {
     if let Some(serial) = zone.serial {
         field("serial", format!("{serial} ({})", counted(zone.records, "record")))?;
     }
+    if zone.behind_serials > 0 {
+        let (serials, s) = (zone.behind_serials, time(zone.behind_s));
+        field("behind", format!("by {serials} of serial, known for {s}"))?;
+    }
     if let Some(s) = zone.last_contact_s {
-        field("last contact", last_contact(zone, s))?;
+        field("last contact", format!("{} ago", time(s)))?;
+    }
+    if let Some(address) = zone.primary {
+        field("copied from", address.to_string())?;
     }
     if let Some(text) = refresh(zone) {
         field("next refresh", text)?;
@@ -159,6 +166,9 @@ pub fn zone(zone: &ZoneStatus, out: &mut impl Write) -> io::Result<()> {
             field("", format!("error: {}", plain(error)))?;
         }
     }
+    if let Some(theirs) = zone.lower_serial {
+        writeln!(out, "\n{}", lower_serial(zone, theirs))?;
+    }
     if zone.same_serial_difference {
         writeln!(out, "\n{}", difference(zone))?;
     }
@@ -167,8 +177,15 @@ pub fn zone(zone: &ZoneStatus, out: &mut impl Write) -> io::Result<()> {
 
 fn meaning(zone: &ZoneStatus) -> &'static str {
     match zone.state {
+        State::Expired if zone.serve_stale => {
+            "no primary has renewed it in time; it is served stale until one does"
+        }
         State::Expired => {
             "no primary has renewed it in time; it is answered with SERVFAIL until one does"
+        }
+        State::Damaged => {
+            "what was kept of it is damaged, and no primary has given it anew; it is answered \
+             with SERVFAIL until one does"
         }
         State::NeverLoaded if is_from_file(zone) => {
             "its file has not been loaded yet; it is answered with SERVFAIL until then"
@@ -176,6 +193,13 @@ fn meaning(zone: &ZoneStatus) -> &'static str {
         State::NeverLoaded => {
             "no primary has given it yet; it is answered with SERVFAIL until one does"
         }
+        State::LowerSerial => {
+            "it is served; all primaries that answer have a lower serial than ours"
+        }
+        State::Expiring => {
+            "it is served, but less than half of its time is left, and the primaries are of no use"
+        }
+        State::HeldByCheck => "it is served; a newer version is held back: it did not pass a check",
         State::Stale if is_from_file(zone) => {
             "it is served, but its file could not be read when it was last tried"
         }
@@ -185,11 +209,6 @@ fn meaning(zone: &ZoneStatus) -> &'static str {
         State::Ok if is_from_file(zone) => "it is served",
         State::Ok => "it is served, as fresh as its SOA demands",
     }
-}
-
-fn last_contact(zone: &ZoneStatus, s: u64) -> String {
-    let with = zone.primary.map(|address| format!(", with {address}"));
-    format!("{} ago{}", time(s), with.unwrap_or_default())
 }
 
 fn transfer(last: &LastTransfer) -> String {
@@ -212,6 +231,17 @@ fn asked(primary: &PrimaryStatus) -> String {
         .map_or_else(|| "not asked yet".to_owned(), |s| format!("asked {} ago", time(s)));
     let serial = primary.serial.map(|serial| format!(", told serial {serial}"));
     format!("{}: {asked}{}", primary.address, serial.unwrap_or_default())
+}
+
+/// What to do about a serial that went backwards.
+fn lower_serial(zone: &ZoneStatus, theirs: u32) -> String {
+    let ours = zone.serial.map_or_else(String::new, |serial| format!(", {serial}"));
+    format!(
+        "The primaries have serial {theirs}, which is lower than ours{ours}: it went backwards \
+         there.\nRaise it above ours at the primary; or, to take the primary's version here as it \
+         is:\n    backstop retransfer {}",
+        zone.zone
+    )
 }
 
 /// What to do about data that changed without their serial.

@@ -14,10 +14,13 @@
 //! **Sections.** RFC 1034 section 4.3.5, RFC 1995, RFC 1996, RFC 5936.
 
 mod ask;
+mod compare;
 mod inbox;
 mod limits;
 mod load;
 mod notify;
+mod probe;
+mod sameness;
 mod scheduler;
 mod status;
 #[cfg(test)]

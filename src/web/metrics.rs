@@ -48,20 +48,12 @@ struct Zones {
     oldest_contact_s: Option<u64>,
 }
 
-const STATES: [State; 6] = [
-    State::Expired,
-    State::NeverLoaded,
-    State::Stale,
-    State::Diverged,
-    State::Refreshing,
-    State::Ok,
-];
+const STATES: [State; State::ALL.len()] = State::ALL;
 
 impl Zones {
     fn of(zones: &[ZoneStatus]) -> Self {
         let count = |state| zones.iter().filter(|zone| zone.state == state).count() as u64;
-        let fresh =
-            zones.iter().filter(|zone| zone.serial.is_some() && zone.state != State::Expired);
+        let fresh = zones.iter().filter(|zone| zone.state.is_fresh());
         Self {
             states: STATES.map(count),
             soonest_expiry_s: fresh.filter_map(|zone| zone.expires_in_s).min(),
@@ -72,8 +64,7 @@ impl Zones {
     /// How many are answered for.
     fn served(&self) -> u64 {
         let with_data = STATES.iter().zip(self.states);
-        let served =
-            with_data.filter(|(state, _)| !matches!(state, State::Expired | State::NeverLoaded));
+        let served = with_data.filter(|(state, _)| state.is_fresh());
         served.map(|(_, count)| count).sum()
     }
 }
@@ -263,6 +254,10 @@ mod tests {
             refresh_in_s: 1,
             expires_in_s: (state != State::NeverLoaded).then_some(expires_in_s),
             primary: None,
+            serve_stale: false,
+            behind_serials: 0,
+            behind_s: 0,
+            lower_serial: None,
             same_serial_difference: false,
             versions_held: 0,
             error: None,
@@ -295,7 +290,10 @@ mod tests {
             status("d.", State::NeverLoaded, 0),
         ];
         let zones = Zones::of(&all);
-        assert_eq!(zones.states, [1, 1, 1, 0, 0, 1]);
+        let with_some = |&(_, count): &(State, u64)| count > 0;
+        let counted: Vec<_> = STATES.into_iter().zip(zones.states).filter(with_some).collect();
+        let states = [State::Expired, State::NeverLoaded, State::Stale, State::Ok];
+        assert_eq!(counted, states.map(|state| (state, 1)));
         assert_eq!((zones.served(), zones.soonest_expiry_s), (2, Some(40)));
         assert_eq!(zones.oldest_contact_s, Some(250));
         assert_eq!(Zones::of(&[]), Zones::default());

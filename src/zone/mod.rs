@@ -19,12 +19,14 @@ mod diff;
 pub mod file;
 mod lookup;
 mod node;
+mod sum;
 mod update;
 
 pub use builder::{BuildError, Builder};
 pub use diff::{Diff, Records};
 pub use lookup::{At, Found};
 pub use node::{Data, Node, NodeBuf, Record, RecordSet, Sets};
+pub use sum::Sum;
 pub use update::OutOfSync;
 
 use crate::name::{Key, Name, NameBuf};
