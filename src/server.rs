@@ -14,14 +14,14 @@ mod listeners;
 pub use control_thread::Reload;
 
 use crate::clock::{Clock, Kept};
-use crate::config::{self, Algorithm, Config, Durability, Io, LogLevel, Problem};
+use crate::config::{self, Config, Durability, Io, LogLevel, Problem};
 use crate::io::{Backend, OpenError};
 use crate::replica::{self, Limits, Settings};
 use crate::stats::Stats;
 use crate::store::{self, Store, StoreError};
 use crate::stream::{self, Streams};
 use crate::systemd::notify_systemd;
-use crate::tsig::{self, Key, Keys};
+use crate::tsig::Keys;
 use crate::view::{self, Identity, View, Views};
 use crate::{control, web, worker};
 use control_thread::{Bound, ControlThread, Parts};
@@ -349,16 +349,7 @@ fn identity(config: &Config, drawn: [u8; 16]) -> Arc<Identity> {
 }
 
 fn keys(config: &Config) -> Keys {
-    let key = |key: &config::TsigKey| {
-        let algorithm = match key.algorithm {
-            Algorithm::Sha1 => tsig::Algorithm::Sha1,
-            Algorithm::Sha256 => tsig::Algorithm::Sha256,
-            Algorithm::Sha384 => tsig::Algorithm::Sha384,
-            Algorithm::Sha512 => tsig::Algorithm::Sha512,
-        };
-        Arc::new(Key::new(key.name.as_name(), algorithm, key.secret.as_bytes()))
-    };
-    config.keys.values().map(|k| (k.name.clone(), key(k))).collect()
+    config.keys.values().map(|key| (key.name.clone(), Arc::new(key.key()))).collect()
 }
 
 fn store_options(config: &Config) -> store::Options {

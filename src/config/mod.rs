@@ -48,6 +48,7 @@ use self::access::Known;
 use self::document::{Document, Kind, Section, Wrong};
 use crate::acl::Acl;
 use crate::name::NameBuf;
+use crate::tsig;
 use crate::view::RateLimit;
 
 pub use problem::{Problem, Severity, report};
@@ -366,6 +367,19 @@ pub struct TsigKey {
     pub algorithm: Algorithm,
     /// What only the two sides know.
     pub secret: Secret,
+}
+
+impl TsigKey {
+    /// What signs with it.
+    pub fn key(&self) -> tsig::Key {
+        let algorithm = match self.algorithm {
+            Algorithm::Sha1 => tsig::Algorithm::Sha1,
+            Algorithm::Sha256 => tsig::Algorithm::Sha256,
+            Algorithm::Sha384 => tsig::Algorithm::Sha384,
+            Algorithm::Sha512 => tsig::Algorithm::Sha512,
+        };
+        tsig::Key::new(self.name.as_name(), algorithm, self.secret.as_bytes())
+    }
 }
 
 /// `key.algorithm`.

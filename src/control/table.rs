@@ -39,7 +39,12 @@ pub fn zones(zones: &[ZoneStatus], out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "{}", summary(zones))
 }
 
-fn row(cells: &[String; 7], widths: &[usize; 7], out: &mut impl Write) -> io::Result<()> {
+/// A line of a table.
+pub(crate) fn row<const N: usize>(
+    cells: &[String; N],
+    widths: &[usize; N],
+    out: &mut impl Write,
+) -> io::Result<()> {
     let mut line = String::new();
     for (cell, width) in cells.iter().zip(widths) {
         // Writing to a string does not fail.
@@ -97,7 +102,7 @@ fn errors(zone: &ZoneStatus) -> impl Iterator<Item = String> {
 }
 
 /// What peers and files brought, without what a terminal would obey.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
     text.chars().map(escaped).collect()
 }
@@ -231,7 +236,7 @@ fn counted(count: u64, what: &str) -> String {
 }
 
 /// Seconds, as a person says them: the two largest units, "3m12s".
-fn time(s: u64) -> String {
+pub(crate) fn time(s: u64) -> String {
     const UNITS: [(u64, char); 4] = [(86_400, 'd'), (3600, 'h'), (60, 'm'), (1, 's')];
     let at = UNITS.iter().position(|&(unit, _)| s >= unit).unwrap_or(3);
     let (unit, letter) = UNITS[at];

@@ -23,6 +23,7 @@ mod request;
 
 pub use incoming::{Incoming, Progress, Statistics};
 pub use outgoing::{MESSAGE_MAX, Outgoing, Unsendable, Way};
+pub(crate) use reader::{Found, Reader};
 pub use request::{
     NotifyRequest, TransferRequest, axfr_query, ixfr_query, notify, notify_reply, parse_notify,
     parse_notify_reply, parse_soa_reply, parse_transfer, soa_query,
