@@ -59,6 +59,11 @@ impl Clock {
         self.start_ms + millis(self.start.elapsed())
     }
 
+    /// What it showed or will show at `instant`, in milliseconds.
+    pub fn ms_at(&self, instant: Instant) -> u64 {
+        self.start_ms + millis(instant.saturating_duration_since(self.start))
+    }
+
     /// When this clock will show `at_ms`.
     pub fn instant(&self, at_ms: u64) -> Instant {
         self.start + Duration::from_millis(at_ms.saturating_sub(self.start_ms))

@@ -92,6 +92,30 @@ pub fn status(
     Ok(out.flush()?)
 }
 
+/// Prints how the server is as a whole: in words, or as a JSON object.
+///
+/// # Errors
+/// No server answers.
+pub fn server_status(
+    server: &Client,
+    json: bool,
+    out: &mut impl Write,
+    warn: &mut impl Write,
+) -> Result<(), Error> {
+    let status = server.server()?;
+    for warning in &status.warnings {
+        writeln!(warn, "warning: {warning}")?;
+    }
+    let mut out = BufWriter::new(out);
+    if json {
+        serde_json::to_writer_pretty(&mut out, &status).map_err(io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        table::server(&status, &mut out)?;
+    }
+    Ok(out.flush()?)
+}
+
 /// Has the server do something, and prints what it says.
 ///
 /// # Errors

@@ -35,7 +35,10 @@ enum Command {
     Status {
         /// Show all about this zone
         zone: Option<NameBuf>,
-        /// Print a JSON array
+        /// Show the server as a whole: what it counted, how long answers took
+        #[arg(long, conflicts_with = "zone")]
+        server: bool,
+        /// Print JSON: an array of zones, or the server as an object
         #[arg(long)]
         json: bool,
         #[command(flatten)]
@@ -104,7 +107,9 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Display>> {
         Command::Serve(Configuration { config }) => return told(server::serve(&config)),
         Command::Demo => return told(demo::run()),
         Command::Check(Configuration { config }) => command::check(&config, &mut out),
-        Command::Status { zone, json, at } => find(&at).and_then(|server| {
+        Command::Status { server: true, json, at, .. } => find(&at)
+            .and_then(|server| command::server_status(&server, json, &mut out, &mut stderr())),
+        Command::Status { zone, json, at, .. } => find(&at).and_then(|server| {
             let zone = zone.map(|zone| zone.to_string());
             command::status(&server, zone.as_deref(), json, &mut out, &mut stderr())
         }),

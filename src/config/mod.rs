@@ -214,6 +214,8 @@ pub struct Server {
     pub control: PathBuf,
     /// Where `/metrics` and `/healthz` are served.
     pub metrics: Option<SocketAddr>,
+    /// How many zones `/metrics` tells of one by one.
+    pub metrics_zones: usize,
     /// What `id.server.` and NSID say; `None` hides it. At most 255 octets.
     pub identity: Option<String>,
     /// What `version.bind.` says; `None` hides it. At most 255 octets.
@@ -228,6 +230,8 @@ pub struct Server {
     pub keep_removed: Duration,
     /// The least important events that are logged.
     pub log_level: LogLevel,
+    /// How they are written.
+    pub log_format: LogFormat,
 }
 
 /// `server.io`: the way to the network card.
@@ -265,6 +269,15 @@ pub enum LogLevel {
     Debug,
     /// Everything.
     Trace,
+}
+
+/// `server.log-format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// A line for people.
+    Text,
+    /// An object a line, for programs.
+    Json,
 }
 
 /// `[tcp]`.

@@ -6,6 +6,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
+mod server;
+
+pub use server::server;
+
 /// The columns of the table.
 const HEAD: [&str; 7] =
     ["ZONE", "STATE", "SERIAL", "LAST CONTACT", "NEXT REFRESH", "EXPIRES IN", "PRIMARY"];
@@ -109,12 +113,16 @@ pub(crate) fn plain(text: &str) -> String {
 
 /// "3 zones: 1 expired, 2 ok".
 fn summary(zones: &[ZoneStatus]) -> String {
-    let mut states: BTreeMap<State, usize> = BTreeMap::new();
+    let mut states: BTreeMap<State, u64> = BTreeMap::new();
     for zone in zones {
         *states.entry(zone.state).or_default() += 1;
     }
+    summary_of(&states)
+}
+
+fn summary_of(states: &BTreeMap<State, u64>) -> String {
     let counts: Vec<_> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
-    match zones.len() {
+    match states.values().sum::<u64>() {
         0 => "no zones are configured".into(),
         1 => format!("1 zone: {}", counts.join(", ")),
         count => format!("{count} zones: {}", counts.join(", ")),

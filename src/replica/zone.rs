@@ -1,7 +1,7 @@
 //! One zone as the scheduler knows it.
 
 use super::ask::Primary;
-use super::status::{LastTransfer, PrimaryStatus, State, ZoneStatus};
+use super::status::{Counts, LastTransfer, PrimaryStatus, State, ZoneStatus};
 use crate::config::{Source, ZoneConfig, ZoneSettings};
 use crate::name::NameBuf;
 use crate::refresh::{Refresh, Times};
@@ -221,7 +221,25 @@ impl Entry {
         ask.min(expiry)
     }
 
-    fn state(&self, now_ms: u64) -> State {
+    /// Adds it to the numbers of all zones.
+    pub(super) fn count(&self, now_ms: u64, counts: &mut Counts) {
+        *counts.states.entry(self.state(now_ms)).or_default() += 1;
+        let min = |a: Option<u64>, b: u64| Some(a.map_or(b, |a| a.min(b)));
+        if self.zone.is_some() && !self.expiry.is_over(now_ms) {
+            counts.served += 1;
+            let expires = Some(self.expiry.get()).filter(|&at| at != Expiry::NEVER);
+            if let Some(at) = expires {
+                counts.soonest_expiry_s =
+                    min(counts.soonest_expiry_s, at.saturating_sub(now_ms) / 1000);
+            }
+        }
+        if let Some(at) = self.contact_ms.filter(|_| self.file().is_none()) {
+            let ago_s = now_ms.saturating_sub(at) / 1000;
+            counts.oldest_contact_s = counts.oldest_contact_s.max(Some(ago_s));
+        }
+    }
+
+    pub(super) fn state(&self, now_ms: u64) -> State {
         match &self.zone {
             None => State::NeverLoaded,
             Some(_) if self.expiry.is_over(now_ms) => State::Expired,
