@@ -23,7 +23,7 @@ pub(crate) mod panics;
 pub(crate) mod tests;
 
 use crate::answer::{self, Outcome, Transport, Via};
-use crate::clock::{self, Clock};
+use crate::clock::{Clock, Wall};
 use crate::io::{
     self, Backend, Courier, OpenError, Packet, Port, Route, Serve, Socket, Turn, Waker,
 };
@@ -153,6 +153,7 @@ pub fn start(options: Options, shared: &Shared) -> Result<Handle, OpenError> {
     let desk = Desk {
         view: shared.views.reader(),
         clock: shared.clock,
+        wall: Wall::new(),
         counters: shared.stats.worker(options.index.to_string()),
         deferred: shared.deferred.clone(),
         courier: port.courier(),
@@ -268,6 +269,7 @@ impl Worker {
 struct Desk {
     view: Reader,
     clock: Clock,
+    wall: Wall,
     counters: Arc<CachePadded<stats::Worker>>,
     deferred: mpsc::Sender<Deferred>,
     courier: Courier,
@@ -289,7 +291,7 @@ impl Desk {
         respond: impl Fn(&[u8], &Via<'_>, &View, &mut [u8]) -> Outcome,
     ) {
         let began = Instant::now();
-        let (now_ms, unix_s) = (self.clock.ms_at(began), clock::unix_s());
+        let (now_ms, unix_s) = (self.clock.ms_at(began), self.wall.unix_s(began));
         let view = self.view.refresh();
         set_limit(&mut self.limiter, view.identity.rate_limit.as_ref());
         let served = &self.counters.served;

@@ -209,6 +209,7 @@ fn desk(shared: &Shared) -> (Desk, Route) {
     let desk = Desk {
         view: shared.views.reader(),
         clock: shared.clock,
+        wall: Wall::new(),
         counters: shared.stats.worker("0"),
         deferred: shared.deferred.clone(),
         courier: port.courier(),
