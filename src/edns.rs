@@ -73,6 +73,13 @@ impl<'q> Edns<'q> {
         Some(edns)
     }
 
+    /// Were no options sent that we answer?
+    #[inline]
+    pub fn is_bare(&self) -> bool {
+        let asks = self.nsid | self.expire | self.keepalive | self.zone_version;
+        !asks && self.cookie.is_none()
+    }
+
     fn option(&mut self, code: u16, value: &'q [u8]) -> Option<()> {
         match code {
             code::NSID => self.nsid = true,
@@ -201,6 +208,7 @@ impl<'a> Opt<'a> {
     pub const LEN: usize = 11;
 
     /// A record without options.
+    #[inline]
     pub fn new(udp_size: u16, rcode: Rcode, dnssec_ok: bool) -> Self {
         Self {
             udp_size,
@@ -233,11 +241,27 @@ impl<'a> Opt<'a> {
 
     /// Writes the record, with the options that fit.
     pub fn write(&self, writer: &mut Writer<'_>) -> Result<(), Full> {
-        let flags = if self.dnssec_ok { u32::from(DNSSEC_OK) } else { 0 };
-        let ttl = u32::from(self.rcode.0 >> 4) << 24 | flags;
         writer.put(&[0])?;
-        writer.fixed(Section::Additional, Rtype::OPT, Class(self.udp_size), ttl)?;
+        writer.fixed(Section::Additional, Rtype::OPT, Class(self.udp_size), self.ttl())?;
         let data = writer.begin_data()?;
+        self.options(writer);
+        writer.end_data(data)
+    }
+
+    /// Writes the record without options.
+    #[inline]
+    pub fn write_bare(&self, writer: &mut Writer<'_>) -> Result<(), Full> {
+        writer.bare_root_record(Section::Additional, Rtype::OPT, Class(self.udp_size), self.ttl())
+    }
+
+    /// What stands in the place of a TTL (RFC 6891 section 6.1.3).
+    #[inline]
+    fn ttl(&self) -> u32 {
+        let flags = if self.dnssec_ok { u32::from(DNSSEC_OK) } else { 0 };
+        u32::from(self.rcode.0 >> 4) << 24 | flags
+    }
+
+    fn options(&self, writer: &mut Writer<'_>) {
         if let Some(cookie) = &self.cookie {
             option(writer, code::COOKIE, &[cookie]);
         }
@@ -257,7 +281,6 @@ impl<'a> Opt<'a> {
         if let Some((code, text)) = self.error.map(Ede::code_and_text) {
             option(writer, code::ERROR, &[&code.to_be_bytes(), text.as_bytes()]);
         }
-        writer.end_data(data)
     }
 }
 

@@ -37,7 +37,7 @@
 //! and [`systemd`] tell how it is; [`stats`] counts; [`clock`] is the time that zones expire by;
 //! [`demo`] shows it; [`audit`] asks every server of a zone.
 //!
-//! A module uses only those that stand above it: words ([`name`], [`wire`], [`query`], [`edns`],
+//! A module uses only those that stand above it: words ([`octets`], [`name`], [`wire`], [`query`], [`edns`],
 //! [`tsig`], [`acl`], [`tree`]), data ([`zone`], [`view`]), decisions ([`answer`], [`limit`],
 //! [`xfr`], [`refresh`]), then the outside world. `answer` cannot see a socket, `io` cannot see a message.
 //!
@@ -48,6 +48,7 @@
 //! that is served, published as one. *primary*: whom we copy from. *contact*: a primary's word
 //! that our version is the newest. *port*: a worker's sockets. *turn*: one batch.
 
+pub mod octets;
 pub mod name;
 pub mod wire;
 pub mod query;

@@ -194,16 +194,16 @@ impl View {
     }
 
     /// The zone with the longest apex at or above the name with this absolute key.
+    #[inline(always)]
     pub fn find(&self, key: &Key) -> Option<&Arc<Served>> {
         let mut above = None;
         loop {
-            let before = self.zones.seek(above.as_ref().unwrap_or(key)).at_or_before()?;
-            let common = before.key.common_labels(key);
-            if common == before.key.len() {
-                return Some(before.value);
+            let place = self.zones.seek(above.as_ref().unwrap_or(key));
+            if let Some(served) = place.at_or_above() {
+                return Some(served);
             }
             // What is between that apex and the name has no apex; go on above where they part.
-            above = Some(key.ancestor(common));
+            above = Some(key.ancestor(place.at_or_before()?.key.common_labels(key)));
         }
     }
 

@@ -119,21 +119,22 @@ impl<'a> Answer<'a, '_> {
             && self.via.transport == Transport::Udp
             && self.via.key.is_none()
             && self.query.question.is_some()
-            && self.query.edns.is_some_and(|edns| edns.cookie.is_some())
+            && self.query.edns.as_ref().is_some_and(|edns| edns.cookie.is_some())
             && !self.is_known_client()
     }
 
     /// Did the client send a cookie that we made for its address?
     pub(super) fn is_known_client(&self) -> bool {
-        let cookie = self.query.edns.and_then(|edns| edns.cookie);
+        let Some(cookie) = self.query.edns.as_ref().and_then(|edns| edns.cookie.as_ref()) else {
+            return false;
+        };
         let Via { peer, unix_s, .. } = *self.via;
-        cookie.is_some_and(|it| it.is_ours(&self.view.identity.cookie_secrets, peer, unix_s))
+        cookie.is_ours(&self.view.identity.cookie_secrets, peer, unix_s)
     }
 
     /// Our OPT record, with the options that the client asked for.
     pub(super) fn opt(&self, edns: &Edns<'_>) -> Opt<'a> {
-        let size = super::udp_size(self.via, self.view);
-        let mut opt = Opt::new(size, self.rcode, edns.dnssec_ok);
+        let mut opt = Opt::new(self.udp_size, self.rcode, edns.dnssec_ok);
         if self.rcode == Rcode::BADVERS {
             return opt;
         }
