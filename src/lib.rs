@@ -35,7 +35,7 @@
 //!
 //! [`server`] starts and stops all this as the [`config`] says; [`control`], [`command`], [`web`]
 //! and [`systemd`] tell how it is; [`stats`] counts; [`clock`] is the time that zones expire by;
-//! [`demo`] shows it.
+//! [`demo`] shows it; [`audit`] asks every server of a zone.
 //!
 //! A module uses only those that stand above it: words ([`octets`], [`name`], [`wire`], [`query`], [`edns`],
 //! [`tsig`], [`acl`], [`tree`]), data ([`zone`], [`view`]), decisions ([`answer`], [`limit`],
@@ -72,6 +72,7 @@ pub mod config;
 pub mod replica;
 pub mod stream;
 pub mod control;
+pub mod audit;
 pub mod command;
 pub mod web;
 pub mod systemd;

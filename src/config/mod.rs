@@ -49,6 +49,7 @@ use self::document::{Document, Kind, Section, Wrong};
 use crate::acl::Acl;
 use crate::name::NameBuf;
 use crate::refresh::LowerSerial;
+use crate::tsig;
 use crate::view::RateLimit;
 
 pub use problem::{Problem, Severity, report};
@@ -214,6 +215,8 @@ pub struct Server {
     pub control: PathBuf,
     /// Where `/metrics` and `/healthz` are served.
     pub metrics: Option<SocketAddr>,
+    /// How many zones `/metrics` tells of one by one.
+    pub metrics_zones: usize,
     /// What `id.server.` and NSID say; `None` hides it. At most 255 octets.
     pub identity: Option<String>,
     /// What `version.bind.` says; `None` hides it. At most 255 octets.
@@ -228,6 +231,8 @@ pub struct Server {
     pub keep_removed: Duration,
     /// The least important events that are logged.
     pub log_level: LogLevel,
+    /// How they are written.
+    pub log_format: LogFormat,
 }
 
 /// `server.io`: the way to the network card.
@@ -265,6 +270,15 @@ pub enum LogLevel {
     Debug,
     /// Everything.
     Trace,
+}
+
+/// `server.log-format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// A line for people.
+    Text,
+    /// An object a line, for programs.
+    Json,
 }
 
 /// `[tcp]`.
@@ -367,6 +381,19 @@ pub struct TsigKey {
     pub algorithm: Algorithm,
     /// What only the two sides know.
     pub secret: Secret,
+}
+
+impl TsigKey {
+    /// What signs with it.
+    pub fn key(&self) -> tsig::Key {
+        let algorithm = match self.algorithm {
+            Algorithm::Sha1 => tsig::Algorithm::Sha1,
+            Algorithm::Sha256 => tsig::Algorithm::Sha256,
+            Algorithm::Sha384 => tsig::Algorithm::Sha384,
+            Algorithm::Sha512 => tsig::Algorithm::Sha512,
+        };
+        tsig::Key::new(self.name.as_name(), algorithm, self.secret.as_bytes())
+    }
 }
 
 /// `key.algorithm`.

@@ -13,7 +13,7 @@ use super::document::{Kind, Section, Wrong};
 use super::units::{
     LONGEST, address, choice, duration, integer, off_or, rate, short_text, some_text, text,
 };
-use super::{Durability, Io, LogLevel, Server, Tcp, Transfer, Xdp, XdpMode, ZeroCopy};
+use super::{Durability, Io, LogFormat, LogLevel, Server, Tcp, Transfer, Xdp, XdpMode, ZeroCopy};
 
 pub(super) static SERVER: Kind = Kind {
     title: "[server]",
@@ -24,6 +24,7 @@ pub(super) static SERVER: Kind = Kind {
         "state-dir",
         "control",
         "metrics",
+        "metrics-zones",
         "identity",
         "version",
         "udp-size-v4",
@@ -31,6 +32,7 @@ pub(super) static SERVER: Kind = Kind {
         "durability",
         "keep-removed",
         "log-level",
+        "log-format",
     ],
     shared: &[],
 };
@@ -64,6 +66,9 @@ const SOCKET_PATH_MAX: usize = 107;
 /// beyond 4096 nothing but fragments is won.
 const UDP_SIZES: std::ops::RangeInclusive<u16> = 512..=4096;
 
+/// More than Prometheus should be made to keep series of.
+const METRICS_ZONES_MAX: usize = 100_000;
+
 /// What reaches every path unfragmented (RFC 9715).
 const UDP_SIZE: u16 = 1232;
 
@@ -86,6 +91,9 @@ pub(super) fn server(top: &Section<'_>) -> Server {
         io: server.get("io", choice(IO)).unwrap_or(given.io),
         control: control(&server, &state_dir),
         metrics: metrics(&server, &listen),
+        metrics_zones: server
+            .get("metrics-zones", integer(0..=METRICS_ZONES_MAX))
+            .unwrap_or(given.metrics_zones),
         identity: server.get("identity", short_text).map_or(given.identity, hidden),
         version: server.get("version", short_text).map_or(given.version, hidden),
         udp_size_v4: udp_size("udp-size-v4"),
@@ -95,6 +103,7 @@ pub(super) fn server(top: &Section<'_>) -> Server {
             .get("keep-removed", duration(Duration::ZERO..=LONGEST))
             .unwrap_or(given.keep_removed),
         log_level: server.get("log-level", choice(LOG_LEVEL)).unwrap_or(given.log_level),
+        log_format: server.get("log-format", choice(LOG_FORMAT)).unwrap_or(given.log_format),
         state_dir,
         listen,
     }
@@ -110,6 +119,7 @@ pub(super) fn defaults() -> Server {
         control: state_dir.join("control.sock"),
         state_dir,
         metrics: None,
+        metrics_zones: 0,
         identity: hostname(),
         version: Some(concat!("Backstop ", env!("CARGO_PKG_VERSION")).into()),
         udp_size_v4: UDP_SIZE,
@@ -117,6 +127,7 @@ pub(super) fn defaults() -> Server {
         durability: Durability::Commit,
         keep_removed: Duration::from_hours(7 * 24),
         log_level: LogLevel::Info,
+        log_format: LogFormat::Text,
     }
 }
 
@@ -185,6 +196,8 @@ const LOG_LEVEL: &[(&str, LogLevel)] = &[
     ("debug", LogLevel::Debug),
     ("trace", LogLevel::Trace),
 ];
+
+const LOG_FORMAT: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
 
 /// The shortest time-out that is not a mistake.
 const SHORTEST: Duration = Duration::from_millis(100);

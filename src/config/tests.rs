@@ -60,6 +60,8 @@ io = "xdp"
 state-dir = "state"
 control = "state/control.sock"
 metrics = "127.0.0.1:9153"
+metrics-zones = 500
+log-format = "json"
 [xdp]
 interfaces = ["eth0"]
 mode = "native"
@@ -95,6 +97,7 @@ fn the_example_means_what_it_says() {
     assert_eq!(server.state_dir, folder.path().join("state"));
     assert_eq!(server.control, folder.path().join("state/control.sock"));
     assert_eq!(server.metrics, "127.0.0.1:9153".parse().ok());
+    assert_eq!((server.metrics_zones, server.log_format), (500, LogFormat::Json));
     let xdp = &config.xdp;
     assert_eq!((xdp.interfaces[0].as_str(), xdp.mode), ("eth0", XdpMode::Native));
     assert_eq!((xdp.zero_copy, xdp.ring), (ZeroCopy::Off, 2048));

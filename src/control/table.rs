@@ -6,6 +6,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
+mod server;
+
+pub use server::server;
+
 /// The columns of the table.
 const HEAD: [&str; 7] =
     ["ZONE", "STATE", "SERIAL", "LAST CONTACT", "NEXT REFRESH", "EXPIRES IN", "PRIMARY"];
@@ -39,7 +43,12 @@ pub fn zones(zones: &[ZoneStatus], out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "{}", summary(zones))
 }
 
-fn row(cells: &[String; 7], widths: &[usize; 7], out: &mut impl Write) -> io::Result<()> {
+/// A line of a table.
+pub(crate) fn row<const N: usize>(
+    cells: &[String; N],
+    widths: &[usize; N],
+    out: &mut impl Write,
+) -> io::Result<()> {
     let mut line = String::new();
     for (cell, width) in cells.iter().zip(widths) {
         // Writing to a string does not fail.
@@ -97,19 +106,23 @@ fn errors(zone: &ZoneStatus) -> impl Iterator<Item = String> {
 }
 
 /// What peers and files brought, without what a terminal would obey.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
     text.chars().map(escaped).collect()
 }
 
 /// "3 zones: 1 expired, 2 ok".
 fn summary(zones: &[ZoneStatus]) -> String {
-    let mut states: BTreeMap<State, usize> = BTreeMap::new();
+    let mut states: BTreeMap<State, u64> = BTreeMap::new();
     for zone in zones {
         *states.entry(zone.state).or_default() += 1;
     }
+    summary_of(&states)
+}
+
+fn summary_of(states: &BTreeMap<State, u64>) -> String {
     let counts: Vec<_> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
-    match zones.len() {
+    match states.values().sum::<u64>() {
         0 => "no zones are configured".into(),
         1 => format!("1 zone: {}", counts.join(", ")),
         count => format!("{count} zones: {}", counts.join(", ")),
@@ -261,7 +274,7 @@ fn counted(count: u64, what: &str) -> String {
 }
 
 /// Seconds, as a person says them: the two largest units, "3m12s".
-fn time(s: u64) -> String {
+pub(crate) fn time(s: u64) -> String {
     const UNITS: [(u64, char); 4] = [(86_400, 'd'), (3600, 'h'), (60, 'm'), (1, 's')];
     let at = UNITS.iter().position(|&(unit, _)| s >= unit).unwrap_or(3);
     let (unit, letter) = UNITS[at];

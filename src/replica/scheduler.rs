@@ -5,7 +5,7 @@ use super::limits::{Lane, Limits};
 use super::notify::Notifier;
 use super::versions::{Recalled, Version};
 use super::zone::{Approach, Entry, Known};
-use super::{Command, CommandError, Loaded, Notified, Parts, Settings, ZoneStatus};
+use super::{Command, CommandError, Counts, Loaded, Notified, Parts, Settings, ZoneStatus};
 use crate::clock::Clock;
 use crate::name::NameBuf;
 use crate::refresh::{Ask, Event, LowerSerial, Step};
@@ -137,9 +137,35 @@ impl Scheduler {
             Command::Status(apex, reply) => {
                 let _ = reply.send(self.status(apex));
             }
+            Command::Count(reply) => {
+                let _ = reply.send(self.count());
+            }
+            Command::Worst(zones_max, reply) => {
+                let _ = reply.send(self.worst(zones_max));
+            }
             Command::Configure(settings) => self.configure(&settings),
             Command::Stop => self.stopping = true,
         }
+    }
+
+    fn count(&self) -> Counts {
+        let now_ms = self.clock.now_ms();
+        let mut counts = Counts::default();
+        self.entries.iter().flatten().for_each(|entry| entry.count(now_ms, &mut counts));
+        counts
+    }
+
+    /// Texts are made for the zones that are told of only.
+    fn worst(&self, zones_max: usize) -> Vec<ZoneStatus> {
+        let now_ms = self.clock.now_ms();
+        let entries = self.entries.iter().flatten();
+        let mut zones: Vec<_> = entries.map(|entry| (entry.state(now_ms), entry)).collect();
+        if zones_max < zones.len() {
+            zones.select_nth_unstable_by_key(zones_max, |&(state, _)| state);
+            zones.truncate(zones_max);
+        }
+        zones.sort_by_key(|&(state, _)| state);
+        zones.into_iter().map(|(_, entry)| entry.status(now_ms)).collect()
     }
 
     fn status(&self, apex: Option<NameBuf>) -> Vec<ZoneStatus> {

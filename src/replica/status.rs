@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 /// One zone's status. Times are seconds from now, or ago.
@@ -72,23 +73,51 @@ pub enum State {
 }
 
 impl State {
-    /// All of them, those that need someone's attention first.
-    pub const ALL: [Self; 10] = [
-        Self::Expired,
-        Self::Damaged,
-        Self::NeverLoaded,
-        Self::LowerSerial,
-        Self::Expiring,
-        Self::HeldByCheck,
-        Self::Stale,
-        Self::Diverged,
-        Self::Refreshing,
-        Self::Ok,
-    ];
+    /// Every state, in their order.
+    pub fn all() -> impl Iterator<Item = Self> {
+        std::iter::successors(Some(Self::Expired), |state| state.next())
+    }
+
+    /// The one after this. Who adds a state is told by the compiler to name it here.
+    fn next(self) -> Option<Self> {
+        match self {
+            Self::Expired => Some(Self::Damaged),
+            Self::Damaged => Some(Self::NeverLoaded),
+            Self::NeverLoaded => Some(Self::LowerSerial),
+            Self::LowerSerial => Some(Self::Expiring),
+            Self::Expiring => Some(Self::HeldByCheck),
+            Self::HeldByCheck => Some(Self::Stale),
+            Self::Stale => Some(Self::Diverged),
+            Self::Diverged => Some(Self::Refreshing),
+            Self::Refreshing => Some(Self::Ok),
+            Self::Ok => None,
+        }
+    }
 
     /// Is there a version that is good to answer from?
     pub fn is_fresh(self) -> bool {
         !matches!(self, Self::Expired | Self::Damaged | Self::NeverLoaded)
+    }
+}
+
+/// All zones in a few numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Counts {
+    /// How many there are of each state; none of those that no zone is in.
+    pub states: BTreeMap<State, u64>,
+    /// How many are answered for.
+    pub served: u64,
+    /// Seconds until the first of those that are served expires.
+    pub soonest_expiry_s: Option<u64>,
+    /// Seconds since the good contact with a primary that is longest ago.
+    pub oldest_contact_s: Option<u64>,
+}
+
+impl Counts {
+    /// How many zones.
+    pub fn zones(&self) -> u64 {
+        self.states.values().sum()
     }
 }
 

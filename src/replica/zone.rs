@@ -1,7 +1,7 @@
 //! One zone as the scheduler knows it.
 
 use super::ask::{Primary, random};
-use super::status::{LastTransfer, PrimaryStatus, State, ZoneStatus};
+use super::status::{Counts, LastTransfer, PrimaryStatus, State, ZoneStatus};
 use crate::config::{AfterExpiry, Source, ZoneConfig, ZoneSettings};
 use crate::name::NameBuf;
 use crate::refresh::{Have, Policy, Refresh, Times};
@@ -350,7 +350,26 @@ impl Entry {
         ask_ms.min(self.approach_ms()).min(self.compares_at_ms())
     }
 
-    fn state(&self, now_ms: u64) -> State {
+    /// Adds it to the numbers of all zones.
+    pub(super) fn count(&self, now_ms: u64, counts: &mut Counts) {
+        *counts.states.entry(self.state(now_ms)).or_default() += 1;
+        let min = |a: Option<u64>, b: u64| Some(a.map_or(b, |a| a.min(b)));
+        let over = self.expiry.is_over(now_ms);
+        if self.zone.is_some() && (!over || self.access.serve_stale) {
+            counts.served += 1;
+            let at = self.expiry.get();
+            if !over && at != Expiry::NEVER {
+                counts.soonest_expiry_s =
+                    min(counts.soonest_expiry_s, at.saturating_sub(now_ms) / 1000);
+            }
+        }
+        if let Some(at) = self.contact_ms.filter(|_| self.file().is_none()) {
+            let ago_s = now_ms.saturating_sub(at) / 1000;
+            counts.oldest_contact_s = counts.oldest_contact_s.max(Some(ago_s));
+        }
+    }
+
+    pub(super) fn state(&self, now_ms: u64) -> State {
         let failing = self.refresh.failures() > 0 || self.error.is_some();
         match self.approach(now_ms) {
             _ if self.zone.is_none() && self.damaged.is_some() => State::Damaged,

@@ -25,6 +25,7 @@ mod request;
 pub use extended::{Extended, extend, read_extended};
 pub use incoming::{Incoming, Progress, Statistics};
 pub use outgoing::{MESSAGE_MAX, Outgoing, Unsendable, Way};
+pub(crate) use reader::{Found, Reader};
 pub use request::{
     NotifyRequest, TransferRequest, axfr_query, ixfr_query, notify, notify_reply, parse_notify,
     parse_notify_reply, parse_records_reply, parse_soa_reply, parse_transfer, query,

@@ -98,9 +98,8 @@ file.         ok            2026    -             -             never       file
 fn the_summary_counts_each_state() {
     assert_eq!(table(&[]), "no zones are configured\n");
     assert!(table(&[from_file("a.")]).ends_with("\n1 zone: 1 ok\n"));
-    let mut states = State::ALL;
-    states.reverse();
-    let all = states.map(|state| status("a.", state));
+    let mut all: Vec<_> = State::all().map(|state| status("a.", state)).collect();
+    all.reverse();
     let words = "10 zones: 1 expired, 1 damaged, 1 never-loaded, 1 lower-serial, 1 expiring, \
                  1 held-by-check, 1 stale, 1 diverged, 1 refreshing, 1 ok\n";
     assert!(table(&all).ends_with(words));
