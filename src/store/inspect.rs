@@ -231,7 +231,7 @@ impl Inspection {
         for list in lists {
             let mut words = list.chunks_exact(8).map(|word| word64(word, 0));
             let count = usize::try_from(words.next().unwrap_or(0)).unwrap_or(usize::MAX);
-            if count > list.len() / 8 - 1 {
+            if count >= list.len() / 8 {
                 return damaged(self.meta.free.root, "a list of free pages is too long");
             }
             let mut above = NO_PAGE;

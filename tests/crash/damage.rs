@@ -116,26 +116,53 @@ fn foreign_files_are_refused_and_left_as_they_are() {
     }
 }
 
-#[test]
-fn other_formats_and_page_sizes_are_refused_and_left_as_they_are() {
-    let dir = tempfile::tempdir().unwrap();
-    drop(load(dir.path()).unwrap());
-    let image = fs::read(data_file(dir.path())).unwrap();
-    // The sealed number of the format: 1, and the crc of "format" and it.
+/// The data file, with another number for its format.
+fn with_format(image: &[u8], format: u32) -> Vec<u8> {
+    // It is sealed: with the crc of "format" and it.
     let sealed = |format: u32| {
         let number = format.to_be_bytes();
         let crc = crc32fast::hash(&[&b"format"[..], &number].concat());
         [number, crc.to_be_bytes()].concat()
     };
-    let (known, newer) = (sealed(1), sealed(2));
-    let mut changed = image.clone();
+    let known = sealed(2);
+    let mut changed = image.to_vec();
     let places: Vec<usize> =
         (0..image.len() - 8).filter(|at| image[*at..*at + 8] == known).collect();
+    assert!(!places.is_empty());
     for at in places {
-        changed[at..at + 8].copy_from_slice(&newer);
+        changed[at..at + 8].copy_from_slice(&sealed(format));
     }
-    fs::write(data_file(dir.path()), &changed).unwrap();
-    assert!(matches!(refused(dir.path()), StoreError::Format { found: 2, .. }));
+    changed
+}
+
+#[test]
+fn a_store_without_a_log_is_upgraded_without_a_word() {
+    let dir = tempfile::tempdir().unwrap();
+    let serials = filled(dir.path());
+    let mut image = with_format(&fs::read(data_file(dir.path())).unwrap(), 1);
+    // As if there had never been such a value: under another key it means nothing.
+    let position = b"\x03\0log";
+    for at in
+        (0..image.len() - 5).filter(|&at| image[at..].starts_with(position)).collect::<Vec<_>>()
+    {
+        image[at + 4] = b'f';
+    }
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(data_file(dir.path()), &image).unwrap();
+    for _ in 0..2 {
+        let (_, found) = load(dir.path()).unwrap();
+        assert_eq!((found.wrong.len(), found.damaged.len(), &found.serials), (0, 0, &serials));
+    }
+    assert!(!fs::read(data_file(dir.path())).unwrap().starts_with(&image));
+}
+
+#[test]
+fn other_formats_and_page_sizes_are_refused_and_left_as_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(load(dir.path()).unwrap());
+    let image = fs::read(data_file(dir.path())).unwrap();
+    fs::write(data_file(dir.path()), with_format(&image, 3)).unwrap();
+    assert!(matches!(refused(dir.path()), StoreError::Format { found: 3, .. }));
     // With such pages, the second meta page lies elsewhere.
     let mut changed = image;
     changed[40..44].copy_from_slice(&16_384_u32.to_ne_bytes());
