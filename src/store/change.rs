@@ -136,7 +136,10 @@ impl Keeper {
     ) -> heed::Result<()> {
         match self.append_and_fold(tables, txn, append, outcome) {
             Ok(None) => Ok(()),
-            Ok(Some(fold)) => self.advance(tables, txn, fold, &mut SLICE.clone(), outcome),
+            Ok(Some(fold)) => {
+                let mut budget = SLICE;
+                self.advance(tables, txn, fold, &mut budget, outcome)
+            }
             Err(Failed::Transaction(failed)) => Err(failed),
             Err(Failed::Change(failed)) => {
                 // It led on when it was logged: its row must have been damaged since.
