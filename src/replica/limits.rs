@@ -4,6 +4,7 @@
 //! then for one of the places of all. What a NOTIFY asks for has places of its own, so that it
 //! need not wait behind planned refreshes.
 
+use super::connections::Connections;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
@@ -37,6 +38,8 @@ pub(super) enum Lane {
 /// The places.
 pub(super) struct Limits {
     options: Options,
+    /// What was opened within them and may be used again.
+    pub(super) connections: Connections,
     all: [Arc<Semaphore>; 2],
     primaries: Mutex<HashMap<(IpAddr, usize), Arc<Semaphore>>>,
     silent: Mutex<HashMap<IpAddr, Silent>>,
@@ -61,7 +64,8 @@ const SILENT: (Duration, Duration) = (Duration::from_secs(10), Duration::from_se
 impl Limits {
     pub(super) fn new(options: Options) -> Self {
         let all = [(); 2].map(|()| Arc::new(Semaphore::new(options.concurrent.max(1))));
-        Self { options, all, primaries: Mutex::default(), silent: Mutex::default() }
+        let connections = Connections::default();
+        Self { options, connections, all, primaries: Mutex::default(), silent: Mutex::default() }
     }
 
     pub(super) fn options(&self) -> &Options {

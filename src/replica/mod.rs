@@ -14,6 +14,7 @@
 //! **Sections.** RFC 1034 section 4.3.5, RFC 1995, RFC 1996, RFC 5936.
 
 mod ask;
+mod connections;
 mod inbox;
 mod limits;
 mod load;
