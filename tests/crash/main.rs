@@ -48,7 +48,8 @@ fn read_files(dir: &Path) -> Images {
     files(dir).iter().map(|path| fs::read(path).unwrap()).collect()
 }
 
-fn write_files(dir: &Path, images: &Images) {
+/// The first of the files, or all.
+fn write_files(dir: &Path, images: &[Vec<u8>]) {
     for (path, image) in files(dir).iter().zip(images) {
         fs::write(path, image).unwrap();
     }
