@@ -228,7 +228,7 @@ impl Keeper {
         let mut group = std::mem::take(&mut self.group);
         let mut len = group.iter().map(Request::len).sum();
         let mut waited = false;
-        while group.len() < GROUP_COUNT && len < GROUP_LEN {
+        while !waited || group.len() < GROUP_COUNT && len < GROUP_LEN {
             let next = match self.ready.pop_front() {
                 Some(request) => Some(request),
                 None if !waited => self.first(),

@@ -138,17 +138,25 @@ impl Half {
         let mut file = File::options().create(true).truncate(false).write(true).open(path)?;
         if file.metadata()?.len() != len {
             file.set_len(0)?;
-            let zeros = vec![0; 1 << 20];
-            let mut left = len;
-            while left > 0 {
-                let some = usize::try_from(left).unwrap_or(usize::MAX).min(zeros.len());
-                file.write_all(&zeros[..some])?;
-                left -= some as u64;
+            if let Err(error) = write_zeros(&mut file, len) {
+                // On a full disk, LMDB has more need of the room.
+                file.set_len(0)?;
+                return Err(error);
             }
-            file.sync_all()?;
         }
         Ok(Self { file, last: 0 })
     }
+}
+
+fn write_zeros(file: &mut File, len: u64) -> io::Result<()> {
+    let zeros = vec![0; 1 << 20];
+    let mut left = len;
+    while left > 0 {
+        let some = usize::try_from(left).unwrap_or(usize::MAX).min(zeros.len());
+        file.write_all(&zeros[..some])?;
+        left -= some as u64;
+    }
+    file.sync_all()
 }
 
 impl Frame {
@@ -212,17 +220,17 @@ pub(super) struct Found {
     pub(super) gap: bool,
 }
 
-/// Reads the files; those that are not there hold nothing.
-pub(super) fn read(dir: &Path, position: Position) -> io::Result<Found> {
+/// Reads the files. One that is not there holds nothing, one that cannot be read is a gap.
+pub(super) fn read(dir: &Path, position: Position) -> Found {
+    let mut found = Found::default();
     let mut frames = Vec::new();
     for name in FILES {
         match fs::read(dir.join(name)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            octets => read_frames(&octets?, position.id, &mut frames),
+            Ok(octets) => read_frames(&octets, position.id, &mut frames),
+            Err(error) => found.gap |= error.kind() != io::ErrorKind::NotFound,
         }
     }
     frames.sort_by_key(|records: &Vec<Record>| records.first().map(|record| record.number));
-    let mut found = Found::default();
     let mut next = position.applied + 1;
     for record in frames.into_iter().flatten() {
         if record.number < next {
@@ -233,7 +241,7 @@ pub(super) fn read(dir: &Path, position: Position) -> io::Result<Found> {
         next = record.number + 1;
         found.records.push(record);
     }
-    Ok(found)
+    found
 }
 
 /// Adds all frames of a file that are whole, wherever they are.
@@ -322,13 +330,13 @@ mod tests {
         for serial in 0..5 {
             assert!(write(&mut log, 10, serial, 5000));
         }
-        let found = read(dir.path(), Position { applied: 12, ..position }).unwrap();
+        let found = read(dir.path(), Position { applied: 12, ..position });
         assert_eq!((numbers(&found), found.gap), (vec![13, 14, 15], false));
         let record = &found.records[0];
         assert_eq!((&record.key, record.from, &record.state), (&key(2), 2, &state(3)));
         assert_eq!(record.diff, vec![7; 5000]);
-        assert!(read(dir.path(), Position::begin(10)).unwrap().records.is_empty());
-        assert_eq!(read(dir.path(), Position::UNKNOWN).unwrap().records.len(), 5);
+        assert!(read(dir.path(), Position::begin(10)).records.is_empty());
+        assert_eq!(read(dir.path(), Position::UNKNOWN).records.len(), 5);
     }
 
     #[test]
@@ -346,7 +354,7 @@ mod tests {
             assert!(write(&mut log, 8, serial, 100));
         }
         assert!(!write(&mut log, 8, 24, 100));
-        let found = read(dir.path(), Position { applied: 8, ..position }).unwrap();
+        let found = read(dir.path(), Position { applied: 8, ..position });
         assert_eq!((numbers(&found), found.gap), ((9..=24).collect(), false));
         assert!(!write(&mut log, 24, 0, LEN));
     }
@@ -363,7 +371,7 @@ mod tests {
             let mut octets = whole.clone();
             octets[block * BLOCK + 50] ^= 1;
             fs::write(&path, octets).unwrap();
-            let found = read(dir.path(), position).unwrap();
+            let found = read(dir.path(), position);
             (numbers(&found), found.gap)
         };
         assert_eq!(spoilt(2), (vec![1, 2], false));

@@ -9,7 +9,6 @@
 
 use super::format::ZoneKey;
 use super::keeper::{Failed, Keeper, Outcome};
-use super::load::at;
 use super::log::{self, FILES, Found, Position, Record};
 use super::stored::{Stored, Unusable};
 use super::tables::{Environment, Tables, error};
@@ -48,14 +47,14 @@ impl Replayed {
 /// Brings the log's records into LMDB, and the keeper's position behind them.
 ///
 /// # Errors
-/// The log cannot be read, or LMDB failed.
+/// LMDB failed.
 pub(super) fn replay(
     env: &Environment,
     tables: Tables<'_>,
     keeper: &mut Keeper,
 ) -> Result<Replayed, StoreError> {
     let dir = keeper.dir.clone();
-    let found = log::read(&dir, keeper.position).map_err(|failed| at(&dir, &failed))?;
+    let found = log::read(&dir, keeper.position);
     let mut replayed = Replayed::default();
     if found.gap {
         replayed.lost = Some(lost(&dir));
@@ -82,10 +81,15 @@ fn write(
     found: &Found,
     newest: &mut HashMap<ZoneKey, Serial>,
 ) -> heed::Result<()> {
-    let id = keeper.position.id;
+    let unknown = keeper.position.id == Position::UNKNOWN.id;
     for step in found.records.chunks(STEP) {
         let mut txn = env.write_txn()?;
         for Record { key, state, from, diff, .. } in step {
+            let kept = tables.row(&txn, key).ok().flatten().map(|row| row.state.contact_ms);
+            if unknown && kept.is_some_and(|contact_ms| contact_ms > state.contact_ms) {
+                // It is from before what is kept.
+                continue;
+            }
             newest.insert(key.clone(), Serial(state.serial));
             let outcome = &mut Outcome::default();
             match keeper.append(tables, &mut txn, (key, state), (*from, diff), outcome) {
@@ -99,7 +103,7 @@ fn write(
         tables.put_position(&mut txn, keeper.position)?;
         txn.commit()?;
     }
-    if id == Position::UNKNOWN.id {
+    if unknown {
         // From here on it is known again.
         keeper.position = Position::begin(keeper.position.applied);
         let mut txn = env.write_txn()?;
