@@ -15,16 +15,19 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 /// How long one is kept without use: less than what primaries wait for the next request.
-const IDLE: Duration = Duration::from_secs(5);
+const IDLE_FOR: Duration = Duration::from_secs(5);
 /// How many are kept of one primary.
 const IDLE_MAX: usize = 8;
+
+/// The connections that are not in use.
+#[derive(Clone, Default)]
+pub(super) struct Connections(Arc<Mutex<HashMap<Ends, Vec<Idle>>>>);
 
 /// From where to where.
 type Ends = (Option<SocketAddr>, SocketAddr);
 
-/// The connections that are not in use.
-#[derive(Clone, Default)]
-pub(super) struct Connections(Arc<Mutex<HashMap<Ends, Vec<(Instant, TcpStream)>>>>);
+/// One that is not in use, and since when.
+type Idle = (Instant, TcpStream);
 
 impl Connections {
     /// A connection, and whether it was used before.
@@ -62,10 +65,10 @@ impl Connections {
     /// Closes what has not been used for long enough, until there is nothing left.
     async fn close_idle(self) {
         loop {
-            sleep(IDLE / 4).await;
+            sleep(IDLE_FOR / 4).await;
             let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             idle.retain(|_, kept| {
-                kept.retain(|(since, stream)| since.elapsed() < IDLE && is_open(stream));
+                kept.retain(|(since, stream)| since.elapsed() < IDLE_FOR && is_open(stream));
                 !kept.is_empty()
             });
             if idle.is_empty() {
@@ -93,7 +96,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let primary = Primary { address, source: None, key: None };
         let connections = Connections::default();
-        let get = async || connections.get(&primary, IDLE).await.unwrap();
+        let get = async || connections.get(&primary, IDLE_FOR).await.unwrap();
         let (first, used) = get().await;
         assert!(!used);
         let (there, _) = listener.accept().await.unwrap();
