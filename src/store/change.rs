@@ -206,9 +206,10 @@ impl Keeper {
             }
             Goal::Fold { journal, seq, serial, mark } => {
                 let row = known(tables.row(txn, &stage.key))?
-                    .filter(|row| row.journal == journal && row.base_seq <= seq);
+                    .filter(|row| row.journal == journal && row.base_seq < seq);
                 let Some(mut row) = row else {
-                    // The zone was replaced or forgotten meanwhile.
+                    // The zone was replaced or forgotten meanwhile. What replaced it may go on with
+                    // the same journal: from where that was.
                     outcome.doomed.push(stage.id);
                     return tables.doom(txn, stage.id);
                 };

@@ -185,6 +185,26 @@ fn a_zone_can_be_replaced_while_its_fold_is_being_written() {
 }
 
 #[test]
+fn a_fold_that_a_whole_zone_has_overtaken_is_given_up() {
+    let (dir, store) = empty();
+    let apex = name("example.");
+    let content = Content::of(1000, 100, 1);
+    store.replace(apex.as_name(), state(1), History::Drop, content.clone()).wait().unwrap();
+    // Both in one transaction, and the fold behind it.
+    let next = store.append(apex.as_name(), state(2), 1, vec![0; 20_000], content);
+    let last = Content::of(5, 100, 2);
+    let whole = store.replace(apex.as_name(), state(3), History::Drop, last.clone());
+    next.wait().unwrap();
+    whole.wait().unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    store.append(apex.as_name(), state(4), 3, vec![4], last.clone()).wait().unwrap();
+    drop(store);
+    let (_store, found) = load(dir.path());
+    assert_eq!((found[&apex].base_serial, &found[&apex].base), (3, &last));
+    assert_eq!(chain(&found[&apex].diffs), [(3, 4)]);
+}
+
+#[test]
 fn a_diff_too_large_to_keep_becomes_a_whole_zone() {
     let (dir, store) = empty();
     let apex = name("example.");

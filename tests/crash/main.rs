@@ -108,7 +108,8 @@ fn killed_at_any_moment_it_has_all_that_it_acknowledged() {
         });
         std::thread::sleep(Duration::from_millis(20 + random.below(350)));
         child.kill().unwrap();
-        child.wait().unwrap();
+        let ended = child.wait().unwrap();
+        assert_eq!(ended.code(), None, "it failed before kill {kill}");
         let acks: Vec<(u32, u32)> = acks.join().unwrap();
         total += acks.len();
         acked.extend(acks);
