@@ -26,7 +26,7 @@
 //! 2. The [`replica`]'s scheduler asks: SOA, IXFR or AXFR; [`xfr`] takes the messages apart.
 //! 3. A builder thread makes the next version: [`zone::Zone::apply`] copies the paths that a
 //!    [`zone::Diff`] touches, and shares all else.
-//! 4. The [`store`] makes it durable, together with whatever else is waiting.
+//! 4. The [`store`] makes it durable, with one flush of its log for whatever else is waiting too.
 //! 5. The scheduler publishes it: a new [`view`], one pointer; idle workers are woken, and the
 //!    reaper frees the old view when its last reader has gone on.
 //! 6. Our own secondaries are told, and served by [`xfr`] from the versions held.

@@ -273,10 +273,7 @@ async fn transfer(
     }
     let key = job.primary.key.as_ref();
     let verifier = key.map(|key| key.sign_request(&mut request, unix_s()));
-    let stream = connect(&job.primary, options.connect_timeout).await?;
-    let stream = send(stream, &request, options.stall_timeout).await?;
-    let mut inbox = Inbox::new(stream);
-    inbox.min_rate = options.min_rate;
+    let mut inbox = begin(job, limits, &request).await?;
     let mut reading = Reading { incoming, verifier, expire_s: None };
     let end = receive(&mut inbox, &mut reading, options.stall_timeout).await;
     asked.statistics = reading.incoming.statistics();
@@ -288,7 +285,29 @@ async fn transfer(
         }
         (end, _) => end?,
     };
+    if let Some(stream) = inbox.into_stream() {
+        limits.connections.keep(&job.primary, stream);
+    }
     install(job, end).await
+}
+
+/// Sends the request and waits for the first message of its reply.
+async fn begin(job: &Job, limits: &Limits, request: &[u8]) -> Result<Inbox, AskError> {
+    let options = limits.options();
+    loop {
+        let (stream, used) = limits.connections.get(&job.primary, options.connect_timeout).await?;
+        let begun = async {
+            let mut inbox = Inbox::new(send(stream, request, options.stall_timeout).await?);
+            inbox.min_rate = options.min_rate;
+            inbox.fill(options.stall_timeout).await?;
+            Ok(inbox)
+        };
+        match begun.await {
+            // The primary has closed it just before: that says nothing about this request.
+            Err(AskError::Io(_) | AskError::Unanswered) if used => {}
+            begun => return begun,
+        }
+    }
 }
 
 /// Reads stretch after stretch, the next one being received while a builder reads the last.

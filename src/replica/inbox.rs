@@ -26,15 +26,26 @@ impl Inbox {
         Self { stream, octets: Vec::new(), began: Instant::now(), received: 0, min_rate: 0 }
     }
 
+    /// The connection, if all that has come was taken.
+    pub(super) fn into_stream(self) -> Option<TcpStream> {
+        self.octets.is_empty().then_some(self.stream)
+    }
+
     /// The messages that have come and were not taken yet, at least one. Cancelled, it has lost
     /// nothing.
     pub(super) async fn next(&mut self, stall: Duration) -> Result<Stretch, AskError> {
+        let whole = self.fill(stall).await?;
+        let rest = self.octets.split_off(whole);
+        let octets = std::mem::replace(&mut self.octets, rest);
+        Ok(Stretch { octets, at: 0 })
+    }
+
+    /// Waits for a whole message. Returns the octets of all that are whole.
+    pub(super) async fn fill(&mut self, stall: Duration) -> Result<usize, AskError> {
         loop {
             let whole = whole_messages(&self.octets);
             if whole > 0 {
-                let rest = self.octets.split_off(whole);
-                let octets = std::mem::replace(&mut self.octets, rest);
-                return Ok(Stretch { octets, at: 0 });
+                return Ok(whole);
             }
             let lasted = self.began.elapsed();
             if lasted > stall && self.received / lasted.as_secs().max(1) < self.min_rate {

@@ -4,6 +4,7 @@
 //! then for one of the places of all. What a NOTIFY asks for has places of its own, so that it
 //! need not wait behind planned refreshes.
 
+use super::connections::Connections;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
@@ -44,6 +45,8 @@ const IDLE: usize = 2;
 /// The places.
 pub(super) struct Limits {
     options: Options,
+    /// What was opened within them and may be used again.
+    pub(super) connections: Connections,
     all: [Arc<Semaphore>; 3],
     primaries: Mutex<HashMap<(IpAddr, usize), Arc<Semaphore>>>,
     silent: Mutex<HashMap<IpAddr, Silent>>,
@@ -69,7 +72,8 @@ impl Limits {
     pub(super) fn new(options: Options) -> Self {
         let concurrent = options.concurrent.max(1);
         let all = [concurrent, concurrent, IDLE].map(|places| Arc::new(Semaphore::new(places)));
-        Self { options, all, primaries: Mutex::default(), silent: Mutex::default() }
+        let connections = Connections::default();
+        Self { options, connections, all, primaries: Mutex::default(), silent: Mutex::default() }
     }
 
     pub(super) fn options(&self) -> &Options {

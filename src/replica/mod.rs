@@ -15,6 +15,7 @@
 
 mod ask;
 mod compare;
+mod connections;
 mod inbox;
 mod limits;
 mod load;

@@ -11,12 +11,14 @@
 use super::format::{CHUNK, Id, META_NEXT_ID, META_USER, NO_BASE, Row, ZoneKey};
 use super::format::{base_key, encode_diff, journal_key, seal};
 use super::keeper::{Failed, Keeper, Outcome, SLICE};
-use super::request::Request;
+use super::request::{Append, Request};
 use super::stage::{Goal, Stage};
 use super::tables::Tables;
 use super::{History, State, StoreError, lock};
 use heed::RwTxn;
 use std::ops::Bound;
+use std::sync::Arc;
+use tracing::error;
 
 /// A larger diff is not kept: its version is written as a whole zone.
 pub(super) const DIFF_MAX: usize = 4 * 1024 * 1024;
@@ -32,14 +34,6 @@ const DIFFS_AT_ONCE: u64 = 64;
 /// The most retired zones that are forgotten in one transaction.
 const SWEEP_STEP: usize = 256;
 
-/// A change that leads on from the version kept.
-struct Step {
-    key: ZoneKey,
-    state: State,
-    from: u32,
-    diff: Vec<u8>,
-}
-
 impl Keeper {
     /// Writes a group of changes. A change that is refused fails alone; an error of LMDB's fails
     /// the transaction, and with it all of them.
@@ -53,6 +47,13 @@ impl Keeper {
         let mut budget = SLICE;
         let mut written = Ok(());
         for mut request in group {
+            if let Request::Logged(logged) = request {
+                if written.is_ok() {
+                    written = self.write_logged(tables, txn, &logged.append, outcome);
+                }
+                outcome.logged.push(logged);
+                continue;
+            }
             if written.is_err() {
                 outcome.acks.extend(request.take_done().map(|done| (done, Ok(()))));
                 continue;
@@ -85,24 +86,15 @@ impl Keeper {
                 let stage = Stage::new(key, self.new_id(), goal, snapshot);
                 return self.advance(tables, txn, stage, budget, outcome);
             }
-            Request::Append { key, state, diff, snapshot, done, .. } if diff.len() > DIFF_MAX => {
+            Request::Append { append, done } if append.diff.len() > DIFF_MAX => {
+                let Append { key, state, snapshot, .. } = append;
                 let goal = Goal::Replace { state, history: History::Drop, done };
                 let stage = Stage::new(key, self.new_id(), goal, snapshot);
                 return self.advance(tables, txn, stage, budget, outcome);
             }
-            Request::Append { key, state, from, diff, snapshot, done } => {
-                let step = Step { key: key.clone(), state, from, diff };
-                let kept = self.append(tables, txn, step, outcome).map(|fold| {
-                    let Some((goal, base_len)) = fold else { return };
-                    let stage = Stage::new(key, self.new_id(), goal, snapshot);
-                    // What is small is folded at once: a transaction of its own would cost more.
-                    if base_len <= FOLD_MIN {
-                        small_fold = Some(stage);
-                    } else {
-                        outcome.folds.push(stage);
-                    }
-                });
-                (done, kept)
+            Request::Append { append, done } => {
+                let kept = self.append_and_fold(tables, txn, &append, outcome);
+                (done, kept.map(|fold| small_fold = fold))
             }
             Request::Retire { key, at_ms, done } => {
                 (done, self.retire(tables, txn, &key, at_ms, outcome))
@@ -119,7 +111,8 @@ impl Keeper {
                 return Ok(());
             }
             Request::Sweep { now_ms } => return self.sweep(tables, txn, now_ms, outcome),
-            Request::Wake => return Ok(()),
+            // Both are taken care of before.
+            Request::Logged(_) | Request::Wake => return Ok(()),
         };
         let (ack, written) = match result {
             Ok(()) => (Ok(()), Ok(())),
@@ -131,6 +124,50 @@ impl Keeper {
             Some(stage) if written.is_ok() => self.advance(tables, txn, stage, budget, outcome),
             _ => written,
         }
+    }
+
+    /// Writes a diff that the log has and its ticket has promised.
+    fn write_logged(
+        &mut self,
+        tables: Tables<'_>,
+        txn: &mut RwTxn<'_>,
+        append: &Append,
+        outcome: &mut Outcome,
+    ) -> heed::Result<()> {
+        match self.append_and_fold(tables, txn, append, outcome) {
+            Ok(None) => Ok(()),
+            Ok(Some(fold)) => {
+                let mut budget = SLICE;
+                self.advance(tables, txn, fold, &mut budget, outcome)
+            }
+            Err(Failed::Transaction(failed)) => Err(failed),
+            Err(Failed::Change(failed)) => {
+                // It led on when it was logged: its row must have been damaged since.
+                let zone = ZoneKey::apex(append.key.as_bytes());
+                error!(?zone, %failed, "a diff that was kept in the log cannot be kept any longer");
+                Ok(())
+            }
+        }
+    }
+
+    /// Keeps a diff. What is small is then folded in the same transaction, as one of its own would
+    /// cost more: that is returned.
+    fn append_and_fold(
+        &mut self,
+        tables: Tables<'_>,
+        txn: &mut RwTxn<'_>,
+        append: &Append,
+        outcome: &mut Outcome,
+    ) -> Result<Option<Stage>, Failed> {
+        let Append { key, state, from, diff, snapshot } = append;
+        let fold = self.append(tables, txn, (key, state), (*from, diff), outcome)?;
+        let Some((goal, base_len)) = fold else { return Ok(None) };
+        let stage = Stage::new(key.clone(), self.new_id(), goal, Arc::clone(snapshot));
+        if base_len <= FOLD_MIN {
+            return Ok(Some(stage));
+        }
+        outcome.folds.push(stage);
+        Ok(None)
     }
 
     /// Writes a slice of a stage; finishes it if that was the last.
@@ -169,9 +206,10 @@ impl Keeper {
             }
             Goal::Fold { journal, seq, serial, mark } => {
                 let row = known(tables.row(txn, &stage.key))?
-                    .filter(|row| row.journal == journal && row.base_seq <= seq);
+                    .filter(|row| row.journal == journal && row.base_seq < seq);
                 let Some(mut row) = row else {
-                    // The zone was replaced or forgotten meanwhile.
+                    // The zone was replaced or forgotten meanwhile. What replaced it may go on with
+                    // the same journal: from where that was.
                     outcome.doomed.push(stage.id);
                     return tables.doom(txn, stage.id);
                 };
@@ -213,29 +251,29 @@ impl Keeper {
     }
 
     /// Keeps a diff; if the journal is to be folded now, how, and the octets of the base so far.
-    fn append(
-        &mut self,
+    pub(super) fn append(
+        &self,
         tables: Tables<'_>,
         txn: &mut RwTxn<'_>,
-        step: Step,
+        (key, state): (&ZoneKey, &State),
+        (from, diff): (u32, &[u8]),
         outcome: &mut Outcome,
     ) -> Result<Option<(Goal, u64)>, Failed> {
-        let Step { key, state, from, diff } = step;
-        let kept = tables.row(txn, &key)?.filter(|row| row.base != NO_BASE);
+        let kept = tables.row(txn, key)?.filter(|row| row.base != NO_BASE);
         let serial = kept.as_ref().map(|row| row.state.serial);
         let Some(mut row) = kept.filter(|row| row.state.serial == from) else {
             return Err(StoreError::OutOfStep { kept: serial, from }.into());
         };
-        let stream = encode_diff(from, state.serial, &diff);
+        let stream = encode_diff(from, state.serial, diff);
         for (chunk, bytes) in (0..).zip(stream.chunks(CHUNK)) {
             let key = journal_key(row.journal, row.next_seq, chunk);
             tables.journal.put(txn, &key, &seal(&key, bytes.to_vec()))?;
         }
         row.next_seq += 1;
         row.next_mark += stream.len() as u64;
-        row.state = State { has_data: true, ..state };
+        row.state = State { has_data: true, ..state.clone() };
         self.trim(tables, txn, &mut row)?;
-        put(tables, txn, &key, &row, outcome)?;
+        put(tables, txn, key, &row, outcome)?;
         let fold = row.next_mark - row.base_mark > FOLD_MIN.max(row.base_len / 10);
         let goal = Goal::Fold {
             journal: row.journal,
@@ -346,7 +384,12 @@ impl Keeper {
             {
                 Row { state, ..row }
             }
-            Ok(_) | Err(Failed::Change(_)) => return Ok(()),
+            Ok(_) | Err(Failed::Change(_)) => {
+                if self.shared.under_way.has(key) {
+                    outcome.early.push((key.clone(), state));
+                }
+                return Ok(());
+            }
             Err(Failed::Transaction(error)) => return Err(error),
         };
         put(tables, txn, key, &row, outcome)

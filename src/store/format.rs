@@ -16,8 +16,10 @@ use crate::name::{Key, Name, NameBuf};
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
-/// The number of the format described here; any other is refused.
-pub(super) const FORMAT: u32 = 1;
+/// The number of the format described here. An older one is brought to it: before 2, there was no
+/// log. Any other is refused.
+pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT_WITHOUT_LOG: u32 = 1;
 
 /// Octets of a stream in one value: the page of 4,096 less LMDB's header of 16 and the crc.
 pub(super) const CHUNK: usize = 4076;
@@ -26,6 +28,8 @@ pub(super) const CHUNK: usize = 4076;
 pub(super) const META_FORMAT: &[u8] = b"format";
 /// The key in `meta` of the next id that is free.
 pub(super) const META_NEXT_ID: &[u8] = b"next-id";
+/// The key in `meta` of what is contained of the log.
+pub(super) const META_LOG: &[u8] = b"log";
 /// What the keys in `meta` of the caller's own values begin with.
 pub(super) const META_USER: u8 = b'.';
 
@@ -202,7 +206,7 @@ impl Row {
 const FLAG_DATA: u8 = 1;
 const FLAG_RETIRED: u8 = 2;
 
-fn encode_state(state: &State, out: &mut Vec<u8>) {
+pub(super) fn encode_state(state: &State, out: &mut Vec<u8>) {
     let data = if state.has_data { FLAG_DATA } else { 0 };
     let retired = if state.retired_at_ms.is_some() { FLAG_RETIRED } else { 0 };
     out.push(data | retired);
@@ -223,7 +227,7 @@ fn encode_state(state: &State, out: &mut Vec<u8>) {
     out.extend_from_slice(&port.to_be_bytes());
 }
 
-fn decode_state(from: &mut &[u8]) -> Option<State> {
+pub(super) fn decode_state(from: &mut &[u8]) -> Option<State> {
     let [flags] = take(from)?;
     let serial = u32::from_be_bytes(take(from)?);
     let contact_ms = u64::from_be_bytes(take(from)?);

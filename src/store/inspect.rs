@@ -11,10 +11,12 @@
 //!   lie between the separators above it.
 
 use super::StoreError;
-use super::format::{self, FORMAT, META_FORMAT, META_NEXT_ID, TABLES, unseal};
+use super::format::{self, FORMAT, FORMAT_WITHOUT_LOG, META_FORMAT, META_LOG, META_NEXT_ID};
+use super::format::{TABLES, unseal};
 use super::layout::{DATA_VERSION, DB_LEN, DEPTH_MAX, Db, HEADER, MAGIC, META_LEN, Meta};
 use super::layout::{NO_PAGE, NODE_BIG, NODE_SUBDATA, Node, nodes, word16, word32, word64};
 use super::layout::{PAGE_BRANCH, PAGE_LEAF, PAGE_META, PAGE_OVERFLOW};
+use super::log::Position;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -186,7 +188,7 @@ impl Inspection {
     }
 
     fn format(&mut self, meta: Db) -> Result<(), Fault> {
-        let (mut format, mut next_id) = (None, None);
+        let (mut format, mut next_id, mut position) = (None, None, None);
         let mut visit = |key: &[u8], value: Vec<u8>, _: u16| {
             if key == META_FORMAT {
                 let value = unseal(key, &value).and_then(|mut value| format::take(&mut value));
@@ -195,12 +197,20 @@ impl Inspection {
             if key == META_NEXT_ID {
                 next_id = unseal(key, &value).map(<[u8]>::len);
             }
+            if key == META_LOG {
+                position = unseal(key, &value).and_then(Position::decode);
+            }
             Ok(())
         };
         self.walk(meta, Walk { visit: Some(&mut visit), ..Walk::unread() })?;
         match format {
-            Some(Some(FORMAT)) if next_id == Some(size_of::<format::Id>()) => Ok(()),
-            Some(Some(FORMAT)) => Err(Fault::Structure("the next id is damaged".into())),
+            Some(Some(FORMAT | FORMAT_WITHOUT_LOG)) if next_id != Some(size_of::<format::Id>()) => {
+                Err(Fault::Structure("the next id is damaged".into()))
+            }
+            Some(Some(FORMAT)) if position.is_none() => {
+                Err(Fault::Structure("what is contained of the log is not known".into()))
+            }
+            Some(Some(FORMAT | FORMAT_WITHOUT_LOG)) => Ok(()),
             Some(Some(other)) => Err(Fault::Format(other)),
             Some(None) => Err(Fault::Structure("the number of the format is damaged".into())),
             None => Err(Fault::Foreign("an LMDB file of another program".into())),
@@ -221,7 +231,7 @@ impl Inspection {
         for list in lists {
             let mut words = list.chunks_exact(8).map(|word| word64(word, 0));
             let count = usize::try_from(words.next().unwrap_or(0)).unwrap_or(usize::MAX);
-            if count > list.len() / 8 - 1 {
+            if count >= list.len() / 8 {
                 return damaged(self.meta.free.root, "a list of free pages is too long");
             }
             let mut above = NO_PAGE;

@@ -1,30 +1,36 @@
-//! The keeper: the one thread that writes.
+//! The keeper: the one thread that writes to LMDB.
 //!
-//! **How it fits.** It takes what [`Store`](super::Store) queues. A turn is: one transaction with
-//! all small changes that wait (group commit over all zones; no timer: the flush in progress is the
-//! group), then one slice of a big job, then one bounded step of deletion, so that nothing big is
-//! ever in the way of something small for longer than a slice.
+//! **How it fits.** It takes what `intake` passes on. A turn is: one transaction with all small
+//! changes that wait (group commit over all zones; no timer: the flush in progress is the group),
+//! then one slice of a big job, then one bounded step of deletion, so that nothing big is ever in
+//! the way of something small for longer than a slice. Diffs that are in the log already wait for
+//! more of them, or for a change that follows them.
 //!
 //! **Invariants.**
 //! - *after the commit*: tickets are done, and what the keeper remembers is changed, only after the
 //!   transaction that holds the change is committed; one that fails changes nothing.
 //! - *in step*: a diff is kept only if it leads on from the version kept.
 //! - *in order*: changes of a zone whose stage is being written wait behind it.
+//! - *all of the log*: its records are applied in the order of their numbers, and the position is
+//!   moved in the same transaction.
 //!
 //! When a commit fails (a full disk), the tickets of its group fail and the reason is in `disk`;
-//! background work rests for a second. After an error that LMDB does not survive, the environment
+//! logged diffs and background work rest for a second. After an error that LMDB does not survive, the environment
 //! is closed and opened again.
 
 use super::format::{Id, ZoneKey};
+use super::log::Position;
 use super::reader::Reader;
-use super::request::{Done, Read, Request};
+use super::request::{Done, Logged, Read, Request};
 use super::stage::{Goal, Stage};
 use super::tables::{self, Environment, Tables, error};
 use super::{Disk, Durability, Options, Shared, State, StoreError, lock};
 use crossbeam::channel::{Receiver, RecvTimeoutError, TryRecvError};
+use heed::RwTxn;
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// What a turn writes of a big job: smaller slices write more in all, larger ones stall commits.
@@ -32,6 +38,8 @@ pub(super) const SLICE: usize = 512 * 1024;
 /// The most a group commit holds, in octets (the last change may pass it) and in changes.
 const GROUP_LEN: usize = 1024 * 1024;
 const GROUP_COUNT: usize = 1024;
+/// How long a logged diff waits for others. Longer means less to write in all, and more to replay.
+const LAZY: Duration = Duration::from_millis(200);
 /// How long timers may wait for their commit, and how long background work rests after an error.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -41,6 +49,7 @@ pub(super) struct Keeper {
     pub(super) options: Options,
     pub(super) requests: Receiver<Request>,
     pub(super) shared: Arc<Shared>,
+    pub(super) position: Position,
     pub(super) next_id: Id,
     /// The next id as it is kept.
     pub(super) saved_id: Id,
@@ -56,6 +65,9 @@ pub(super) struct Keeper {
     pub(super) waiting: HashMap<ZoneKey, VecDeque<Request>>,
     /// What came for them and may go on.
     pub(super) ready: VecDeque<Request>,
+    /// What the next transaction is to hold, and when it is due at the latest.
+    group: Vec<Request>,
+    group_due: Option<Instant>,
     /// The thread that reads, once there was anything to read.
     reader: Option<Reader>,
     /// The senders are gone.
@@ -88,6 +100,10 @@ pub(super) struct Outcome {
     pub(super) retired: Vec<(ZoneKey, Option<u64>)>,
     /// What has nothing left to delete.
     pub(super) deleted: Option<Id>,
+    /// Diffs that the log has.
+    pub(super) logged: Vec<Logged>,
+    /// Timers of versions that are still on their way.
+    pub(super) early: Vec<(ZoneKey, State)>,
 }
 
 /// Why the inner loop ended.
@@ -120,6 +136,7 @@ impl Keeper {
         options: Options,
         requests: Receiver<Request>,
         shared: Arc<Shared>,
+        position: Position,
         next_id: Id,
     ) -> Self {
         Self {
@@ -127,6 +144,7 @@ impl Keeper {
             options,
             requests,
             shared,
+            position,
             next_id,
             saved_id: next_id,
             retired: HashMap::new(),
@@ -135,6 +153,8 @@ impl Keeper {
             folds: VecDeque::new(),
             waiting: HashMap::new(),
             ready: VecDeque::new(),
+            group: Vec::new(),
+            group_due: None,
             reader: None,
             closing: false,
             rest_until: Instant::now(),
@@ -148,8 +168,10 @@ impl Keeper {
             let opened = tables::open(&self.dir);
             let ended = opened.and_then(|env| {
                 let tables = Tables::of(&env)?;
+                *lock(&self.shared.env) = Some(env.clone());
                 let ended = self.serve(&env, tables);
-                // It holds the environment too, which cannot be opened twice.
+                // They hold the environment too, which cannot be opened twice.
+                *lock(&self.shared.env) = None;
                 self.reader = None;
                 Ok(ended)
             });
@@ -200,24 +222,49 @@ impl Keeper {
         work && !self.closing && self.rest_until <= Instant::now()
     }
 
-    /// The next group of changes: what waits now, or the first that comes.
+    /// The next group of changes: what waits now, or the first that comes. Empty while it only
+    /// holds diffs that can wait.
     fn gather(&mut self) -> Vec<Request> {
-        let mut group = Vec::new();
-        let mut len = 0;
-        while group.len() < GROUP_COUNT && len < GROUP_LEN {
+        let mut group = std::mem::take(&mut self.group);
+        let mut len = group.iter().map(Request::len).sum();
+        let mut waited = false;
+        while !waited || group.len() < GROUP_COUNT && len < GROUP_LEN {
             let next = match self.ready.pop_front() {
                 Some(request) => Some(request),
-                None if group.is_empty() => self.first(),
+                None if !waited => self.first(),
                 None => self.requests.try_recv().ok(),
             };
-            let Some(request) = next else { break };
-            len += request.len();
-            group.push(request);
+            waited = true;
+            match next {
+                None => break,
+                Some(Request::Wake) => {}
+                Some(request) => {
+                    len += request.len();
+                    group.push(request);
+                }
+            }
         }
+        self.shared.queued.store(self.requests.len(), Ordering::Relaxed);
         if self.options.durability == Durability::Relaxed {
             self.relax(&mut group, len);
         }
-        group
+        let can_wait = group.iter().all(|request| matches!(request, Request::Logged(_)));
+        let full = group.len() >= GROUP_COUNT || len >= GROUP_LEN;
+        if !can_wait || group.is_empty() {
+            return group;
+        }
+        let now = Instant::now();
+        let due = *self.group_due.get_or_insert(now + LAZY);
+        let resting = self.rest_until > now;
+        if due <= now || full && !resting || self.closing || self.touches_due() {
+            return group;
+        }
+        self.group = group;
+        Vec::new()
+    }
+
+    fn touches_due(&self) -> bool {
+        self.touched.elapsed() >= PAUSE && !self.no_touches()
     }
 
     /// Waits for a change, unless there is something else to do.
@@ -228,12 +275,12 @@ impl Keeper {
             return request.ok();
         }
         let resting = !self.folds.is_empty() || !self.doomed.is_empty();
-        let until = match (resting, self.no_touches()) {
-            (true, true) => Some(self.rest_until),
-            (true, false) => Some(self.rest_until.min(self.touched + PAUSE)),
-            (false, false) => Some(self.touched + PAUSE),
-            (false, true) => None,
-        };
+        let until = [
+            resting.then_some(self.rest_until),
+            (!self.no_touches()).then_some(self.touched + PAUSE),
+            self.group_due,
+        ];
+        let until = until.into_iter().flatten().min();
         let request = match until {
             Some(until) => self.requests.recv_deadline(until),
             None => self.requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -248,7 +295,7 @@ impl Keeper {
         let mut acknowledged = 0;
         loop {
             for done in group[acknowledged..].iter_mut().filter_map(Request::take_done) {
-                done.send(Ok(())).ok();
+                done.send(Ok(()));
             }
             acknowledged = group.len();
             if group.is_empty() || group.len() >= GROUP_COUNT || len >= GROUP_LEN || self.closing {
@@ -293,15 +340,31 @@ impl Keeper {
                 self.touch(tables, &mut txn, key, state, &mut outcome)?;
             }
             self.save_next_id(tables, &mut txn)?;
+            self.save_position(tables, &mut txn, &outcome)?;
             txn.commit()
         });
         if written.is_err() && !self.closing {
-            let mut waiting = lock(&self.shared.touches);
-            for (key, state) in touches {
-                waiting.entry(key).or_insert(state);
-            }
+            self.postpone(touches);
         }
         self.settle(env, written, outcome)
+    }
+
+    /// Keeps timers later, unless there are newer ones by then.
+    fn postpone(&self, touches: impl IntoIterator<Item = (ZoneKey, State)>) {
+        let mut waiting = lock(&self.shared.touches);
+        for (key, state) in touches {
+            waiting.entry(key).or_insert(state);
+        }
+    }
+
+    fn save_position(
+        &self,
+        tables: Tables<'_>,
+        txn: &mut RwTxn<'_>,
+        outcome: &Outcome,
+    ) -> heed::Result<()> {
+        let Some(last) = outcome.logged.last() else { return Ok(()) };
+        tables.put_position(txn, Position { applied: last.number, ..self.position })
     }
 
     /// A slice of the stages in turn, or else of the folds, and a step of deletion.
@@ -347,6 +410,12 @@ impl Keeper {
 
     fn succeed(&mut self, env: &Environment, outcome: Outcome) {
         self.saved_id = self.next_id;
+        if let Some(last) = outcome.logged.last() {
+            self.position.applied = last.number;
+            self.shared.applied.store(last.number, Ordering::Release);
+        }
+        self.group_due = None;
+        self.postpone(outcome.early);
         if outcome.deleted.is_some() {
             self.doomed.pop_front();
         }
@@ -374,12 +443,17 @@ impl Keeper {
         let file_len = env.real_disk_size().unwrap_or_default();
         *lock(&self.shared.disk) = Disk { file_len, ..Disk::default() };
         for (done, result) in outcome.acks {
-            done.send(result).ok();
+            done.send(result);
         }
     }
 
     /// Nothing of the transaction is kept: neither small changes nor what its stages wrote before.
+    /// Diffs that the log has are tried again.
     fn fail(&mut self, failed: &StoreError, outcome: Outcome) {
+        if !outcome.logged.is_empty() {
+            self.group.splice(..0, outcome.logged.into_iter().map(Request::Logged));
+            self.group_due = Some(self.rest_until);
+        }
         self.doomed.extend(outcome.begun);
         for key in &outcome.finished {
             self.release(key);
@@ -388,7 +462,7 @@ impl Keeper {
             self.abandon(stage, failed);
         }
         for (done, result) in outcome.acks {
-            done.send(result.and_then(|()| Err(failed.clone()))).ok();
+            done.send(result.and_then(|()| Err(failed.clone())));
         }
     }
 
@@ -426,9 +500,10 @@ impl Keeper {
                 None => self.requests.recv_deadline(until),
             };
             match request {
+                Ok(Request::Logged(logged)) => self.group.push(Request::Logged(logged)),
                 Ok(mut request) => {
                     if let Some(done) = request.take_done() {
-                        done.send(Err(failed.clone())).ok();
+                        done.send(Err(failed.clone()));
                     }
                 }
                 Err(end) => {
@@ -446,7 +521,7 @@ impl Keeper {
         }
         if let Goal::Replace { done, .. } = stage.goal {
             self.release(&stage.key);
-            done.send(Err(failed.clone())).ok();
+            done.send(Err(failed.clone()));
         }
     }
 

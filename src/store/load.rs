@@ -14,11 +14,14 @@
 use super::format::{FORMAT, Id, META_FORMAT, META_NEXT_ID, META_USER, NO_BASE};
 use super::format::{Row, ZoneKey, unseal};
 use super::inspect::inspect;
+use super::intake::{Intake, QUEUE_MAX};
 use super::keeper::Keeper;
+use super::log::Position;
+use super::replay::{Replayed, replay};
 use super::salvage::salvage;
 use super::stored::{Stored, Unusable};
 use super::tables::{self, Environment, Tables, error};
-use super::{Damage, Options, Shared, Store, StoreError, lock};
+use super::{Damage, Durability, Options, Shared, Store, StoreError, lock};
 use crossbeam::channel;
 use heed::{RoTxn, RwTxn, WithoutTls};
 use std::collections::HashSet;
@@ -27,11 +30,10 @@ use std::io::{self, BufWriter, Write};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 
 pub(super) const DATA_FILE: &str = "data.mdb";
-/// How many changes may wait for the keeper.
-const QUEUE_MAX: usize = 65_536;
 /// How many zones that were set aside are removed in one transaction.
 const REMOVE_STEP: usize = 256;
 
@@ -43,6 +45,7 @@ pub struct Opened {
     env: Environment,
     shared: Arc<Shared>,
     next_id: Id,
+    position: Position,
     /// What a salvage did not find.
     lost: Vec<Damage>,
 }
@@ -67,6 +70,7 @@ impl Opened {
         }
         let env = tables::open(dir).map_err(|failed| error(&failed))?;
         let shared = Arc::new(Shared::default());
+        let position = upgrade(&env).map_err(|failed| error(&failed))?;
         let next_id = {
             let tables = Tables::of(&env).map_err(|failed| error(&failed))?;
             let txn = env.read_txn().map_err(|failed| error(&failed))?;
@@ -81,7 +85,7 @@ impl Opened {
             let next_id = tables.next_id(&txn).map_err(|failed| error(&failed))?;
             next_id.ok_or_else(|| structure("the next id is damaged"))?
         };
-        Ok(Self { dir: dir.into(), options, lock, env, shared, next_id, lost })
+        Ok(Self { dir: dir.into(), options, lock, env, shared, next_id, position, lost })
     }
 
     /// A small value of the caller's own; one that is damaged is missing.
@@ -98,13 +102,17 @@ impl Opened {
         self,
         mut each: impl FnMut(Result<Stored<'_>, Damage>),
     ) -> Result<Store, StoreError> {
-        let Self { dir, options, lock, env, shared, next_id, lost } = self;
+        let Self { dir, options, lock, env, shared, next_id, position, lost } = self;
         let (sender, requests) = channel::bounded(QUEUE_MAX);
-        let mut keeper = Keeper::new(dir, options, requests, Arc::clone(&shared), next_id);
+        let (passed_on, of_intake) = channel::unbounded();
+        let mut intake = Intake::new(requests, passed_on, Arc::clone(&shared));
+        let mut keeper =
+            Keeper::new(dir, options, of_intake, Arc::clone(&shared), position, next_id);
         let tables = Tables::of(&env).map_err(|failed| error(&failed))?;
-        let removals =
-            survey(&env, tables, &mut keeper, &mut each).map_err(|failed| error(&failed))?;
-        for damage in lost {
+        let replayed = replay(&env, tables, &mut keeper)?;
+        let removals = survey(&env, tables, &mut keeper, &replayed, &mut each)
+            .map_err(|failed| error(&failed))?;
+        for damage in lost.into_iter().chain(replayed.lost) {
             each(Err(damage));
         }
         for step in removals.chunks(REMOVE_STEP) {
@@ -113,12 +121,30 @@ impl Opened {
         }
         super::lock(&shared.disk).file_len = env.real_disk_size().unwrap_or_default();
         drop(env);
-        let thread = thread::Builder::new().name("store".into()).spawn(move || {
-            keeper.run();
-            drop(lock);
-        });
-        let thread = thread.map_err(|error| StoreError::Disk(error.to_string()))?;
-        Ok(Store { requests: sender, shared, keeper: Some(thread) })
+        let (dir, options, position) = (keeper.dir.clone(), &keeper.options, keeper.position);
+        let log_len = (options.durability == Durability::Commit).then_some(options.log_len);
+        shared.applied.store(position.applied, Ordering::Release);
+        let start = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            let thread = thread::Builder::new().name(name.into()).spawn(run);
+            thread.map_err(|error| StoreError::Disk(error.to_string()))
+        };
+        let keeper = start(
+            "store",
+            Box::new(|| {
+                keeper.run();
+                drop(lock);
+            }),
+        )?;
+        let intake = start(
+            "store-log",
+            Box::new(move || {
+                if let Some(len) = log_len {
+                    intake.open_log(&dir, position, len);
+                }
+                intake.run();
+            }),
+        )?;
+        Ok(Store { requests: sender, shared, threads: vec![intake, keeper] })
     }
 }
 
@@ -143,17 +169,37 @@ fn lock_dir(dir: &Path) -> Result<Lock, StoreError> {
     }
 }
 
+/// Brings a store of an older format to this one. Returns what it contains of the log.
+fn upgrade(env: &Environment) -> heed::Result<Position> {
+    let tables = Tables::of(env)?;
+    let mut txn = env.write_txn()?;
+    if let Some(position) = tables.position(&txn)? {
+        return Ok(position);
+    }
+    let position = Position::begin(0);
+    tables.put_meta(&mut txn, META_FORMAT, FORMAT.to_be_bytes().to_vec())?;
+    tables.put_position(&mut txn, position)?;
+    txn.commit()?;
+    Ok(position)
+}
+
+/// What a new store begins with.
+pub(super) struct Begin {
+    pub(super) next_id: Id,
+    pub(super) position: Position,
+}
+
 /// Creates an empty store.
 fn create(dir: &Path) -> Result<(), StoreError> {
-    build(dir, |_, _| Ok(Some(NO_BASE + 1)))?;
+    build(dir, |_, _| Ok(Some(Begin { next_id: NO_BASE + 1, position: Position::begin(0) })))?;
     install(dir)
 }
 
-/// Makes a store in `new/`, so that one in its place is always whole. `fill` gives the next id, or
-/// `None` if there is to be no store.
+/// Makes a store in `new/`, so that one in its place is always whole. `fill` gives `None` if there
+/// is to be no store.
 pub(super) fn build(
     dir: &Path,
-    fill: impl FnOnce(&Environment, Tables<'_>) -> Result<Option<Id>, StoreError>,
+    fill: impl FnOnce(&Environment, Tables<'_>) -> Result<Option<Begin>, StoreError>,
 ) -> Result<bool, StoreError> {
     let new = dir.join("new");
     let io = |error: io::Error| at(&new, &error);
@@ -163,7 +209,7 @@ pub(super) fn build(
     fs::create_dir(&new).map_err(io)?;
     let env = tables::open(&new).map_err(|failed| error(&failed))?;
     let tables = Tables::of(&env).map_err(|failed| error(&failed))?;
-    let Some(next_id) = fill(&env, tables)? else {
+    let Some(Begin { next_id, position }) = fill(&env, tables)? else {
         drop(env);
         fs::remove_dir_all(&new).map_err(io)?;
         return Ok(false);
@@ -172,6 +218,7 @@ pub(super) fn build(
         let mut txn = env.write_txn()?;
         tables.put_meta(&mut txn, META_FORMAT, FORMAT.to_be_bytes().to_vec())?;
         tables.put_meta(&mut txn, META_NEXT_ID, next_id.to_be_bytes().to_vec())?;
+        tables.put_position(&mut txn, position)?;
         txn.commit()
     };
     finish().map_err(|failed| error(&failed))?;
@@ -206,6 +253,7 @@ fn survey(
     env: &Environment,
     tables: Tables<'_>,
     keeper: &mut Keeper,
+    replayed: &Replayed,
     each: &mut impl FnMut(Result<Stored<'_>, Damage>),
 ) -> heed::Result<Vec<Removal>> {
     let txn = env.read_txn()?;
@@ -213,7 +261,8 @@ fn survey(
     let mut ownerless = false;
     for entry in tables.zones.iter(&txn)? {
         let (key, value) = entry?;
-        let Unusable { row, what } = match Stored::examine(tables, &txn, key, value) {
+        let examined = Stored::examine(tables, &txn, key, value);
+        let Unusable { row, what } = match examined.and_then(|found| replayed.accept(found)) {
             Ok((zone, stored)) => {
                 if let Some(at) = stored.state.retired_at_ms {
                     keeper.retired.insert(zone, at);

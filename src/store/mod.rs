@@ -3,17 +3,20 @@
 //! **How it fits.** `replica` hands every new version to the store and publishes it when the
 //! [`Ticket`] is done: *durable before served*. At start, [`Store::open`] and [`Opened::load`] give
 //! back what was kept. The store knows names and opaque bytes, nothing of messages or records.
+//! `intake` takes what is handed over, makes diffs durable in the `log`, one flush for all that
+//! wait, and gives everything to the `keeper`, which brings it into LMDB.
 //!
 //! A zone is kept as a *base*, its whole content at some serial, and the *diffs* since; older diffs
 //! stay for outgoing IXFR. When the diffs outgrow a tenth of the base, the keeper *folds* them: it
 //! writes a new base from the snapshot that came with the last diff, in slices between commits.
 //!
 //! The files in the state directory: `lock` (one process at a time), `data.mdb` and `lock.mdb`
-//! (LMDB), `damaged/` (what was set aside), `new/` (a store being created).
+//! (LMDB), `log.0` and `log.1` (diffs on their way to LMDB, 8 MiB each), `damaged/` (what was set
+//! aside), `new/` (a store being created).
 //!
 //! **Invariants.**
-//! - *durable*: a ticket is done after the flush of the commit that holds its change (unless
-//!   [`Durability::Relaxed`]), and what it acknowledged survives any crash or power loss.
+//! - *durable*: a ticket is done after the flush of the log or of the commit that holds its change
+//!   (unless [`Durability::Relaxed`]); what it acknowledged survives any crash or power loss.
 //! - *whole*: a zone is found as one of its acknowledged versions or a later one, never a mixture.
 //! - *sealed*, *chunked*, *checked*: see `format`.
 //! - *inspected*: LMDB maps the file only after ordinary reads have shown that it is complete and
@@ -29,10 +32,13 @@
 mod change;
 mod format;
 mod inspect;
+mod intake;
 mod keeper;
 mod layout;
 mod load;
+mod log;
 mod reader;
+mod replay;
 mod request;
 mod salvage;
 mod stage;
@@ -48,23 +54,27 @@ use crate::name::{Key, Name, NameBuf};
 use crate::tree::Tree;
 use crossbeam::channel::{self, Sender, TrySendError};
 use format::ZoneKey;
-use request::{Done, Request};
+use intake::UnderWay;
+use request::{Append, Done, Request};
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use tables::Environment;
 use tokio::sync::oneshot;
 
 /// The zones kept in a state directory; dropped, it finishes what is queued and closes.
 pub struct Store {
     requests: Sender<Request>,
     shared: Arc<Shared>,
-    keeper: Option<JoinHandle<()>>,
+    /// The intake and the keeper, in the order in which they end.
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Store {
@@ -90,7 +100,7 @@ impl Store {
     ) -> Ticket {
         let key = ZoneKey::of(apex);
         self.ask(|done| {
-            let snapshot = Box::new(snapshot);
+            let snapshot = Arc::new(snapshot);
             Request::Replace { key, state, history, snapshot, done }
         })
     }
@@ -111,8 +121,8 @@ impl Store {
     ) -> Ticket {
         let key = ZoneKey::of(apex);
         self.ask(|done| {
-            let snapshot = Box::new(snapshot);
-            Request::Append { key, state, from, diff, snapshot, done }
+            let append = Append { key, state, from, diff, snapshot: Arc::new(snapshot) };
+            Request::Append { append, done }
         })
     }
 
@@ -185,13 +195,14 @@ impl Store {
 
     /// How the disk is, for `status`.
     pub fn disk(&self) -> Disk {
-        Disk { queued: self.requests.len(), ..lock(&self.shared.disk).clone() }
+        let queued = self.requests.len() + self.shared.queued.load(Ordering::Relaxed);
+        Disk { queued, ..lock(&self.shared.disk).clone() }
     }
 
     fn ask(&self, request: impl FnOnce(Done) -> Request) -> Ticket {
         let (done, ticket) = oneshot::channel();
         let ticket = Ticket(ticket);
-        match self.send(request(done)) {
+        match self.send(request(Done::new(done))) {
             Ok(()) => ticket,
             Err(error) => Ticket::failed(error),
         }
@@ -209,8 +220,8 @@ impl Drop for Store {
     fn drop(&mut self) {
         let (none, _) = channel::bounded(0);
         drop(std::mem::replace(&mut self.requests, none));
-        if let Some(keeper) = self.keeper.take() {
-            keeper.join().ok();
+        for thread in self.threads.drain(..) {
+            thread.join().ok();
         }
     }
 }
@@ -227,10 +238,10 @@ pub enum History {
 /// What a snapshot calls with key and blob of each entry, until it breaks.
 pub type Each<'e> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'e;
 
-/// The content of one version, which the keeper walks in slices: `Send`, as it is another thread.
+/// The content of one version, which the keeper walks in slices, in a thread of its own.
 ///
 /// The entries must be the same on every call, whatever happens to the zone in between.
-pub trait Snapshot: Send + 'static {
+pub trait Snapshot: Send + Sync + 'static {
     /// Calls `each` with key and blob of the entries after the key `after` (from the first one if
     /// there is none), in order, until it breaks. A key has 254 octets at most, a blob less than
     /// 4 GiB.
@@ -290,6 +301,8 @@ pub struct Options {
     pub history_versions: u64,
     /// How long a retired zone's data is kept.
     pub keep_removed: Duration,
+    /// Octets of each of the log's two files.
+    pub log_len: u64,
 }
 
 impl Default for Options {
@@ -298,6 +311,7 @@ impl Default for Options {
             durability: Durability::Commit,
             history_versions: 100,
             keep_removed: Duration::from_hours(7 * 24),
+            log_len: 8 << 20,
         }
     }
 }
@@ -346,7 +360,7 @@ impl Future for Ticket {
 pub struct Disk {
     /// Octets of the data file.
     pub file_len: u64,
-    /// Changes that wait for the keeper.
+    /// Changes that wait to be written.
     pub queued: usize,
     /// Why the last commit failed; `None` after one that did not.
     pub error: Option<String>,
@@ -477,12 +491,19 @@ fn kept_text(kept: Option<u32>) -> String {
     kept.map_or_else(|| "nothing is kept".into(), |serial| format!("serial {serial} is kept"))
 }
 
-/// What the keeper and its callers share.
+/// What the threads and their callers share.
 #[derive(Default)]
 struct Shared {
     touches: Mutex<HashMap<ZoneKey, State>>,
     meta: Mutex<BTreeMap<String, Vec<u8>>>,
     disk: Mutex<Disk>,
+    /// The environment while the keeper has it open.
+    env: Mutex<Option<Environment>>,
+    under_way: Arc<UnderWay>,
+    /// The last record of the log that is in LMDB.
+    applied: AtomicU64,
+    /// What waits for the keeper.
+    queued: AtomicUsize,
 }
 
 /// No holder of these locks leaves anything half done, so a panic elsewhere changes nothing.

@@ -13,13 +13,15 @@
 //!   zone is taken (ids and sequence numbers only grow), and nothing of what was doomed or the
 //!   caller's own; chunks need no care, as none is ever written twice under the same key.
 //! - *whole*: a row whose journal goes on after it is an older one, and the zone is lost.
+//! - *the log*: what of it was contained is known if the free pages are; if not, `replay` finds out.
 
-use super::format::{FORMAT, Id, META_FORMAT, META_USER, Row, ZoneKey};
+use super::format::{FORMAT, Id, META_FORMAT, META_LOG, META_USER, Row, ZoneKey};
 use super::format::{base_key, journal_key, take, unseal};
 use super::inspect::{PageSet, free_pages};
 use super::layout::{HEADER, NODE_BIG, PAGE_BRANCH, PAGE_LEAF, PAGE_META, PAGE_OVERFLOW};
 use super::layout::{nodes, possible_records, word16, word64};
-use super::load::{DATA_FILE, at, build, install, ownerless_ids, sync_dir};
+use super::load::{Begin, DATA_FILE, at, build, install, ownerless_ids, sync_dir};
+use super::log::Position;
 use super::tables::{Environment, Tables, error};
 use super::{Damage, StoreError};
 use heed::RwTxn;
@@ -49,7 +51,8 @@ pub(super) fn salvage(dir: &Path, damage: StoreError) -> Result<Vec<Damage>, Sto
         if finds.format > FORMAT {
             return Err(StoreError::Format { path: path.clone(), found: finds.format });
         }
-        Ok(finds.ours().then_some(finds.next_id))
+        let position = finds.position.filter(|_| finds.exact).unwrap_or(Position::UNKNOWN);
+        Ok(finds.ours().then_some(Begin { next_id: finds.next_id, position }))
     });
     if !built? {
         return Err(damage);
@@ -105,6 +108,8 @@ struct Finds {
     /// The highest number of a format.
     format: u32,
     next_id: Id,
+    /// What of the log was contained.
+    position: Option<Position>,
     zones: usize,
     chunks: usize,
     /// Zones of which there is no good row.
@@ -157,6 +162,10 @@ impl<'e> Copy<'e> {
             Some(Kind::Format) => {
                 let found = take(&mut payload).map_or(0, u32::from_be_bytes);
                 self.finds.format = self.finds.format.max(found);
+                false
+            }
+            Some(Kind::Log) => {
+                self.finds.position = Position::decode(payload);
                 false
             }
             Some(Kind::Base | Kind::Journal) => {
@@ -255,6 +264,7 @@ enum Kind {
     Zone,
     User,
     Format,
+    Log,
 }
 
 impl Kind {
@@ -265,6 +275,7 @@ impl Kind {
             (0, 8) => Some(Self::Doomed),
             (&META_USER, _) => Some(Self::User),
             _ if key == META_FORMAT => Some(Self::Format),
+            _ if key == META_LOG => Some(Self::Log),
             _ => ZoneKey::apex(key).map(|_| Self::Zone),
         }
     }

@@ -13,13 +13,14 @@ use super::tables::Tables;
 use super::{History, Snapshot, State};
 use heed::RwTxn;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 /// Whose base, what for, and how far.
 pub(super) struct Stage {
     pub(super) key: ZoneKey,
     pub(super) id: Id,
     pub(super) goal: Goal,
-    snapshot: Box<dyn Snapshot>,
+    snapshot: Arc<dyn Snapshot>,
     /// The key of the last entry taken from the snapshot.
     last: Option<Vec<u8>>,
     /// What of the stream is in no chunk yet.
@@ -47,7 +48,7 @@ impl Goal {
 }
 
 impl Stage {
-    pub(super) fn new(key: ZoneKey, id: Id, goal: Goal, snapshot: Box<dyn Snapshot>) -> Self {
+    pub(super) fn new(key: ZoneKey, id: Id, goal: Goal, snapshot: Arc<dyn Snapshot>) -> Self {
         Self {
             key,
             id,

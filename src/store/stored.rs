@@ -37,6 +37,11 @@ pub struct Stored<'t> {
 }
 
 impl<'t> Stored<'t> {
+    /// A zone that is not to be used, although all that is kept of it is as it was written.
+    pub(super) fn unusable(self, what: String) -> Unusable {
+        Unusable { row: Some(Box::new(self.row)), what }
+    }
+
     /// Checks all that is kept of a zone.
     pub(super) fn examine(
         tables: Tables<'t>,

@@ -8,8 +8,9 @@
 //!   transaction-local storage, as a load may be moved between threads.
 
 use super::StoreError;
-use super::format::{self, Id, META_NEXT_ID, Row, TABLES, ZoneKey, seal, unseal};
+use super::format::{self, Id, META_LOG, META_NEXT_ID, Row, TABLES, ZoneKey, seal, unseal};
 use super::keeper::Failed;
+use super::log::Position;
 use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, RoTxn, RwTxn, WithoutTls};
 use std::path::Path;
@@ -68,6 +69,16 @@ impl<'e> Tables<'e> {
         Ok(Self { meta, zones, base, journal, doomed })
     }
 
+    /// The table of zones, which others have opened before; writes nothing.
+    pub(super) fn zones(env: &'e Environment) -> Result<Option<Table<'e>>, heed::Error> {
+        let opened = env.open_databases_and_commit(env.read_txn()?, |opener, txn| {
+            let [_, zones, ..] = TABLES;
+            let table = opener.open_database::<Bytes, Bytes>(txn, Some(zones))?;
+            Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit(table))
+        });
+        Ok(opened?.unwrap_commit())
+    }
+
     /// The value sealed under `key` in `meta`; damaged is the same as missing.
     pub(super) fn meta<'t>(self, txn: &'t RoTxn<'_>, key: &[u8]) -> heed::Result<Option<&'t [u8]>> {
         Ok(self.meta.get(txn, key)?.and_then(|value| unseal(key, value)))
@@ -96,6 +107,15 @@ impl<'e> Tables<'e> {
     pub(super) fn next_id(self, txn: &RoTxn<'_>) -> heed::Result<Option<Id>> {
         let value = self.meta(txn, META_NEXT_ID)?;
         Ok(value.and_then(|mut value| format::take(&mut value)).map(Id::from_be_bytes))
+    }
+
+    /// How far the log is contained; `None` in a store that had none.
+    pub(super) fn position(self, txn: &RoTxn<'_>) -> heed::Result<Option<Position>> {
+        Ok(self.meta(txn, META_LOG)?.and_then(Position::decode))
+    }
+
+    pub(super) fn put_position(self, txn: &mut RwTxn<'_>, position: Position) -> heed::Result<()> {
+        self.put_meta(txn, META_LOG, position.encode())
     }
 
     /// Enters `id` among what is to be deleted.

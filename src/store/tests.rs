@@ -149,6 +149,12 @@ fn diffs_are_folded_into_a_new_base_and_older_ones_kept_for_a_while() {
         let diff = vec![7; 400];
         store.append(apex.as_name(), state(to), to - 1, diff, version(to)).wait().unwrap();
     }
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let base = || store.read(apex.as_name(), |stored| stored.unwrap().base_serial);
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while runtime.block_on(base()).unwrap() <= 300 && std::time::Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
     drop(store);
     let (store, found) = load(dir.path());
     let zone = &found[&apex];
@@ -176,6 +182,26 @@ fn a_zone_can_be_replaced_while_its_fold_is_being_written() {
     let (_store, found) = load(dir.path());
     assert_eq!((found[&apex].state.serial, &found[&apex].base), (9, &last));
     assert!(found[&apex].diffs.is_empty() && found[&apex].history.is_empty());
+}
+
+#[test]
+fn a_fold_that_a_whole_zone_has_overtaken_is_given_up() {
+    let (dir, store) = empty();
+    let apex = name("example.");
+    let content = Content::of(1000, 100, 1);
+    store.replace(apex.as_name(), state(1), History::Drop, content.clone()).wait().unwrap();
+    // Both in one transaction, and the fold behind it.
+    let next = store.append(apex.as_name(), state(2), 1, vec![0; 20_000], content);
+    let last = Content::of(5, 100, 2);
+    let whole = store.replace(apex.as_name(), state(3), History::Drop, last.clone());
+    next.wait().unwrap();
+    whole.wait().unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    store.append(apex.as_name(), state(4), 3, vec![4], last.clone()).wait().unwrap();
+    drop(store);
+    let (_store, found) = load(dir.path());
+    assert_eq!((found[&apex].base_serial, &found[&apex].base), (3, &last));
+    assert_eq!(chain(&found[&apex].diffs), [(3, 4)]);
 }
 
 #[test]
@@ -209,6 +235,27 @@ fn timers_are_kept_for_the_version_they_belong_to() {
     drop(store);
     let (_store, found) = load(dir.path());
     assert_eq!(found[&apex].state.expires_at_ms, 77);
+}
+
+#[test]
+fn timers_of_a_version_that_is_still_on_its_way_are_kept_when_it_has_come() {
+    let (dir, store) = empty();
+    let apex = name("example.");
+    let content = Content::of(1, 1, 1);
+    store.replace(apex.as_name(), state(0), History::Drop, content.clone()).wait().unwrap();
+    let last = State { expires_at_ms: 77, ..state(50) };
+    for to in 1..=50 {
+        let next = store.append(apex.as_name(), state(to), to - 1, vec![1], content.clone());
+        next.wait().unwrap();
+        store.touch(apex.as_name(), State { expires_at_ms: 77, ..state(to) });
+    }
+    // Until the timers are due and the diffs are in the data file.
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while !lock(&store.shared.touches).is_empty() && std::time::Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    drop(store);
+    assert_eq!(load(dir.path()).1[&apex].state, last);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Damage at rest: it costs the zones it hit, and nothing is ever overwritten.
 
-use super::model::{Version, advance, apex, load, state};
+use super::model::{Version, advance, apex, append, load, state};
 use super::random::Random;
-use super::{ZONES, data_file, number};
+use super::shim::{self, Images};
+use super::{ZONES, data_file, number, open_files, read_files, write_files};
 use backstop::name::Key;
 use backstop::store::{History, Options, Store, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,13 +28,14 @@ fn filled(dir: &Path) -> BTreeMap<u32, u32> {
 }
 
 /// Loads a damaged copy twice: nothing may be wrong or missing without a word. Was it noticed?
-fn bears(image: &[u8], serials: &BTreeMap<u32, u32>, what: &str) -> bool {
+fn bears(images: &[Vec<u8>], serials: &BTreeMap<u32, u32>, what: &str) -> bool {
     // Of a file that is cut, the newest rows may be gone and older ones be the best there are.
     let older = what.contains("cut");
     let dir = tempfile::tempdir().unwrap();
-    fs::write(data_file(dir.path()), image).unwrap();
+    write_files(dir.path(), images);
     let Ok((store, found)) = load(dir.path()) else {
-        assert_eq!(fs::read(data_file(dir.path())).unwrap(), image, "{what}: changed by a refusal");
+        let left = fs::read(data_file(dir.path())).unwrap();
+        assert!(left == images[0], "{what}: changed by a refusal");
         return true;
     };
     assert_eq!(found.wrong, [""; 0], "{what}");
@@ -72,15 +74,96 @@ fn damage_at_rest_costs_the_zones_it_hit() {
         let mut flipped = image.clone();
         let bit = random.index(image.len() * 8);
         flipped[bit / 8] ^= 1 << (bit % 8);
-        noticed[0] += u64::from(bears(&flipped, &serials, &format!("{round}: bit {bit}")));
+        noticed[0] += u64::from(bears(&[flipped], &serials, &format!("{round}: bit {bit}")));
         let mut zeroed = image.clone();
         let page = random.index(image.len() / 4096) * 4096;
         zeroed[page..page + 4096].fill(0);
-        noticed[1] += u64::from(bears(&zeroed, &serials, &format!("{round}: page at {page}")));
+        noticed[1] += u64::from(bears(&[zeroed], &serials, &format!("{round}: page at {page}")));
         let len = random.index(image.len());
-        noticed[2] += u64::from(bears(&image[..len], &serials, &format!("{round}: cut to {len}")));
+        noticed[2] +=
+            u64::from(bears(&[image[..len].to_vec()], &serials, &format!("{round}: cut to {len}")));
     }
     assert!(noticed.iter().all(|noticed| *noticed > rounds / 5), "{noticed:?} of {rounds}");
+}
+
+/// A store as a crash leaves it, with diffs that only the log has; the serials.
+fn crashed() -> (Images, BTreeMap<u32, u32>) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut serials = filled(dir.path());
+    let files = open_files(dir.path());
+    let images = shim::watch(
+        &files,
+        |watch| watch.full = true,
+        || {
+            let (store, _) = load(dir.path()).unwrap();
+            // Diffs are logged from when the keeper has the data file open.
+            let open = store.read(apex(1).as_name(), |stored| stored.is_ok());
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            assert_eq!(runtime.block_on(open), Some(true));
+            for _ in 0..3 {
+                // The larger diffs come with the 13th version.
+                let small = serials.iter_mut().filter(|(_, serial)| **serial < 11);
+                let tickets = small.map(|(&zone, serial)| {
+                    *serial += 1;
+                    append(&store, zone, *serial - 1)
+                });
+                tickets.collect::<Vec<_>>().into_iter().for_each(|kept| kept.wait().unwrap());
+            }
+            let images = read_files(dir.path());
+            shim::rewatch(|watch| watch.full = false);
+            images
+        },
+    );
+    (images, serials)
+}
+
+#[test]
+fn damage_to_the_data_file_after_a_crash_costs_the_zones_it_hit() {
+    let (images, serials) = crashed();
+    let mut random = Random::new(number("CRASH_SEED", 1));
+    assert!(!bears(&images, &serials, "no damage"));
+    for round in 0..number("CRASH_DAMAGES", 20) {
+        let mut damaged = images.clone();
+        let page =
+            if round % 4 == 0 { random.index(2) } else { random.index(images[0].len() / PAGE) };
+        if round % 2 == 0 {
+            damaged[0][page * PAGE..(page + 1) * PAGE].fill(0);
+        } else {
+            damaged[0][page * PAGE + random.index(PAGE)] ^= 1 << random.below(8);
+        }
+        bears(&damaged, &serials, &format!("{round}: page {page} after a crash"));
+    }
+}
+
+#[test]
+fn damage_to_the_log_after_a_crash_is_told() {
+    let (images, serials) = crashed();
+    // The number of a frame's first record is at 16. Behind the newest frame there are older ones.
+    let number_of = |block: &[u8]| block.starts_with(b"bslg").then(|| block[16..24].to_vec());
+    let numbers: Vec<_> = images[1].chunks(PAGE).map(number_of).collect();
+    let newest = numbers.iter().position(|number| number == numbers.iter().max().unwrap()).unwrap();
+    let frames = numbers[..newest].iter().flatten().count();
+    assert!(frames >= 2 && images[2].chunks(PAGE).all(|block| number_of(block) < numbers[newest]));
+    let mut random = Random::new(number("CRASH_SEED", 1));
+    let mut lost = 0;
+    for round in 0..number("CRASH_DAMAGES", 20) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut damaged = images.clone();
+        let bit = random.index(newest * PAGE * 8);
+        damaged[1][bit / 8] ^= 1 << (bit % 8);
+        write_files(dir.path(), &damaged);
+        let (_, found) = load(dir.path()).unwrap();
+        assert_eq!(found.wrong, [""; 0], "{round}: bit {bit}");
+        let all = found.serials == serials;
+        assert!(all || found.damaged.iter().any(|(zone, _)| zone.is_none()), "{round}: bit {bit}");
+        // Where later diffs show that one is missing, it is known of which zone.
+        let known = |zone: &u32| found.damaged.iter().any(|(damaged, _)| damaged == &Some(*zone));
+        let older = serials.iter().filter(|(zone, serial)| found.serials.get(zone) != Some(serial));
+        lost += older.filter(|(zone, _)| known(zone)).count();
+        let (_, again) = load(dir.path()).unwrap();
+        assert_eq!((again.wrong.len(), again.damaged.len()), (0, 0), "{round}: {again:?}");
+    }
+    assert!(lost > 0, "no damage was felt");
 }
 
 #[test]
@@ -95,7 +178,7 @@ fn every_bit_of_a_page_that_holds_structure_is_minded() {
         let bit = (page * 4096 + random.index(160)) * 8 + random.index(8);
         let mut flipped = image.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        bears(&flipped, &serials, &format!("{round}: bit {bit}"));
+        bears(&[flipped], &serials, &format!("{round}: bit {bit}"));
     }
 }
 
@@ -116,26 +199,53 @@ fn foreign_files_are_refused_and_left_as_they_are() {
     }
 }
 
-#[test]
-fn other_formats_and_page_sizes_are_refused_and_left_as_they_are() {
-    let dir = tempfile::tempdir().unwrap();
-    drop(load(dir.path()).unwrap());
-    let image = fs::read(data_file(dir.path())).unwrap();
-    // The sealed number of the format: 1, and the crc of "format" and it.
+/// The data file, with another number for its format.
+fn with_format(image: &[u8], format: u32) -> Vec<u8> {
+    // It is sealed: with the crc of "format" and it.
     let sealed = |format: u32| {
         let number = format.to_be_bytes();
         let crc = crc32fast::hash(&[&b"format"[..], &number].concat());
         [number, crc.to_be_bytes()].concat()
     };
-    let (known, newer) = (sealed(1), sealed(2));
-    let mut changed = image.clone();
+    let known = sealed(2);
+    let mut changed = image.to_vec();
     let places: Vec<usize> =
         (0..image.len() - 8).filter(|at| image[*at..*at + 8] == known).collect();
+    assert!(!places.is_empty());
     for at in places {
-        changed[at..at + 8].copy_from_slice(&newer);
+        changed[at..at + 8].copy_from_slice(&sealed(format));
     }
-    fs::write(data_file(dir.path()), &changed).unwrap();
-    assert!(matches!(refused(dir.path()), StoreError::Format { found: 2, .. }));
+    changed
+}
+
+#[test]
+fn a_store_without_a_log_is_upgraded_without_a_word() {
+    let dir = tempfile::tempdir().unwrap();
+    let serials = filled(dir.path());
+    let mut image = with_format(&fs::read(data_file(dir.path())).unwrap(), 1);
+    // As if there had never been such a value: under another key it means nothing.
+    let position = b"\x03\0log";
+    for at in
+        (0..image.len() - 5).filter(|&at| image[at..].starts_with(position)).collect::<Vec<_>>()
+    {
+        image[at + 4] = b'f';
+    }
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(data_file(dir.path()), &image).unwrap();
+    for _ in 0..2 {
+        let (_, found) = load(dir.path()).unwrap();
+        assert_eq!((found.wrong.len(), found.damaged.len(), &found.serials), (0, 0, &serials));
+    }
+    assert!(!fs::read(data_file(dir.path())).unwrap().starts_with(&image));
+}
+
+#[test]
+fn other_formats_and_page_sizes_are_refused_and_left_as_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(load(dir.path()).unwrap());
+    let image = fs::read(data_file(dir.path())).unwrap();
+    fs::write(data_file(dir.path()), with_format(&image, 3)).unwrap();
+    assert!(matches!(refused(dir.path()), StoreError::Format { found: 3, .. }));
     // With such pages, the second meta page lies elsewhere.
     let mut changed = image;
     changed[40..44].copy_from_slice(&16_384_u32.to_ne_bytes());

@@ -11,13 +11,14 @@ mod model;
 mod random;
 mod shim;
 
-use model::{Version, advance, apex, judge, load, state};
+use model::{Version, advance, apex, append, judge, load, state};
 use random::Random;
+use shim::Images;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -30,8 +31,28 @@ fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).ok().map_or(default, |text| text.parse().unwrap())
 }
 
-fn data_file(dir: &Path) -> std::path::PathBuf {
+fn data_file(dir: &Path) -> PathBuf {
     dir.join("data.mdb")
+}
+
+/// All that a store writes to.
+fn files(dir: &Path) -> [PathBuf; 3] {
+    ["data.mdb", "log.0", "log.1"].map(|name| dir.join(name))
+}
+
+fn open_files(dir: &Path) -> [File; 3] {
+    files(dir).map(|path| File::open(path).unwrap())
+}
+
+fn read_files(dir: &Path) -> Images {
+    files(dir).iter().map(|path| fs::read(path).unwrap()).collect()
+}
+
+/// The first of the files, or all.
+fn write_files(dir: &Path, images: &[Vec<u8>]) {
+    for (path, image) in files(dir).iter().zip(images) {
+        fs::write(path, image).unwrap();
+    }
 }
 
 /// Not a test by itself: the child of the next one, which writes until it is killed.
@@ -87,7 +108,8 @@ fn killed_at_any_moment_it_has_all_that_it_acknowledged() {
         });
         std::thread::sleep(Duration::from_millis(20 + random.below(350)));
         child.kill().unwrap();
-        child.wait().unwrap();
+        let ended = child.wait().unwrap();
+        assert_eq!(ended.code(), None, "it failed before kill {kill}");
         let acks: Vec<(u32, u32)> = acks.join().unwrap();
         total += acks.len();
         acked.extend(acks);
@@ -105,7 +127,7 @@ fn killed_at_any_moment_it_has_all_that_it_acknowledged() {
 
 /// A moment at which the power failed: the disk, and what each zone may be at.
 struct Moment {
-    image: Vec<u8>,
+    images: Images,
     within: BTreeMap<u32, RangeInclusive<u32>>,
 }
 
@@ -113,23 +135,23 @@ struct Moment {
 fn power_cuts(cuts: u64, seed: u64, flushes_work: bool) -> Vec<Vec<String>> {
     let dir = tempfile::tempdir().unwrap();
     drop(load(dir.path()).unwrap());
-    let file = File::open(data_file(dir.path())).unwrap();
+    let files = open_files(dir.path());
     let within: BTreeMap<u32, RangeInclusive<u32>> = (0..ZONES).map(|zone| (zone, 0..=0)).collect();
     let within = Arc::new(Mutex::new(within));
     let moments = Arc::new(Mutex::new(Vec::new()));
     let set = |watch: &mut shim::Watch| {
         let (within, moments) = (Arc::clone(&within), Arc::clone(&moments));
         watch.flushes_work = flushes_work;
-        watch.cut_one_in = 97;
+        watch.cut_one_in = 61;
         watch.random = Random::new(seed);
-        watch.cut = Box::new(move |image| {
+        watch.cut = Box::new(move |images| {
             let within = within.lock().unwrap().clone();
-            moments.lock().unwrap().push(Moment { image, within });
+            moments.lock().unwrap().push(Moment { images, within });
         });
     };
     let mut random = Random::new(seed + 1);
     let mut wrong = Vec::new();
-    shim::watch(&file, set, || {
+    shim::watch(&files, set, || {
         let (store, _) = load(dir.path()).unwrap();
         while wrong.len() < usize::try_from(cuts).unwrap() {
             let mut zones: Vec<u32> = (0..ZONES).collect();
@@ -155,11 +177,24 @@ fn power_cuts(cuts: u64, seed: u64, flushes_work: bool) -> Vec<Vec<String>> {
 
 fn after_power_cut(moment: &Moment) -> Vec<String> {
     let dir = tempfile::tempdir().unwrap();
-    fs::write(data_file(dir.path()), &moment.image).unwrap();
-    match load(dir.path()) {
-        Ok((_, found)) => judge(&found, &moment.within),
-        Err(error) => vec![error.to_string()],
+    write_files(dir.path(), &moment.images);
+    let (store, found) = match load(dir.path()) {
+        Ok(loaded) => loaded,
+        Err(error) => return vec![error.to_string()],
+    };
+    let mut wrong = judge(&found, &moment.within);
+    if wrong.is_empty() {
+        // It goes on from there, and what the log holds from before is not taken for newer.
+        let mut random = Random::new(1);
+        let next = found.serials.iter().map(|(&zone, &serial)| {
+            advance(&store, zone, serial, &mut random).wait().unwrap();
+            (zone, serial + 1..=serial + 1)
+        });
+        let next: BTreeMap<u32, RangeInclusive<u32>> = next.collect();
+        drop(store);
+        wrong = judge(&load(dir.path()).unwrap().1, &next);
     }
+    wrong
 }
 
 #[test]
@@ -180,29 +215,39 @@ fn the_simulation_of_power_cuts_has_teeth() {
 #[test]
 fn a_full_disk_fails_tickets_and_the_store_goes_on_when_there_is_room() {
     let dir = tempfile::tempdir().unwrap();
-    let (store, _) = load(dir.path()).unwrap();
-    let file = File::open(data_file(dir.path())).unwrap();
+    drop(load(dir.path()).unwrap());
+    let files = open_files(dir.path());
     let mut random = Random::new(1);
-    advance(&store, 1, 0, &mut random).wait().unwrap();
-    shim::watch(
-        &file,
-        |watch| watch.full = true,
-        || {
-            let small = advance(&store, 1, 1, &mut random).wait();
-            assert!(matches!(small, Err(StoreError::Full(_))), "{small:?}");
-            let large = advance(&store, 0, 0, &mut random).wait();
-            assert!(matches!(large, Err(StoreError::Full(_))), "{large:?}");
-            assert!(store.disk().full && store.disk().error.is_some());
-            shim::rewatch(|watch| watch.full = false);
-            advance(&store, 1, 1, &mut random).wait().unwrap();
-            advance(&store, 0, 0, &mut random).wait().unwrap();
-            assert_eq!(store.disk().error, None);
-        },
-    );
-    drop(store);
-    let (_store, found) = load(dir.path()).unwrap();
-    assert_eq!(found.serials, BTreeMap::from([(0, 1), (1, 2)]));
-    assert_eq!(found.wrong, [""; 0]);
+    let full = |watch: &mut shim::Watch| watch.full = true;
+    shim::watch(&files, full, || {
+        shim::rewatch(|watch| watch.full = false);
+        let (store, _) = load(dir.path()).unwrap();
+        advance(&store, 1, 0, &mut random).wait().unwrap();
+        shim::rewatch(|watch| watch.full = true);
+        let large = advance(&store, 0, 0, &mut random).wait();
+        assert!(matches!(large, Err(StoreError::Full(_))), "{large:?}");
+        assert!(store.disk().full && store.disk().error.is_some());
+        // The log has its room already, until it is used up.
+        let diffs = (1..).map(|serial| append(&store, 1, serial).wait());
+        let last = diffs.enumerate().find_map(|(n, kept)| kept.err().map(|error| (n, error)));
+        let (kept, error) = last.unwrap();
+        assert!(matches!(error, StoreError::Full(_)), "{error:?}");
+        assert!((10..200).contains(&kept), "{kept} diffs in the log");
+        // A crash now would lose none of them.
+        let copy = tempfile::tempdir().unwrap();
+        write_files(copy.path(), &read_files(dir.path()));
+        let serial = 1 + u32::try_from(kept).unwrap();
+        let (_, found) = load(copy.path()).unwrap();
+        assert_eq!(judge(&found, &BTreeMap::from([(1, serial..=serial)])), [""; 0]);
+        shim::rewatch(|watch| watch.full = false);
+        append(&store, 1, serial).wait().unwrap();
+        advance(&store, 0, 0, &mut random).wait().unwrap();
+        assert_eq!(store.disk().error, None);
+        drop(store);
+        let (_store, found) = load(dir.path()).unwrap();
+        assert_eq!(found.serials, BTreeMap::from([(0, 1), (1, serial + 1)]));
+        assert_eq!(found.wrong, [""; 0]);
+    });
 }
 
 #[test]

@@ -67,8 +67,14 @@ pub(crate) fn advance(store: &Store, zone: u32, serial: u32, random: &mut Random
     if serial == 0 || random.below(5) == 0 {
         store.replace(apex.as_name(), state(next.serial), History::Drop, next)
     } else {
-        store.append(apex.as_name(), state(next.serial), serial, next.diff(), next)
+        append(store, zone, serial)
     }
+}
+
+/// Brings a zone from `serial` to the next by a diff.
+pub(crate) fn append(store: &Store, zone: u32, serial: u32) -> Ticket {
+    let next = Version { zone, serial: serial + 1 };
+    store.append(apex(zone).as_name(), state(next.serial), serial, next.diff(), next)
 }
 
 /// What a load gave: serials by zone, and the damage in words.
@@ -79,10 +85,17 @@ pub(crate) struct Found {
     pub(crate) wrong: Vec<String>,
 }
 
+/// Logs so short that they are written over again and again.
+pub(crate) const LOG_LEN: u64 = 64 * 1024;
+
+pub(crate) fn options() -> Options {
+    Options { log_len: LOG_LEN, ..Options::default() }
+}
+
 /// Opens the store in `dir` and compares every zone with the version that it says it is.
 pub(crate) fn load(dir: &Path) -> Result<(Store, Found), StoreError> {
     let mut found = Found::default();
-    let store = Store::open(dir, Options::default())?.load(|stored| match stored {
+    let store = Store::open(dir, options())?.load(|stored| match stored {
         Err(damage) => {
             let zone = damage.apex.as_ref().and_then(zone_of);
             found.damaged.push((zone, damage.to_string()));

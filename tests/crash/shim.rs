@@ -1,8 +1,9 @@
-//! The system calls that LMDB writes with, watched: what would be on the disk if the power failed.
+//! The system calls that the store writes with, watched: what would be on the disk if the power
+//! failed.
 //!
-//! LMDB is linked into this executable, so that the functions defined here stand in for those of
-//! the C library. They do what those do, and for one file at a time they also keep *stable*, what
-//! was flushed, and *pending*, what was written since. A power cut leaves the stable image with
+//! The functions defined here stand in for those of the C library, for LMDB as for the standard
+//! library. They do what those do, and for the files of one store they also keep *stable*, what
+//! was flushed, and *pending*, what was written since. A power cut leaves the stable images with
 //! any of the pending writes applied, in any order, each sector of 512 octets by itself.
 #![allow(unsafe_code, reason = "system calls of LMDB's are stood in for, which is done in C")]
 
@@ -21,16 +22,18 @@ static WATCH: Mutex<Option<Watch>> = Mutex::new(None);
 /// One watch at a time, as there is one set of system calls.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// What a watch calls for every image: at that moment, before the write or flush returns.
-pub(crate) type Cut = Box<dyn FnMut(Vec<u8>) + Send>;
+/// What the files hold, in the order in which they were given.
+pub(crate) type Images = Vec<Vec<u8>>;
+/// What a watch calls for every power cut: at that moment, before the write or flush returns.
+pub(crate) type Cut = Box<dyn FnMut(Images) + Send>;
 
 pub(crate) struct Watch {
-    device_inode: (u64, u64),
-    stable: Vec<u8>,
-    pending: Vec<(usize, Vec<u8>)>,
+    device_inodes: Vec<(u64, u64)>,
+    stable: Images,
+    pending: Vec<Write>,
     /// Does a flush do anything? Without, the simulation must find losses.
     pub(crate) flushes_work: bool,
-    /// Do writes fail for want of room?
+    /// Do writes to the first file fail for want of room?
     pub(crate) full: bool,
     /// One in how many calls is a power cut.
     pub(crate) cut_one_in: u64,
@@ -38,12 +41,23 @@ pub(crate) struct Watch {
     pub(crate) cut: Cut,
 }
 
-/// Watches `file` while `during` runs.
-pub(crate) fn watch<T>(file: &File, set: impl FnOnce(&mut Watch), during: impl FnOnce() -> T) -> T {
+struct Write {
+    file: usize,
+    at: usize,
+    bytes: Vec<u8>,
+}
+
+/// Watches `files` while `during` runs.
+pub(crate) fn watch<T>(
+    files: &[File],
+    set: impl FnOnce(&mut Watch),
+    during: impl FnOnce() -> T,
+) -> T {
+    let read = |file: &File| std::fs::read(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap();
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut watch = Watch {
-        device_inode: identity(file.as_raw_fd()).unwrap(),
-        stable: std::fs::read(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap(),
+        device_inodes: files.iter().map(|file| identity(file.as_raw_fd()).unwrap()).collect(),
+        stable: files.iter().map(read).collect(),
         pending: Vec::new(),
         flushes_work: true,
         full: false,
@@ -66,20 +80,20 @@ pub(crate) fn rewatch(change: impl FnOnce(&mut Watch)) {
 }
 
 impl Watch {
-    fn write(&mut self, at: usize, bytes: &[u8], durable: bool) {
-        self.pending.push((at, bytes.to_vec()));
+    fn write(&mut self, file: usize, at: usize, bytes: &[u8], durable: bool) {
+        self.pending.push(Write { file, at, bytes: bytes.to_vec() });
         self.perhaps_cut();
         if durable && self.flushes_work {
-            let (at, bytes) = self.pending.pop().unwrap();
-            apply(&mut self.stable, at, &bytes);
+            let write = self.pending.pop().unwrap();
+            apply(&mut self.stable[file], at, &write.bytes);
         }
     }
 
-    fn flush(&mut self) {
+    fn flush(&mut self, file: usize) {
         self.perhaps_cut();
         if self.flushes_work {
-            for (at, bytes) in std::mem::take(&mut self.pending) {
-                apply(&mut self.stable, at, &bytes);
+            for write in self.pending.extract_if(.., |write| write.file == file) {
+                apply(&mut self.stable[file], write.at, &write.bytes);
             }
         }
     }
@@ -88,26 +102,27 @@ impl Watch {
         if self.random.below(self.cut_one_in) != 0 {
             return;
         }
-        let mut image = self.stable.clone();
+        let mut images = self.stable.clone();
         let mut order: Vec<usize> = (0..self.pending.len()).collect();
         self.random.shuffle(&mut order);
         // How much arrived differs from cut to cut: nothing at all, everything, or in between.
         let percent = [0, 20, 50, 80, 100][self.random.index(5)];
         for n in order {
-            let (at, bytes) = &self.pending[n];
+            let Write { file, at, bytes } = &self.pending[n];
+            let image = &mut images[*file];
             let torn = self.random.below(4) == 0;
             if !torn && self.random.below(100) < percent {
-                apply(&mut image, *at, bytes);
+                apply(image, *at, bytes);
             } else if torn {
-                self.tear(&mut image, n, percent);
+                self.tear(image, n, percent);
             }
         }
-        (self.cut)(image);
+        (self.cut)(images);
     }
 
     /// Applies some sectors of a pending write.
     fn tear(&mut self, image: &mut Vec<u8>, n: usize, percent: u64) {
-        let (at, bytes) = &self.pending[n];
+        let Write { at, bytes, .. } = &self.pending[n];
         let mut done = 0;
         while done < bytes.len() {
             let len = (SECTOR - (at + done) % SECTOR).min(bytes.len() - done);
@@ -132,14 +147,16 @@ fn identity(fd: c_int) -> Option<(u64, u64)> {
     (failed == 0).then_some((stat.st_dev, stat.st_ino))
 }
 
-/// Runs `change` on the watch if it is of the file that `fd` is.
-fn watched<T>(fd: c_int, change: impl FnOnce(&mut Watch) -> T) -> Option<T> {
+/// Runs `change` on the watch and the file's place in it, if the file that `fd` is is watched.
+fn watched<T>(fd: c_int, change: impl FnOnce(&mut Watch, usize) -> T) -> Option<T> {
     if !WATCHING.load(Ordering::SeqCst) {
         return None;
     }
     let mut watch = WATCH.lock().unwrap_or_else(PoisonError::into_inner);
     let watch = watch.as_mut()?;
-    (identity(fd)? == watch.device_inode).then(|| change(watch))
+    let identity = identity(fd)?;
+    let file = watch.device_inodes.iter().position(|&watched| watched == identity)?;
+    Some(change(watch, file))
 }
 
 fn is_durable(fd: c_int) -> bool {
@@ -149,7 +166,7 @@ fn is_durable(fd: c_int) -> bool {
 
 /// Answers a write for want of room; `None` if there is room.
 fn refuse(fd: c_int) -> Option<ssize_t> {
-    if watched(fd, |watch| watch.full) != Some(true) {
+    if watched(fd, |watch, file| watch.full && file == 0) != Some(true) {
         return None;
     }
     // SAFETY: the C library's place for this thread's errno.
@@ -162,10 +179,10 @@ fn refuse(fd: c_int) -> Option<ssize_t> {
 fn note(fd: c_int, buffer: *const c_void, written: ssize_t, at: off_t) {
     let Ok(len) = usize::try_from(written) else { return };
     let durable = is_durable(fd);
-    watched(fd, |watch| {
+    watched(fd, |watch, file| {
         // SAFETY: the kernel has just read these octets from the same buffer, our caller's.
         let bytes = unsafe { std::slice::from_raw_parts(buffer.cast::<u8>(), len) };
-        watch.write(usize::try_from(at).unwrap(), bytes, durable);
+        watch.write(file, usize::try_from(at).unwrap(), bytes, durable);
     });
 }
 
@@ -191,7 +208,7 @@ extern "C" fn write(fd: c_int, buffer: *const c_void, len: size_t) -> ssize_t {
     if let Some(refused) = refuse(fd) {
         return refused;
     }
-    let at = watched(fd, |_| place(fd));
+    let at = watched(fd, |_, _| place(fd));
     // SAFETY: the caller's arguments, passed on.
     let written = unsafe { libc::syscall(libc::SYS_write, fd, buffer, len) };
     let written = ssize_t::try_from(written).unwrap();
@@ -207,7 +224,7 @@ extern "C" fn writev(fd: c_int, pieces: *const iovec, count: c_int) -> ssize_t {
     if let Some(refused) = refuse(fd) {
         return refused;
     }
-    let at = watched(fd, |_| place(fd));
+    let at = watched(fd, |_, _| place(fd));
     // SAFETY: the caller's arguments, passed on.
     let written = unsafe { libc::syscall(libc::SYS_writev, fd, pieces, count) };
     let written = ssize_t::try_from(written).unwrap();
