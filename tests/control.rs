@@ -75,6 +75,7 @@ impl Server {
             views: Arc::clone(&views),
             clock,
             disk: disk_now(),
+            xdp: Default::default(),
             reload: reload_once(),
         };
         let web_listener = web::bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -84,6 +85,7 @@ impl Server {
             views,
             replica: handle.clone(),
             disk: disk_now(),
+            xdp: Default::default(),
             ready: Arc::clone(&ready),
         };
         let runtime = Runtime::new().unwrap();

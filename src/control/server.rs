@@ -2,6 +2,7 @@
 
 use super::{Done, Exported, PATIENCE, Refused, Request, Status};
 use crate::clock::Clock;
+use crate::io::xdp::Reporter;
 use crate::name::NameBuf;
 use crate::replica::{CommandError, Handle};
 use crate::store::Disk;
@@ -44,6 +45,8 @@ pub struct Parts {
     pub clock: Clock,
     /// How the store's disk is.
     pub disk: Box<dyn Fn() -> Disk + Send + Sync>,
+    /// How AF_XDP is.
+    pub xdp: Reporter,
     /// Reads the configuration anew; it may block. What to tell the client, or why nothing
     /// changed.
     pub reload: Box<dyn Fn() -> Result<String, String> + Send + Sync>,
@@ -259,7 +262,11 @@ async fn status(zone: Option<String>, parts: &Parts) -> Result<Status, String> {
     if let Some(apex) = apex.filter(|_| zones.is_empty()) {
         return Err(refusal(&apex, CommandError::NoZone));
     }
-    Ok(Status { warnings: warnings(&(parts.disk)()), zones })
+    let told = parts.xdp.report();
+    let mut warnings = warnings(&(parts.disk)());
+    warnings.extend(told.iter().filter(|told| told.trouble.is_some()).map(ToString::to_string));
+    let io = told.iter().map(ToString::to_string).collect();
+    Ok(Status { warnings, io, zones })
 }
 
 /// What an operator should know of the disk.

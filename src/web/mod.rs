@@ -17,6 +17,7 @@
 mod listener;
 mod metrics;
 
+use crate::io::xdp::Reporter;
 use crate::replica::Handle;
 use crate::stats::Stats;
 use crate::store::Disk;
@@ -56,6 +57,8 @@ pub struct Parts {
     pub replica: Handle,
     /// How the store's disk is.
     pub disk: Box<dyn Fn() -> Disk + Send + Sync>,
+    /// How AF_XDP is.
+    pub xdp: Reporter,
     /// Whether the server answers: not before it has loaded its zones, and not while it stops.
     pub ready: Arc<AtomicBool>,
 }
