@@ -16,6 +16,8 @@ const NET_BIND_SERVICE: u32 = 10;
 const NET_ADMIN: u32 = 12;
 const NET_RAW: u32 = 13;
 const BPF: u32 = 39;
+/// Kept only where the limit of locked memory cannot be lifted: it stands in for that.
+const IPC_LOCK: u32 = 14;
 /// More than any kernel has.
 const LAST: u32 = 63;
 /// _LINUX_CAPABILITY_VERSION_3
@@ -42,16 +44,19 @@ struct Sets {
 /// # Errors
 /// The system refuses: nothing is certain then.
 pub fn keep_for_xdp() -> io::Result<()> {
-    raise_locked_memory();
+    let mut keep = KEPT.to_vec();
+    if !raise_locked_memory() {
+        keep.push(IPC_LOCK);
+    }
     let mut sets = read()?;
     let has = |number: u32| sets[(number / 32) as usize].permitted & 1 << (number % 32) != 0;
     let mut kept = [0; 2];
-    for number in KEPT.into_iter().filter(|&number| has(number)) {
+    for number in keep.iter().copied().filter(|&number| has(number)) {
         kept[(number / 32) as usize] |= 1 << (number % 32);
     }
     // Who may not bound himself (CAP_SETPCAP) has bounds already, or none that matter: no program
     // is ever started.
-    for number in (0..=LAST).filter(|number| !KEPT.contains(number)) {
+    for number in (0..=LAST).filter(|number| !keep.contains(number)) {
         let _ = control(libc::PR_CAPBSET_DROP, number.into());
     }
     let _ = control(libc::PR_SET_NO_NEW_PRIVS, 1);
@@ -84,12 +89,12 @@ fn control(what: c_int, value: c_ulong) -> io::Result<()> {
     check(unsafe { libc::prctl(what, value, none, none, none) }).map(drop)
 }
 
-/// Without CAP_IPC_LOCK, which is not kept, packets' memory counts against this limit.
-fn raise_locked_memory() {
+/// Without CAP_IPC_LOCK packets' memory counts against this limit. Is there none any more?
+fn raise_locked_memory() -> bool {
     let all = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: `all` is borrowed for the call.
     if unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const all) } == 0 {
-        return;
+        return true;
     }
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is borrowed for the call.
@@ -98,6 +103,7 @@ fn raise_locked_memory() {
         // SAFETY: `limit` is borrowed for the call. Where it is too low, opening a socket says so.
         let _ = unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) };
     }
+    limit.rlim_cur == libc::RLIM_INFINITY
 }
 
 #[cfg(test)]
@@ -109,11 +115,12 @@ mod tests {
         // Capabilities are a thread's own; the limit of locked memory may only have grown.
         std::thread::spawn(|| {
             let before = read().unwrap();
+            let lifted = raise_locked_memory();
             keep_for_xdp().unwrap();
             let after = read().unwrap();
             for number in 0..=LAST {
                 let (at, bit) = ((number / 32) as usize, 1 << (number % 32));
-                let kept = KEPT.contains(&number) && before[at].permitted & bit != 0;
+                let kept = (KEPT.contains(&number) || number == IPC_LOCK && !lifted) && before[at].permitted & bit != 0;
                 for set in [after[at].permitted, after[at].effective] {
                     assert_eq!(set & bit != 0, kept, "capability {number}");
                 }
