@@ -120,7 +120,8 @@ mod tests {
             let after = read().unwrap();
             for number in 0..=LAST {
                 let (at, bit) = ((number / 32) as usize, 1 << (number % 32));
-                let kept = (KEPT.contains(&number) || number == IPC_LOCK && !lifted) && before[at].permitted & bit != 0;
+                let kept = (KEPT.contains(&number) || number == IPC_LOCK && !lifted)
+                    && before[at].permitted & bit != 0;
                 for set in [after[at].permitted, after[at].effective] {
                     assert_eq!(set & bit != 0, kept, "capability {number}");
                 }

@@ -3,14 +3,20 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::bpf::{Link, Map, Program};
 use super::device::Device;
 use super::error::SetUpError;
 use super::filter::{Filter, XDP_PASS};
 use super::report::{Known, KnownQueue};
-use super::socket::{self, Xsk, ZeroCopy, frame_size, packet_max};
+use super::socket::{self, Refusal, Xsk, ZeroCopy, frame_size, packet_max};
 use super::{MTU_MIN, Mode};
+
+/// How long a queue is waited for with the program in place: taking that off and putting it back
+/// resets some cards.
+const QUEUE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is set up. Dropped, it is detached; the sockets are with the workers.
 pub(super) struct Interface {
@@ -52,7 +58,9 @@ pub(super) struct SetUp<'a, W> {
 }
 
 impl<W: Iterator<Item = usize>> SetUp<'_, W> {
-    /// Sets an interface up: the sockets of its queues, the map of those, and at last the program.
+    /// Sets an interface up: a program that takes nothing, which shows that the driver takes ours
+    /// (and which some want to be there before sockets), the sockets of its queues, their map, and
+    /// at last the filter in that program's place.
     pub(super) fn run(mut self, mode: Mode) -> Result<(Interface, Vec<Xsk>), SetUpError> {
         let name = self.name;
         let failed = |what| move |error| SetUpError::system(name, what, error);
@@ -71,11 +79,15 @@ impl<W: Iterator<Item = usize>> SetUp<'_, W> {
         }
         let frame_size = frame_size(device.mtu).unwrap_or(4096);
         let map = Map::new(device.queues).map_err(failed("a map"))?;
-        let program = program(&device, frame_size, self.addresses, &map);
-        let program = program.map_err(failed("the filter"))?;
+        let program = |addresses: &[SocketAddr]| {
+            program(&device, frame_size, addresses, &map).map_err(failed("the filter"))
+        };
+        let (nothing, filter) = (program(&[])?, program(self.addresses)?);
+        let link = Link::attach(&nothing, device.index, mode)
+            .map_err(|error| not_attached(name, mode, error))?;
         let (mut sockets, mut queues) = (Vec::new(), Vec::new());
         for number in 0..device.queues {
-            let socket = Xsk::open(&device, number, self.set, &self.sockets)
+            let socket = open(&device, number, self.set, &self.sockets)
                 .map_err(|refusal| SetUpError::refused(name, number, device.queues, refusal))?;
             map.put(number, &socket).map_err(failed("the map of sockets"))?;
             let worker = self.workers.next().expect("workers are counted without end");
@@ -83,8 +95,7 @@ impl<W: Iterator<Item = usize>> SetUp<'_, W> {
             queues.push(KnownQueue { worker, tally, socket: socket.weak() });
             sockets.push(socket);
         }
-        let link = Link::attach(&program, device.index, mode)
-            .map_err(|error| not_attached(name, mode, error))?;
+        link.replace(&filter).map_err(failed("putting the filter in place"))?;
         let zero_copy = sockets.iter().all(Xsk::is_zero_copy);
         let (set, addresses) = (self.set, self.addresses.to_vec());
         let interface =
@@ -154,6 +165,18 @@ impl Interface {
             zero_copy: set_up.is_some_and(Self::is_zero_copy),
             queues: set_up.map(|set_up| set_up.queues.clone()).unwrap_or_default(),
             trouble,
+        }
+    }
+}
+
+/// Opens the socket of a queue, once a process that has just ended has let go of it: the kernel
+/// takes its time for that.
+fn open(device: &Device, queue: u32, set: u64, options: &socket::Options) -> Result<Xsk, Refusal> {
+    let end = Instant::now() + QUEUE_PATIENCE;
+    loop {
+        match Xsk::open(device, queue, set, options) {
+            Err(Refusal::Busy) if Instant::now() < end => thread::sleep(QUEUE_PATIENCE / 20),
+            result => return result,
         }
     }
 }

@@ -5,8 +5,8 @@
 //! sockets, a map and a link belong together: when any part of an interface is not as it was, the
 //! set is taken down and another is set up.
 //!
-//! **Invariants.** *attached last, detached first*: a program is on an interface only while each
-//! queue has a socket with frames to receive into. *told once*: a state is logged when it begins.
+//! **Invariants.** *filtered last, detached first*: the filter takes
+//! something only while each queue has a socket with frames to receive into. *told once*: a state is logged when it begins.
 //! *nobody else's*: a program that is there is left alone.
 
 use std::collections::BTreeSet;

@@ -46,13 +46,14 @@ impl Display for Told {
             Some(mode) => {
                 let mode = if mode == Mode::Native { "native" } else { "generic" };
                 let copy = if self.zero_copy { "zero-copy" } else { "copied" };
-                let (count, s) = (self.queues.len(), if self.queues.len() == 1 { "" } else { "s" });
-                write!(f, "AF_XDP, {mode}, {copy}, {count} queue{s}")?;
+                let s = |count| if count == 1 { "" } else { "s" };
+                let count = self.queues.len();
+                write!(f, "AF_XDP, {mode}, {copy}, {count} queue{}", s(count))?;
                 let mut workers: Vec<_> = self.queues.iter().map(|queue| queue.worker).collect();
                 workers.sort_unstable();
                 workers.dedup();
                 let workers: Vec<_> = workers.iter().map(ToString::to_string).collect();
-                write!(f, " on worker{s} {}", workers.join(", "))?;
+                write!(f, " on worker{} {}", s(workers.len()), workers.join(", "))?;
             }
         }
         match &self.trouble {
