@@ -21,7 +21,7 @@ use tracing::{error, info, warn};
 
 use super::super::sys::{Bell, PollSet};
 use super::Mode;
-use super::device::{Device, Local, News, local_addresses};
+use super::device::{Device, Local, News, Unfit, local_addresses};
 use super::error::SetUpError;
 use super::filter::ADDRESSES_MAX;
 use super::interface::{Change, Interface, SetUp};
@@ -128,6 +128,8 @@ struct Place {
     name: String,
     /// As it is set up, if it is.
     interface: Option<Interface>,
+    /// What its filter took last.
+    addresses: Vec<SocketAddr>,
     /// Why it is not served as it should be; logged already.
     trouble: Option<String>,
     failures: u32,
@@ -136,7 +138,14 @@ struct Place {
 
 impl Place {
     fn new(name: String) -> Self {
-        Self { name, interface: None, trouble: None, failures: 0, next_try: Instant::now() }
+        Self {
+            name,
+            interface: None,
+            addresses: Vec::new(),
+            trouble: None,
+            failures: 0,
+            next_try: Instant::now(),
+        }
     }
 
     /// Logs a trouble when it begins.
@@ -240,6 +249,9 @@ impl Table {
                 place.failed(&error);
                 errors.push(error);
             }
+            if place.interface.is_some() {
+                place.addresses = addresses;
+            }
             first_worker += place.queues();
             self.places.push(place);
         }
@@ -254,38 +266,32 @@ impl Table {
         all.fold(first, |common, next| &common & &next)
     }
 
-    /// Which interfaces there should be: those configured, or those that have an address.
+    /// Which interfaces there should be: those configured, or those that have an address. One that
+    /// is gone has none: it is waited for while what it had is listened on.
     fn choose(&mut self, listening: &BTreeSet<SocketAddr>, locals: &[Local]) {
         let mut names = self.options.interfaces.clone();
         if names.is_empty() {
             let has = |local: &&Local| listening.iter().any(|address| address.ip() == local.ip);
-            names = locals.iter().filter(has).map(|local| local.interface.clone()).collect();
-            names.sort();
-            // One that is gone has no addresses: it is waited for while it is listened on.
-            let known = |place: &&Place| place.interface.is_some() || place.trouble.is_some();
-            let gone = |place: &&Place| {
-                matches!(Device::find(&place.name), Err(super::device::Unfit::Absent))
-            };
-            names.extend(self.places.iter().filter(known).filter(gone).map(|p| p.name.clone()));
+            names.extend(locals.iter().filter(has).map(|local| local.interface.clone()));
+            let had = |place: &&Place| place.addresses.iter().any(|a| listening.contains(a));
+            let gone = |place: &&Place| matches!(Device::find(&place.name), Err(Unfit::Absent));
+            let waited = self.places.iter().filter(had).filter(gone);
+            names.extend(waited.map(|place| place.name.clone()));
         }
-        names.dedup();
-        let places = std::mem::take(&mut self.places);
-        for place in places {
-            match names.iter().position(|name| *name == place.name) {
-                Some(at) => {
-                    names.remove(at);
-                    self.places.push(place);
-                }
-                None => {
-                    info!(
-                        interface = place.name,
-                        "AF_XDP serves it no longer: nothing listens there"
-                    );
-                    self.close(place.interface);
-                }
+        let wanted: BTreeSet<_> = names.into_iter().collect();
+        for place in std::mem::take(&mut self.places) {
+            if wanted.contains(&place.name) {
+                self.places.push(place);
+            } else {
+                info!(interface = place.name, "AF_XDP serves it no longer: nothing listens there");
+                self.close(place.interface);
             }
         }
-        self.places.extend(names.into_iter().map(Place::new));
+        for name in wanted {
+            if !self.places.iter().any(|place| place.name == name) {
+                self.places.push(Place::new(name));
+            }
+        }
     }
 
     /// Looks at what is set up, and takes down what is not as it was.
