@@ -20,11 +20,6 @@ use std::ops::Range;
 
 /// The longest of all headers: Ethernet, a tag, IPv6 and UDP.
 pub(super) const HEAD_MAX: usize = ETHERNET + TAG + V6 + UDP;
-/// Octets that IPv4 and UDP take of the MTU.
-pub(super) const V4_OVERHEAD: usize = V4 + UDP;
-/// Octets that IPv6 and UDP take of the MTU.
-pub(super) const V6_OVERHEAD: usize = V6 + UDP;
-
 const ETHERNET: usize = 14;
 const TAG: usize = 4;
 const V4: usize = 20;
@@ -45,16 +40,33 @@ const DONT_FRAGMENT: [u8; 2] = [0x40, 0x00];
 pub(super) struct Packet {
     pub(super) from: SocketAddr,
     pub(super) to: SocketAddr,
-    /// Where in the frame the payload is.
-    pub(super) payload: Range<usize>,
-    /// Where the IP header begins.
-    ip: usize,
+    pub(super) place: Place,
 }
 
-impl Packet {
+/// Where in its frame a packet has what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The IP header begins here.
+    ip: u16,
+    is_v4: bool,
+    /// The payload.
+    start: u16,
+    end: u16,
+}
+
+impl Place {
+    pub(super) fn payload(self) -> Range<usize> {
+        usize::from(self.start)..usize::from(self.end)
+    }
+
     /// Octets of all headers of the reply.
-    pub(super) fn head_len(&self) -> usize {
-        self.ip + if self.to.is_ipv4() { V4 + UDP } else { V6 + UDP }
+    pub(super) fn head_len(self) -> usize {
+        usize::from(self.ip) + self.overhead()
+    }
+
+    /// Octets that IP and UDP take of the MTU.
+    pub(super) fn overhead(self) -> usize {
+        if self.is_v4 { V4 + UDP } else { V6 + UDP }
     }
 }
 
@@ -81,9 +93,15 @@ pub(super) fn read(frame: &[u8]) -> Option<Packet> {
     if from_port == 0 {
         return None;
     }
-    let payload = ip + udp.start + UDP..ip + udp.start + len;
+    let at = |offset: usize| u16::try_from(ip + udp.start + offset).ok();
+    let place = Place {
+        ip: u16::try_from(ip).ok()?,
+        is_v4: kind == TYPE_V4,
+        start: at(UDP)?,
+        end: at(len)?,
+    };
     let to = SocketAddr::new(to, u16::from_be_bytes([ports[2], ports[3]]));
-    Some(Packet { from: SocketAddr::new(from, from_port), to, payload, ip })
+    Some(Packet { from: SocketAddr::new(from, from_port), to, place })
 }
 
 /// From, to, and where in the packet UDP is.
@@ -120,80 +138,80 @@ fn read_v6(packet: &[u8]) -> Option<(IpAddr, IpAddr, Range<usize>)> {
     (!bad).then_some((from.into(), to.into(), V6..V6 + len))
 }
 
-/// Writes the headers of the reply to `packet`, the one in `request`, before the payload that is
+/// Writes the headers of the reply to the packet at `place` in `request` before the payload that is
 /// in `frame` at `payload`, and what may have to follow. Where in `frame` the whole is.
 ///
 /// There must be [`HEAD_MAX`] octets before the payload, and [`FRAME_MIN`] after its start.
 pub(super) fn write(
-    packet: &Packet,
+    place: Place,
     request: &[u8],
     frame: &mut [u8],
     payload: Range<usize>,
 ) -> Range<usize> {
-    let start = payload.start - packet.head_len();
-    let ip = start + packet.ip;
+    let start = payload.start - place.head_len();
     let (head, body) = frame.split_at_mut(payload.start);
-    let (link, head) = head[start..].split_at_mut(packet.ip);
-    link[..6].copy_from_slice(&request[6..12]);
-    link[6..12].copy_from_slice(&request[..6]);
-    link[12..].copy_from_slice(&request[12..packet.ip]);
+    let (link, head) = head[start..].split_at_mut(place.ip.into());
+    let (asked_link, asked) = request.split_at(place.ip.into());
+    link.copy_from_slice(asked_link);
+    link[..6].copy_from_slice(&asked_link[6..12]);
+    link[6..12].copy_from_slice(&asked_link[..6]);
     let body = &body[..payload.len()];
-    let udp_len = UDP + body.len();
-    let sum = match (packet.to.ip(), packet.from.ip()) {
-        (IpAddr::V4(ours), IpAddr::V4(theirs)) => {
-            write_v4(head, ours, theirs, udp_len);
-            sum(sum(0, &ours.octets()), &theirs.octets())
-        }
-        (IpAddr::V6(ours), IpAddr::V6(theirs)) => {
-            write_v6(head, ours, theirs, udp_len);
-            sum(sum(0, &ours.octets()), &theirs.octets())
-        }
-        _ => unreachable!("one packet has addresses of one family"),
-    };
-    let udp_at = head.len() - UDP;
-    write_udp(&mut head[udp_at..], packet, udp_len, body, sum);
-    let end = payload.end;
-    let padded = end.max(start + FRAME_MIN);
-    frame[end..padded].fill(0);
-    debug_assert!(ip < end);
+    if place.is_v4 {
+        write_v4(array(head), shared(asked), body);
+    } else {
+        write_v6(array(head), shared(asked), body);
+    }
+    let padded = payload.end.max(start + FRAME_MIN);
+    frame[payload.end..padded].fill(0);
     start..padded
 }
 
-fn write_v4(head: &mut [u8], from: Ipv4Addr, to: Ipv4Addr, udp_len: usize) {
-    let header = &mut head[..V4];
-    header[..2].copy_from_slice(&[0x45, 0]);
-    header[2..4].copy_from_slice(&short(V4 + udp_len));
-    header[4..6].fill(0);
-    header[6..8].copy_from_slice(&DONT_FRAGMENT);
-    header[8..12].copy_from_slice(&[HOPS, PROTOCOL_UDP, 0, 0]);
-    header[12..16].copy_from_slice(&from.octets());
-    header[16..20].copy_from_slice(&to.octets());
-    let checksum = checksum(sum(0, header));
-    header[10..12].copy_from_slice(&checksum);
+fn array<const N: usize>(octets: &mut [u8]) -> &mut [u8; N] {
+    octets.first_chunk_mut().expect("room for the headers")
 }
 
-fn write_v6(head: &mut [u8], from: Ipv6Addr, to: Ipv6Addr, udp_len: usize) {
-    let header = &mut head[..V6];
+fn shared<const N: usize>(octets: &[u8]) -> &[u8; N] {
+    octets.first_chunk().expect("headers that were read")
+}
+
+// Sums are taken of what came and of constants, not of what was just written: to load four octets
+// that were stored as two and two takes the processor longer than to add them.
+
+fn write_v4(head: &mut [u8; V4 + UDP], asked: &[u8; V4 + UDP], body: &[u8]) {
+    let (header, udp) = head.split_at_mut(V4);
+    let [high, low] = short(V4 + UDP + body.len());
+    let [df, offset] = DONT_FRAGMENT;
+    let mut fixed = [0x45, 0, high, low, 0, 0, df, offset, HOPS, PROTOCOL_UDP, 0, 0];
+    let addresses = sum(0, &asked[12..20]);
+    [fixed[10], fixed[11]] = checksum(sum(addresses, &fixed));
+    header[..12].copy_from_slice(&fixed);
+    header[12..16].copy_from_slice(&asked[16..20]);
+    header[16..20].copy_from_slice(&asked[12..16]);
+    write_udp(udp, &asked[V4..], body, addresses);
+}
+
+fn write_v6(head: &mut [u8; V6 + UDP], asked: &[u8; V6 + UDP], body: &[u8]) {
+    let (header, udp) = head.split_at_mut(V6);
     header[..4].copy_from_slice(&[0x60, 0, 0, 0]);
-    header[4..6].copy_from_slice(&short(udp_len));
+    header[4..6].copy_from_slice(&short(UDP + body.len()));
     header[6..8].copy_from_slice(&[PROTOCOL_UDP, HOPS]);
-    header[8..24].copy_from_slice(&from.octets());
-    header[24..40].copy_from_slice(&to.octets());
+    header[8..24].copy_from_slice(&asked[24..40]);
+    header[24..40].copy_from_slice(&asked[8..24]);
+    write_udp(udp, &asked[V6..], body, sum(0, &asked[8..40]));
 }
 
 /// `addresses`: their sum, for the pseudo-header.
-fn write_udp(header: &mut [u8], packet: &Packet, len: usize, body: &[u8], addresses: u64) {
-    header[..2].copy_from_slice(&packet.to.port().to_be_bytes());
-    header[2..4].copy_from_slice(&packet.from.port().to_be_bytes());
-    header[4..6].copy_from_slice(&short(len));
-    header[6..8].fill(0);
-    let [high, low] = short(len);
-    let pseudo = sum(addresses, &[0, PROTOCOL_UDP, high, low]);
-    let checksum = match checksum(sum(sum(pseudo, header), body)) {
+fn write_udp(header: &mut [u8], asked: &[u8], body: &[u8], addresses: u64) {
+    let [high, low] = short(UDP + body.len());
+    header[..2].copy_from_slice(&asked[2..4]);
+    header[2..4].copy_from_slice(&asked[..2]);
+    // Exchanged ports have the same sum.
+    let head = sum(sum(addresses, &[0, PROTOCOL_UDP, high, low]), &asked[..4]);
+    let [first, second] = match checksum(sum(sum(head, &[high, low, 0, 0]), body)) {
         [0, 0] => [0xff, 0xff],
         checksum => checksum,
     };
-    header[6..8].copy_from_slice(&checksum);
+    header[4..8].copy_from_slice(&[high, low, first, second]);
 }
 
 /// The peer's address with the interface's number where it means nothing without.

@@ -11,7 +11,7 @@
 //! - *dropped and counted*: a reply without a frame or a place in the ring is dropped.
 
 use super::super::{BATCH, Batch, REPLY_MAX, Route, Serve, Turn};
-use super::frame::{self, HEAD_MAX, V4_OVERHEAD, V6_OVERHEAD};
+use super::frame::{self, HEAD_MAX, Place};
 use super::ring::{Consumer, Packet, Producer};
 use super::umem::{Count, Frame, Holder, Umem};
 
@@ -48,7 +48,7 @@ struct Arrival {
     /// Where in its frame the request's packet is.
     at: usize,
     len: usize,
-    packet: frame::Packet,
+    place: Place,
     route: Route,
     reply: Frame,
 }
@@ -107,8 +107,8 @@ impl Queue {
             self.receiving -= 1;
             let octets = self.umem.octets(&request).get(at..at.saturating_add(len as usize));
             let packet = octets.and_then(frame::read);
-            let known = packet.and_then(|packet| Some((route(&packet)?, packet)));
-            let Some(((route, packet), reply)) =
+            let known = packet.and_then(|packet| Some((route(&packet)?, packet.place)));
+            let Some(((route, place), reply)) =
                 known.and_then(|known| Some((known, self.umem.take()?)))
             else {
                 turn.dropped += 1;
@@ -116,7 +116,7 @@ impl Queue {
                 continue;
             };
             let len = len as usize;
-            self.arrivals.push(Arrival { request, at, len, packet, route, reply });
+            self.arrivals.push(Arrival { request, at, len, place, route, reply });
         }
         turn.received = self.arrivals.len();
         self.rings.receive.publish();
@@ -128,10 +128,9 @@ impl Queue {
         let room = umem.frame_size() - REPLY_AT;
         let mut batch = Batch::new();
         for arrival in &mut self.arrivals {
-            let Arrival { request, at, packet, route, reply, .. } = arrival;
-            let overhead = if packet.to.is_ipv4() { V4_OVERHEAD } else { V6_OVERHEAD };
-            let room = room.min(mtu.saturating_sub(overhead)).min(REPLY_MAX);
-            let request = &umem.octets(request)[*at..][packet.payload.clone()];
+            let Arrival { request, at, place, route, reply, .. } = arrival;
+            let room = room.min(mtu.saturating_sub(place.overhead())).min(REPLY_MAX);
+            let request = &umem.octets(request)[*at..][place.payload()];
             batch.push(request, route, &mut umem.octets_mut(reply)[REPLY_AT..][..room]);
         }
         batch.serve(serve)
@@ -140,7 +139,7 @@ impl Queue {
     /// Publishes the replies and frees the requests' frames.
     fn send(&mut self, lens: [usize; BATCH], turn: &mut Turn) {
         let mut arrivals = std::mem::take(&mut self.arrivals);
-        for (Arrival { request, at, len, packet, mut reply, .. }, reply_len) in
+        for (Arrival { request, at, len, place, mut reply, .. }, reply_len) in
             arrivals.drain(..).zip(lens)
         {
             if reply_len == 0 {
@@ -148,8 +147,7 @@ impl Queue {
             } else {
                 let octets = &self.umem.octets(&request)[at..at + len];
                 let payload = REPLY_AT..REPLY_AT + reply_len;
-                let whole =
-                    frame::write(&packet, octets, self.umem.octets_mut(&mut reply), payload);
+                let whole = frame::write(place, octets, self.umem.octets_mut(&mut reply), payload);
                 match self.push(reply, whole.start, whole.len()) {
                     true => turn.sent += 1,
                     false => turn.dropped += 1,

@@ -43,8 +43,8 @@ pub(super) struct Count {
 /// All frames of a socket.
 pub(super) struct Umem {
     memory: Arc<Mapping>,
-    /// Octets of a frame: a power of two.
-    size: usize,
+    /// Octets of a frame, as a power of two: dividing by it costs as much as the rest of `regain`.
+    shift: u32,
     free: Vec<Frame>,
     holders: Box<[Holder]>,
 }
@@ -55,7 +55,7 @@ impl Umem {
         assert!(size.is_power_of_two(), "frames are of a power of two");
         Ok(Self {
             memory: Arc::new(Mapping::anonymous(count as usize * size)?),
-            size,
+            shift: size.trailing_zeros(),
             // Popped from the end: the first ones first.
             free: (0..count).rev().map(Frame).collect(),
             holders: vec![Holder::Us; count as usize].into(),
@@ -69,7 +69,7 @@ impl Umem {
 
     /// Octets of a frame.
     pub(super) fn frame_size(&self) -> usize {
-        self.size
+        1 << self.shift
     }
 
     /// A free frame.
@@ -86,13 +86,13 @@ impl Umem {
     /// Moves a frame into the kernel's hands: its address, to be pushed to a ring at once.
     pub(super) fn lend(&mut self, frame: Frame, to: Holder) -> u64 {
         self.holders[frame.0 as usize] = to;
-        u64::from(frame.0) * self.size as u64
+        u64::from(frame.0) << self.shift
     }
 
     /// The frame that `address` lies in, and how far in, if it was lent to `from`: it no longer is.
     pub(super) fn regain(&mut self, address: u64, from: Holder) -> Option<(Frame, usize)> {
         let address = usize::try_from(address).ok()?;
-        let (number, offset) = (address / self.size, address % self.size);
+        let (number, offset) = (address >> self.shift, address & (self.frame_size() - 1));
         let holder = self.holders.get_mut(number).filter(|holder| **holder == from)?;
         *holder = Holder::Us;
         Some((Frame(u32::try_from(number).ok()?), offset))
@@ -101,21 +101,21 @@ impl Umem {
     /// The octets of a frame.
     pub(super) fn octets<'f>(&'f self, frame: &'f Frame) -> &'f [u8] {
         let start = self.memory.at::<u8>(self.offset(frame)).as_ptr();
-        // SAFETY: `size` octets within the memory, at which nobody writes (see *one handle a
+        // SAFETY: a frame's octets within the memory, at which nobody writes (see *one handle a
         // frame*): a handle that is borrowed is neither lent nor borrowed to write.
-        unsafe { slice::from_raw_parts(start, self.size) }
+        unsafe { slice::from_raw_parts(start, self.frame_size()) }
     }
 
     /// The octets of a frame, to write to.
     pub(super) fn octets_mut<'f>(&'f self, frame: &'f mut Frame) -> &'f mut [u8] {
         let start = self.memory.at::<u8>(self.offset(frame)).as_ptr();
         // SAFETY: as in `octets`, and the handle is borrowed by nobody else.
-        unsafe { slice::from_raw_parts_mut(start, self.size) }
+        unsafe { slice::from_raw_parts_mut(start, self.frame_size()) }
     }
 
     /// The last frame's end is the memory's: `at` checks the first octet, this holds for the rest.
     fn offset(&self, frame: &Frame) -> usize {
-        frame.0 as usize * self.size
+        (frame.0 as usize) << self.shift
     }
 
     /// Who has what.

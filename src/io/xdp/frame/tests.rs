@@ -65,19 +65,19 @@ fn check(frame: &[u8], asked: &Datagram<'_>) -> Vec<u8> {
     assert_eq!(udp[4..6], len);
     assert_ne!(udp[6..8], [0, 0], "0 says that there is none");
     assert_eq!(slow_sum(&[&pseudo, &[0, 17], &len, udp]), 0xffff, "the checksum");
-    assert_eq!(frame.len(), read.payload.end.max(60), "filled up, and no more");
-    assert!(frame[read.payload.end..].iter().all(|&octet| octet == 0));
-    frame[read.payload].to_vec()
+    assert_eq!(frame.len(), read.place.payload().end.max(60), "filled up, and no more");
+    assert!(frame[read.place.payload().end..].iter().all(|&octet| octet == 0));
+    frame[read.place.payload()].to_vec()
 }
 
 /// Replies with `payload`, and checks all but that.
 fn reply(asked: &Datagram<'_>, payload: &[u8]) -> Vec<u8> {
     let request = asked.frame();
     let packet = read(&request).expect("it can be read");
-    assert_eq!(&request[packet.payload.clone()], asked.payload);
+    assert_eq!(&request[packet.place.payload()], asked.payload);
     let mut frame = vec![0xee; 2048];
     frame[128..128 + payload.len()].copy_from_slice(payload);
-    let range = write(&packet, &request, &mut frame, 128..128 + payload.len());
+    let range = write(packet.place, &request, &mut frame, 128..128 + payload.len());
     assert!(frame[..range.start].iter().chain(&frame[range.end..]).all(|&octet| octet == 0xee));
     check(&frame[range], asked)
 }
@@ -102,8 +102,8 @@ fn a_checksum_that_comes_out_as_zero_is_written_as_all_ones() {
             let packet = read(&request).unwrap();
             let mut frame = vec![0; 256];
             frame[128..130].copy_from_slice(&value.to_be_bytes());
-            let range = write(&packet, &request, &mut frame, 128..130);
-            let udp = range.start + packet.head_len() - 8;
+            let range = write(packet.place, &request, &mut frame, 128..130);
+            let udp = range.start + packet.place.head_len() - 8;
             ones += usize::from(frame[udp + 6..udp + 8] == [0xff, 0xff]);
             assert_ne!(frame[udp + 6..udp + 8], [0, 0]);
         }
@@ -117,13 +117,13 @@ fn padding_and_what_follows_the_udp_length_are_not_payload() {
         let mut frame = asked.frame();
         frame.extend([0xaa; 30]);
         let packet = read(&frame).unwrap();
-        assert_eq!(&frame[packet.payload], b"padded");
+        assert_eq!(&frame[packet.place.payload()], b"padded");
         // A UDP length shorter than the IP length.
         let mut frame = asked.frame();
         let udp = frame.len() - 6 - 8;
         frame[udp + 5] -= 2;
         let packet = read(&frame).unwrap();
-        assert_eq!(&frame[packet.payload], b"padd");
+        assert_eq!(&frame[packet.place.payload()], b"padd");
     }
 }
 
@@ -203,7 +203,8 @@ fn any_octets_are_read_without_panic() {
         frame.truncate(usize::try_from(random()).unwrap() % (frame.len() + 40));
         if let Some(packet) = read(&frame) {
             assert!(
-                packet.payload.start <= packet.payload.end && packet.payload.end <= frame.len()
+                packet.place.payload().start <= packet.place.payload().end
+                    && packet.place.payload().end <= frame.len()
             );
         }
     }

@@ -30,7 +30,7 @@ fn reverse(batch: &mut [Asked<'_>]) {
 }
 
 fn payload(frame: &[u8]) -> Vec<u8> {
-    frame[frame::read(frame).unwrap().payload].to_vec()
+    frame[frame::read(frame).unwrap().place.payload()].to_vec()
 }
 
 #[test]
