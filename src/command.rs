@@ -87,7 +87,12 @@ pub fn status(
             writeln!(out)?;
         }
         (Some(_), [one]) => table::zone(one, &mut out)?,
-        (_, zones) => table::zones(zones, &mut out)?,
+        (_, zones) => {
+            table::zones(zones, &mut out)?;
+            for line in &status.io {
+                writeln!(out, "{line}")?;
+            }
+        }
     }
     Ok(out.flush()?)
 }

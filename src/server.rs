@@ -10,11 +10,13 @@
 
 mod control_thread;
 mod listeners;
+mod xdp;
 
 pub use control_thread::Reload;
 
 use crate::clock::{Clock, Kept};
 use crate::config::{self, Config, Durability, Io, LogFormat, LogLevel, Problem};
+use crate::io::xdp::{Keeper, SetUpError};
 use crate::io::{Backend, OpenError};
 use crate::replica::{self, Limits, Settings};
 use crate::stats::Stats;
@@ -64,6 +66,9 @@ pub enum ServeError {
     /// Metrics cannot be served.
     #[error("{0}")]
     Web(#[from] web::BindError),
+    /// AF_XDP cannot be set up.
+    #[error("{0}")]
+    Xdp(#[from] SetUpError),
     /// A worker cannot be started.
     #[error("cannot start a worker: {0}")]
     Worker(#[from] OpenError),
@@ -90,6 +95,7 @@ pub struct Server {
     reaper: JoinHandle<()>,
     streams: Streams,
     workers: Vec<worker::Handle>,
+    keeper: Option<Keeper>,
     control: ControlThread,
     ready: Arc<AtomicBool>,
     /// What cookies are made with where the configuration names no secret.
@@ -131,7 +137,8 @@ impl Server {
             stats: Arc::clone(&stats),
             deferred: streams.deferred_sender(),
         };
-        let workers = start_workers(&config, &listeners, &shared)?;
+        let keeper = xdp::start(&config, &listeners)?;
+        let workers = start_workers(&config, &listeners, &shared, keeper.as_ref())?;
         let ready = Arc::new(AtomicBool::new(true));
         let parts = Parts {
             replica: replica.clone(),
@@ -140,6 +147,7 @@ impl Server {
             stats,
             store,
             ready: Arc::clone(&ready),
+            xdp: keeper.as_ref().map(Keeper::reporter).unwrap_or_default(),
             reload,
         };
         let control = ControlThread::start(bound, parts)?;
@@ -154,6 +162,7 @@ impl Server {
             reaper,
             streams,
             workers,
+            keeper,
             control,
             ready,
             cookie_secret,
@@ -209,6 +218,10 @@ impl Server {
     /// Answers what has come, ends what is under way, and stops.
     pub fn stop(self) {
         self.ready.store(false, Ordering::Relaxed);
+        // What comes from now on finds the ordinary sockets.
+        if let Some(keeper) = self.keeper {
+            keeper.stop();
+        }
         for worker in &self.workers {
             worker.stop();
         }
@@ -291,6 +304,7 @@ fn start_workers(
     config: &Config,
     listeners: &Listeners,
     shared: &worker::Shared,
+    keeper: Option<&Keeper>,
 ) -> Result<Vec<worker::Handle>, ServeError> {
     let cpus = crate::io::cpus();
     let mut workers = Vec::with_capacity(config.server.workers);
@@ -301,6 +315,7 @@ fn start_workers(
             cpu: cpus.get(index).copied().filter(|_| config.server.workers <= cpus.len()),
             sockets: listeners.udp(index),
             backend: backend(config.server.io),
+            seat: keeper.map(|keeper| keeper.seat(index)),
         };
         workers.push(worker::start(options, shared)?);
     }
@@ -392,6 +407,7 @@ pub fn serve(path: &Path) -> Result<(), ServeError> {
     let (config, warnings) = read(path)?;
     log_to_stderr(config.server.log_level, config.server.log_format);
     tell(&warnings);
+    xdp::limit_rights(&config);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| start("signal handling", error))?;
     // Before anything else, so that no signal ends the process half way.

@@ -25,7 +25,7 @@ pub(crate) mod tests;
 use crate::answer::{self, Outcome, Transport, Via};
 use crate::clock::{Clock, Wall};
 use crate::io::{
-    self, Backend, Courier, OpenError, Packet, Port, Route, Serve, Socket, Turn, Waker,
+    self, Backend, Courier, OpenError, Packet, Port, Route, Serve, Socket, Turn, Waker, xdp,
 };
 use crate::limit::{Limiter, Subject, Verdict};
 use crate::stats;
@@ -56,6 +56,17 @@ pub struct Options {
     pub sockets: Vec<Arc<Socket>>,
     /// How its port talks to the kernel.
     pub backend: Backend,
+    /// With [`Backend::Xdp`]: where it is handed AF_XDP sockets.
+    pub seat: Option<Arc<xdp::Seat>>,
+}
+
+impl Options {
+    fn open_port(&self) -> Result<Port, OpenError> {
+        match &self.seat {
+            Some(seat) => Port::open_xdp(self.sockets.clone(), Arc::clone(seat)),
+            None => Port::open(self.backend, self.sockets.clone()),
+        }
+    }
 }
 
 /// What all workers share.
@@ -145,7 +156,7 @@ impl DoorBell {
 /// If its port cannot be opened, or no thread can be started.
 pub fn start(options: Options, shared: &Shared) -> Result<Handle, OpenError> {
     panics::tell_seldom();
-    let port = Port::open(options.backend, options.sockets.clone())?;
+    let port = options.open_port()?;
     let bell = Arc::new(DoorBell(Mutex::new(port.waker())));
     let (commands, receiver) = channel::unbounded();
     let backend = port.backend();
@@ -247,7 +258,7 @@ impl Worker {
                 Ok(Command::Replace(sockets)) => self.options.sockets = sockets,
                 Ok(Command::Stop) => return false,
                 Err(error) if error.is_disconnected() => return false,
-                Err(_) => match Port::open(self.options.backend, self.options.sockets.clone()) {
+                Err(_) => match self.options.open_port() {
                     Ok(port) => {
                         info!(worker = self.options.index, "the port is open again");
                         *self.bell.0.lock().expect("waking does not panic") = port.waker();

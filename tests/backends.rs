@@ -1,4 +1,5 @@
-//! Every backend carries the same bytes, over real sockets on the loopback interface.
+//! Every backend carries the same bytes, over real sockets on the loopback interface. AF_XDP, which
+//! is not for loopback, is compared with the others in `xdp/same_bytes.rs`.
 #![expect(clippy::unwrap_used, reason = "a test may fail where it likes")]
 
 use std::collections::HashSet;

@@ -76,6 +76,7 @@ impl Server {
             clock,
             disk: disk_now(),
             stats: Arc::clone(&stats),
+            xdp: Default::default(),
             reload: reload_once(),
         };
         let web_listener = web::bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -86,6 +87,7 @@ impl Server {
             replica: handle.clone(),
             disk: disk_now(),
             zones_max: 1,
+            xdp: Default::default(),
             ready: Arc::clone(&ready),
         };
         let runtime = Runtime::new().unwrap();

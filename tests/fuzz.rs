@@ -155,3 +155,8 @@ fn no_control_request_means_two_things() {
 fn every_configuration_is_refused_for_a_reason_or_good() {
     fuzz(&fuzz::CONFIG, 2000);
 }
+
+#[test]
+fn no_frame_is_lost_and_every_reply_is_a_sound_packet_whatever_comes() {
+    fuzz(&fuzz::XDP, 20_000);
+}

@@ -26,8 +26,10 @@ case $1 in
         case $(cat "$4") in *f*) echo "L4 bytes 0 & 1 [TCP/UDP src port]" ;; esac
         case $(cat "$4") in *n*) echo "L4 bytes 2 & 3 [TCP/UDP dst port]" ;; esac ;;
     -c) printf 'Adaptive RX: %s  TX: n/a\nrx-usecs:\t%s\n' "$(cat adaptive-rx)" "$(cat rx-usecs)" ;;
+    -k) printf 'Features for %s:\nrx-checksumming: on\nlarge-receive-offload: off [fixed]\n' "$2"
+        printf 'rx-vlan-offload: %s\ntx-vlan-offload: %s\n' "$(cat rxvlan)" "$(cat txvlan)" ;;
     -N) echo "$5" > "$4" ;;
-    -L | -G | -C) [ -e "$3" ] && echo "$4" > "$3" ;;
+    -L | -G | -C | -K) [ -e "$3" ] && echo "$4" > "$3" ;;
 esac
 "#;
 
@@ -57,6 +59,11 @@ impl Host {
             ("bin/card/udp6", "sdfn"),
             ("bin/card/adaptive-rx", "on"),
             ("bin/card/rx-usecs", "8"),
+            ("bin/card/rxvlan", "on"),
+            ("bin/card/txvlan", "off"),
+            ("sys/class/net/eth7/napi_defer_hard_irqs", "0"),
+            ("sys/class/net/eth7/gro_flush_timeout", "0"),
+            ("sys/kernel/mm/transparent_hugepage/enabled", "always"),
         ] {
             host.write(file, value);
         }
@@ -154,6 +161,27 @@ fn apply_then_revert_restores_every_file_exactly() {
     assert_eq!(host.read("proc/irq/41/smp_affinity_list"), "0");
     host.succeeds(&["revert"]);
     assert_eq!(host.everything(), before);
+}
+
+#[test]
+fn what_af_xdp_wants_is_set_when_asked_for_and_put_back() {
+    let host = Host::new();
+    let before = host.everything();
+    host.succeeds(&["apply", CARD[0], CARD[1]]);
+    assert_eq!(host.read("bin/card/rxvlan"), "on", "not asked for");
+    let all = ["apply", CARD[0], CARD[1], "--xdp", "--busy-poll"];
+    let said = host.succeeds(&all);
+    assert!(said.contains("absent  feature:eth7:lro"), "what is fixed is left alone: {said}");
+    assert_eq!((host.read("bin/card/rxvlan"), host.read("bin/card/txvlan")), two("off", "off"));
+    assert_eq!(host.read("sys/class/net/eth7/gro_flush_timeout"), "200000");
+    assert_eq!(host.read("sys/kernel/mm/transparent_hugepage/enabled"), "madvise");
+    host.succeeds(&["check", CARD[0], CARD[1], "--xdp", "--busy-poll"]);
+    host.succeeds(&["revert"]);
+    assert_eq!(host.everything(), before);
+}
+
+fn two(first: &str, second: &str) -> (String, String) {
+    (first.into(), second.into())
 }
 
 #[test]

@@ -6,6 +6,8 @@
 #   tuning/host.sh apply  [--interface IF]...   sets it, after noting what was; may be repeated
 #   tuning/host.sh revert                       puts back exactly what was before the first apply
 #
+#   --xdp          also what AF_XDP wants of the cards (nic-xdp.conf)
+#   --busy-poll    also what its busy-poll wants (nic-busy-poll.conf)
 #   --state FILE   where former values are kept (/var/lib/backstop/tuning.saved)
 #
 # Kernel settings come from backstop.sysctl.conf, those of network cards from nic.conf. New rings
@@ -18,6 +20,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=${BACKSTOP_TUNING_ROOT:-}
 state=/var/lib/backstop/tuning.saved
 interfaces=()
+profiles=(nic.conf)
 
 die() { echo "host.sh: $*" >&2; exit 1; }
 usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"; exit "${1:-0}"; }
@@ -30,6 +33,8 @@ file_of() { # id -> its file under /proc or /sys, for the kinds that are files
         sysctl:*) echo "$root/proc/sys/${what//.//}" ;;
         governor:*) echo "$root/sys/devices/system/cpu/$what/cpufreq/scaling_governor" ;;
         irq:*) echo "$root/proc/irq/$what/smp_affinity_list" ;;
+        poll:*) echo "$root/sys/class/net/${what%%:*}/${what#*:}" ;;
+        hugepages:*) echo "$root/sys/kernel/mm/transparent_hugepage/enabled" ;;
         *) return 1 ;;
     esac
 }
@@ -39,7 +44,8 @@ now() {
     local file kind interface key
     if file=$(file_of "$1"); then
         [[ -r $file ]] || return 1
-        cat "$file" 2> /dev/null
+        # Of a list to choose from, what is chosen is in brackets.
+        sed 's/.*\[\(.*\)\].*/\1/' "$file" 2> /dev/null
         return
     fi
     IFS=: read -r kind interface key <<< "$1"
@@ -48,6 +54,7 @@ now() {
         ring) current "$(ethtool -g "$interface" 2> /dev/null)" "$key" ;;
         hash) hash_fields "$(ethtool -n "$interface" rx-flow-hash "$key" 2> /dev/null)" ;;
         coalesce) coalescing "$(ethtool -c "$interface" 2> /dev/null)" "$key" ;;
+        feature) feature "$(ethtool -k "$interface" 2> /dev/null)" "$key" ;;
     esac
 }
 
@@ -63,6 +70,7 @@ put() { # id, value
         ring) ethtool -G "$interface" "$key" "$2" ;;
         hash) ethtool -N "$interface" rx-flow-hash "$key" "$2" > /dev/null ;;
         coalesce) ethtool -C "$interface" "$key" "$2" ;;
+        feature) ethtool -K "$interface" "$key" "$2" ;;
     esac
 }
 
@@ -94,11 +102,21 @@ coalescing() { # output of ethtool -c, key
         END { exit !found }' <<< "$1"
 }
 
+# What is fixed cannot be set: as good as absent.
+feature() { # output of ethtool -k, short name
+    local -A long=([rxvlan]=rx-vlan-offload [txvlan]=tx-vlan-offload [lro]=large-receive-offload)
+    awk -v name="${long[$2]}:" '
+        $1 == name && $3 != "[fixed]" { print $2; found = 1 }
+        END { exit !found }' <<< "$1"
+}
+
 # --- what should be: lines of "id TAB at-least|exactly TAB value TAB why" ------------------------
 
 wanted() {
-    local interface
-    for interface in "${interfaces[@]}"; do wanted_of_card "$interface"; done
+    local interface profile
+    for interface in "${interfaces[@]}"; do
+        for profile in "${profiles[@]}"; do wanted_of_card "$interface" "$here/$profile"; done
+    done
     awk -v OFS='\t' '
         /^# (at least|exactly): / { how = $2 == "exactly:" ? "exactly" : "at-least"
                                     why = $0; sub(/^[^:]*: /, "", why); next }
@@ -111,7 +129,7 @@ wanted() {
     done
 }
 
-wanted_of_card() { # interface
+wanted_of_card() { # interface, file
     local line kind key value why='' output most
     while read -r line; do
         case $line in
@@ -123,13 +141,14 @@ wanted_of_card() { # interface
             channels) output=$(ethtool -l "$1" 2> /dev/null) || output='' ;;
             ring) output=$(ethtool -g "$1" 2> /dev/null) || output='' ;;
             irq) wanted_of_interrupts "$1" "$why"; continue ;;
+            hugepages) printf 'hugepages:%s\texactly\t%s\t%s\n' "$key" "$value" "$why"; continue ;;
         esac
         if [[ $value == cores ]]; then value=$(nproc); fi
         if [[ $kind == channels || $kind == ring ]] && most=$(maximum "$output" "$key"); then
             value=$(( value < most ? value : most ))
         fi
         printf '%s:%s:%s\texactly\t%s\t%s\n' "$kind" "$1" "$key" "$value" "$why"
-    done < "$here/nic.conf"
+    done < "$2"
 }
 
 wanted_of_interrupts() { # interface, why
@@ -245,6 +264,7 @@ command=${1:-}
 [[ $# -gt 0 ]] && shift
 while (( $# > 0 )); do
     case $1 in
+        --xdp | --busy-poll) profiles+=("nic-${1#--}.conf"); shift; continue ;;
         --interface) [[ ${2:-} =~ ^[A-Za-z0-9._-]+$ ]] || usage 2 >&2; interfaces+=("$2") ;;
         --state) state=${2:-}; [[ -n $state ]] || usage 2 >&2 ;;
         *) usage 2 >&2 ;;

@@ -13,6 +13,7 @@ mod transfer;
 mod tsig;
 #[path = "../../tests/world/mod.rs"]
 mod world;
+mod xdp;
 mod zones;
 
 /// A body and what it starts from.
@@ -29,6 +30,7 @@ pub const TSIG: Target = tsig::TARGET;
 pub const STORE_NODE: Target = store_node::TARGET;
 pub const CONTROL: Target = text::CONTROL;
 pub const CONFIG: Target = text::CONFIG;
+pub const XDP: Target = xdp::TARGET;
 
 impl Target {
     /// Writes the seeds to files in the folder that `BACKSTOP_FUZZ_SEEDS` names, if it does:

@@ -67,6 +67,8 @@ pub enum Request {
 pub struct Status {
     /// What is wrong with the server as a whole.
     pub warnings: Vec<String>,
+    /// How packets come past the network stack, a line an interface; none where they do not.
+    pub io: Vec<String>,
     /// The zones, in no order.
     pub zones: Vec<ZoneStatus>,
 }

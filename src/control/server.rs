@@ -2,6 +2,7 @@
 
 use super::{Answers, Done, Exported, PATIENCE, Refused, Request, ServerStatus, Status};
 use crate::clock::Clock;
+use crate::io::xdp::Reporter;
 use crate::name::NameBuf;
 use crate::replica::{CommandError, Handle};
 use crate::stats::{Latency, Stats};
@@ -48,6 +49,8 @@ pub struct Parts {
     pub stats: Arc<Stats>,
     /// How the store's disk is.
     pub disk: Box<dyn Fn() -> Disk + Send + Sync>,
+    /// How AF_XDP is.
+    pub xdp: Reporter,
     /// Reads the configuration anew; it may block. What to tell the client, or why nothing
     /// changed.
     pub reload: Box<dyn Fn() -> Result<String, String> + Send + Sync>,
@@ -265,7 +268,11 @@ async fn status(zone: Option<String>, parts: &Parts) -> Result<Status, String> {
     if let Some(apex) = apex.filter(|_| zones.is_empty()) {
         return Err(refusal(&apex, CommandError::NoZone));
     }
-    Ok(Status { warnings: warnings(&(parts.disk)()), zones })
+    let told = parts.xdp.report();
+    let mut warnings = warnings(&(parts.disk)());
+    warnings.extend(told.iter().filter(|told| told.trouble.is_some()).map(ToString::to_string));
+    let io = told.iter().map(ToString::to_string).collect();
+    Ok(Status { warnings, io, zones })
 }
 
 async fn server_status(parts: &Parts) -> ServerStatus {

@@ -7,8 +7,9 @@
 //!
 //! **How it fits.** `worker` turns a port, `server` binds sockets and chooses the backend, `stream`
 //! listens on TCP. `io` knows bytes and addresses, never a DNS message. The backends are `mmsg`
-//! (recvmmsg and sendmmsg: the reference) and `uring`; the bytes they carry are the same. `message`
-//! is their memory, `sys` holds the other system calls, `socket` what is bound.
+//! (recvmmsg and sendmmsg: the reference), `uring` and [`xdp`]; the bytes they carry are the same.
+//! `message` is the memory of the first two, `sys` holds the other system calls, `socket` what is
+//! bound.
 //!
 //! **Invariants.**
 //! - *from the address asked*: a reply leaves from the address and socket its request came to.
@@ -30,12 +31,15 @@ use arc_swap::ArcSwap;
 
 mod message;
 mod mmsg;
+mod rights;
 mod socket;
 mod sys;
 mod uring;
+pub mod xdp;
 
 use message::Outbox;
 use mmsg::Mmsg;
+pub use rights::keep_for_xdp;
 pub use socket::{Bind, ListenerId, Socket, bind, listen, steer_by_cpu};
 use sys::Bell;
 pub use sys::{cpus, pin, wall_clock_is_synchronised};
@@ -78,7 +82,7 @@ pub struct Packet<'a> {
     pub reply_len: usize,
 }
 
-/// What answers: called once a turn, with all that came.
+/// What answers: called with all that came, a batch at a time (AF_XDP: one a queue and turn).
 pub trait Serve {
     /// Writes replies into `batch`, which is never empty nor longer than [`BATCH`].
     fn serve(&mut self, batch: &mut [Packet<'_>]);
@@ -123,8 +127,8 @@ pub enum OpenError {
     /// The kernel, or the container around it, forbids or lacks it.
     #[error("io_uring is not available here ({0}); use io = \"mmsg\" or \"auto\"")]
     Uring(io::Error),
-    /// Asked for what this build lacks.
-    #[error("io = \"xdp\" is not built in; use io = \"auto\"")]
+    /// AF_XDP is set up for all workers together: see [`Port::open_xdp`].
+    #[error("AF_XDP was not set up")]
     NoXdp,
     /// A system call failed that none should.
     #[error(transparent)]
@@ -144,6 +148,7 @@ type Sockets = Vec<Arc<Socket>>;
 enum Engine {
     Mmsg(Box<Mmsg>),
     Uring(Box<Uring>),
+    Xdp(Box<xdp::Engine>),
 }
 
 impl Port {
@@ -166,9 +171,18 @@ impl Port {
         Ok(Self { engine, bell, sockets, fell_back })
     }
 
+    /// Opens a port over `sockets` and whatever AF_XDP sockets it is handed at its `seat`.
+    pub fn open_xdp(sockets: Sockets, seat: Arc<xdp::Seat>) -> Result<Self, OpenError> {
+        let bell = Arc::new(Bell::new()?);
+        let engine = xdp::Engine::new(sockets.clone(), Arc::clone(&bell), seat);
+        let sockets = Arc::new(ArcSwap::from_pointee(sockets));
+        Ok(Self { engine: Engine::Xdp(Box::new(engine)), bell, sockets, fell_back: None })
+    }
+
     /// The backend in use, never [`Backend::Auto`].
     pub fn backend(&self) -> Backend {
         match self.engine {
+            Engine::Xdp(_) => Backend::Xdp,
             Engine::Mmsg(_) => Backend::Mmsg,
             Engine::Uring(_) => Backend::Uring,
         }
@@ -192,6 +206,7 @@ impl Port {
         match &mut self.engine {
             Engine::Mmsg(mmsg) => mmsg.turn(wait, serve),
             Engine::Uring(uring) => uring.turn(wait, serve),
+            Engine::Xdp(xdp) => xdp.turn(wait, serve),
         }
     }
 
@@ -202,6 +217,7 @@ impl Port {
         match &mut self.engine {
             Engine::Mmsg(mmsg) => mmsg.replace(sockets),
             Engine::Uring(uring) => uring.replace(sockets)?,
+            Engine::Xdp(xdp) => xdp.replace(sockets),
         }
         Ok(())
     }

@@ -165,7 +165,7 @@ pub(super) fn timespec(wait: Duration) -> libc::timespec {
 }
 
 /// The result of a system call: an error is -1 and errno.
-fn check(result: c_int) -> io::Result<c_int> {
+pub(super) fn check(result: c_int) -> io::Result<c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 

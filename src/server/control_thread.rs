@@ -3,6 +3,7 @@
 use super::{ServeError, start};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::io::xdp::Reporter;
 use crate::replica::Handle;
 use crate::stats::Stats;
 use crate::store::Store;
@@ -43,6 +44,7 @@ pub(super) struct Parts {
     pub(super) stats: Arc<Stats>,
     pub(super) store: Arc<Store>,
     pub(super) ready: Arc<AtomicBool>,
+    pub(super) xdp: Reporter,
     pub(super) reload: Reload,
 }
 
@@ -91,6 +93,7 @@ async fn serve(bound: Bound, parts: Parts) {
         disk: disk(&parts.store),
         zones_max: bound.zones_max,
         ready: parts.ready,
+        xdp: parts.xdp.clone(),
     };
     let of_control = control::Parts {
         disk: disk(&parts.store),
@@ -98,6 +101,7 @@ async fn serve(bound: Bound, parts: Parts) {
         replica: parts.replica,
         views: parts.views,
         clock: parts.clock,
+        xdp: parts.xdp,
         reload: parts.reload,
     };
     let web = async {

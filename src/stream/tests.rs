@@ -80,7 +80,8 @@ impl Server {
         let socket = loopback();
         let client = client(socket.local());
         let sockets = vec![socket];
-        let options = worker::Options { index: 0, cpu: None, sockets, backend: Backend::Mmsg };
+        let options =
+            worker::Options { index: 0, cpu: None, sockets, backend: Backend::Mmsg, seat: None };
         (worker::start(options, &shared).unwrap(), client)
     }
 }

@@ -1,6 +1,7 @@
 //! The numbers that `/metrics` tells.
 
 use super::Parts;
+use crate::io::xdp::{Mode, QueueTold, Told};
 use crate::replica::{Counts, State, ZoneStatus};
 use crate::stats::Worker;
 use crate::store::Disk;
@@ -56,6 +57,7 @@ pub(super) struct Snapshot {
     /// Those that are told one by one.
     each: Vec<ZoneStatus>,
     disk: Disk,
+    xdp: Vec<Told>,
     process: Process,
 }
 
@@ -128,6 +130,7 @@ impl Snapshot {
             zones,
             each,
             disk: (parts.disk)(),
+            xdp: parts.xdp.report(),
             process: Process::now(),
         }
     }
@@ -234,6 +237,36 @@ impl Snapshot {
         gauge(to, "backstop_zones_left_out", "Zones whose numbers are not told here", left_out)
     }
 
+    /// Interfaces that are served past the network stack, and their queues; nothing without any.
+    fn xdp(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        type Number = fn(&QueueTold) -> u64;
+        const COUNTERS: [(&str, &str, Number); 4] = [
+            ("received", "Requests that came by AF_XDP", |queue| queue.received),
+            ("sent", "Replies that left by AF_XDP", |queue| queue.sent),
+            ("dropped", "Packets to and from AF_XDP that were dropped", |queue| queue.dropped),
+            ("overrun", "Packets that found no room in AF_XDP's rings", |queue| queue.overrun),
+        ];
+        if self.xdp.is_empty() {
+            return Ok(());
+        }
+        let modes: Vec<_> = self.xdp.iter().map(|told| mode(told)).collect();
+        let serving = modes.iter().zip(&self.xdp);
+        let serving = serving.map(|(labels, told)| (labels, u64::from(told.mode.is_some())));
+        gauges(to, "backstop_xdp", "Whether AF_XDP serves an interface, and how", serving)?;
+        for (name, help, number) in COUNTERS {
+            let name = format!("backstop_xdp_{name}");
+            let mut metric = to.encode_descriptor(&name, help, None, MetricType::Counter)?;
+            for told in &self.xdp {
+                for (at, queue) in told.queues.iter().enumerate() {
+                    let labels = [("interface", told.interface.clone()), ("queue", at.to_string())];
+                    let count = ConstCounter::new(number(queue));
+                    count.encode(metric.encode_family(&labels)?)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn machine(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let Disk { file_len, queued, error, .. } = &self.disk;
         gauge(to, "backstop_store_bytes", "Octets of the store's file", *file_len)?;
@@ -256,11 +289,22 @@ impl Collector for Snapshot {
         self.server(&mut to)?;
         self.latencies(&mut to)?;
         self.zones(&mut to)?;
+        self.xdp(&mut to)?;
         if !self.each.is_empty() {
             self.each_zone(&mut to)?;
         }
         self.machine(&mut to)
     }
+}
+
+fn mode(told: &Told) -> [(&'static str, String); 3] {
+    let mode = match told.mode {
+        Some(Mode::Native) => "native",
+        Some(Mode::Generic) => "generic",
+        None => "none",
+    };
+    let zero_copy = told.zero_copy.to_string();
+    [("interface", told.interface.clone()), ("mode", mode.into()), ("zero_copy", zero_copy)]
 }
 
 fn counter<N: EncodeCounterValue>(
@@ -338,6 +382,13 @@ mod tests {
             zones: Counts { states, served: 9, soonest_expiry_s: Some(40), oldest_contact_s: None },
             each,
             disk: Disk { file_len: 4096, queued: 2, error: Some("no".into()), full: false },
+            xdp: vec![Told {
+                interface: "eth0".into(),
+                mode: Some(Mode::Native),
+                zero_copy: false,
+                queues: vec![QueueTold { worker: 0, received: 7, sent: 6, dropped: 1, overrun: 2 }],
+                trouble: None,
+            }],
             process: Process { resident_octets: Some(8192), cpu_s: Some(1.25) },
         }
     }
@@ -375,6 +426,9 @@ mod tests {
             "backstop_answer_latency_seconds_bucket{le=\"+Inf\",worker=\"3\"} 8",
             "backstop_answer_latency_seconds_count{worker=\"3\"} 8",
             "backstop_ready 1",
+            "backstop_xdp{interface=\"eth0\",mode=\"native\",zero_copy=\"false\"} 1",
+            "backstop_xdp_received_total{interface=\"eth0\",queue=\"0\"} 7",
+            "backstop_xdp_overrun_total{interface=\"eth0\",queue=\"0\"} 2",
             "backstop_store_failing 1",
             "backstop_store_queued 2",
             "process_resident_memory_bytes 8192",

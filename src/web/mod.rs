@@ -21,6 +21,7 @@
 mod listener;
 mod metrics;
 
+use crate::io::xdp::Reporter;
 use crate::replica::Handle;
 use crate::stats::Stats;
 use crate::store::Disk;
@@ -62,6 +63,8 @@ pub struct Parts {
     pub disk: Box<dyn Fn() -> Disk + Send + Sync>,
     /// How many zones are told of one by one.
     pub zones_max: usize,
+    /// How AF_XDP is.
+    pub xdp: Reporter,
     /// Whether the server answers: not before it has loaded its zones, and not while it stops.
     pub ready: Arc<AtomicBool>,
 }

@@ -101,7 +101,7 @@ fn shared(served: Arc<Served>) -> (Shared, mpsc::Receiver<Deferred>) {
 }
 
 fn options(sockets: Vec<Arc<Socket>>, backend: Backend) -> Options {
-    Options { index: 0, cpu: None, sockets, backend }
+    Options { index: 0, cpu: None, sockets, backend, seat: None }
 }
 
 fn counter(shared: &Shared, name: &str) -> u64 {

@@ -3,9 +3,13 @@
 //! fd18::2. `scripts/netns` does the work, so that a person can have the same pair.
 
 use std::{
+    fs::File,
+    io,
+    os::fd::AsRawFd,
     path::Path,
     process::{self, Command},
     sync::atomic::{AtomicU32, Ordering},
+    thread,
 };
 
 use super::skip;
@@ -70,6 +74,29 @@ impl Pair {
         "cable"
     }
 
+    /// Runs `ip` at this end; panics if that fails.
+    #[track_caller]
+    pub fn ip(&self, end: End, arguments: &[&str]) {
+        let output = self.command(end, "ip").args(arguments).output().expect("ip");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "ip {}: {said}", arguments.join(" "));
+    }
+
+    /// Runs `f` on a thread at this end. Sockets that it opens and threads that it starts stay
+    /// there.
+    pub fn inside<T: Send>(&self, end: End, f: impl FnOnce() -> T + Send) -> T {
+        let namespace = format!("/run/netns/{}", self.namespace(end));
+        thread::scope(|scope| {
+            let inside = move || {
+                enter(&File::open(namespace).expect("the namespace")).expect("root may enter it");
+                f()
+            };
+            let thread = thread::Builder::new().name(current_name());
+            thread.spawn_scoped(scope, inside).expect("a thread").join()
+        })
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
     /// A command that will run at this end.
     pub fn command(&self, end: End, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new(skip::program("ip").expect("it made the pair"));
@@ -84,6 +111,21 @@ impl Drop for Pair {
             eprintln!("namespaces of {} are left over: {why}", self.name);
         }
     }
+}
+
+/// Moves the calling thread to a network namespace.
+#[expect(unsafe_code, reason = "std has no word for it")]
+fn enter(namespace: &File) -> io::Result<()> {
+    // SAFETY: takes no pointers.
+    match unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The test's, for messages.
+fn current_name() -> String {
+    thread::current().name().unwrap_or("a test").to_owned()
 }
 
 fn script(action: &str, name: &str) -> Result<(), String> {

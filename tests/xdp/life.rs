@@ -1,0 +1,219 @@
+//! Everything goes away and comes back: interfaces, addresses, queues, processes. None of it is
+//! the end, each has its line in the log.
+
+use super::common::dns::wait_until;
+use super::common::netns::End;
+use super::common::skip;
+use super::server::{
+    PATIENCE, Server, client, is_answered, is_answered_over_tcp, pair, wait_answer,
+};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+const V4: &str = "198.18.0.1:53";
+const V6: &str = "[fd18::1]:53";
+const SERVES: &str = "cable: AF_XDP, native, copied, 1 queue on worker 0";
+
+#[test]
+fn an_interface_that_goes_down_serves_again_when_it_is_up() {
+    let Some(pair) = pair() else { return };
+    let mut server = Server::new(&[V4, V6], "");
+    server.start(&pair);
+    server.wait_status(SERVES);
+    let clients = [client(&pair, V4), client(&pair, V6)];
+    clients.iter().for_each(|client| wait_answer(client, &server));
+    for round in 1..=2 {
+        pair.ip(End::Server, &["link", "set", "cable", "down"]);
+        let told = wait_until(PATIENCE, || server.count("why=\"it is down\"") == round);
+        assert!(told, "{}", server.log());
+        server.wait_status("(it is down)");
+        pair.ip(End::Server, &["link", "set", "cable", "up"]);
+        // The system takes addresses of this family away with the link.
+        pair.ip(End::Server, &["address", "replace", "fd18::1/64", "dev", "cable", "nodad"]);
+        let again = wait_until(PATIENCE, || server.count("AF_XDP serves again") == round);
+        assert!(again, "{}", server.log());
+        clients.iter().for_each(|client| wait_answer(client, &server));
+        server.wait_status(SERVES);
+    }
+    assert_eq!(server.count("AF_XDP serves interface"), 1, "it was never set up anew");
+}
+
+#[test]
+fn an_interface_that_is_deleted_is_waited_for() {
+    let Some(pair) = pair() else { return };
+    // Once by name, once found by the address, which is gone with it.
+    for more in ["interfaces = [\"cable\"]", ""] {
+        let mut server = Server::new(&[V4], more);
+        server.start(&pair);
+        wait_answer(&client(&pair, V4), &server);
+        pair.ip(End::Server, &["link", "delete", "cable"]);
+        server.wait_for("there is no interface cable");
+        server.wait_status("cable: ordinary sockets (there is no interface cable");
+        let there = pair.namespace(End::Client);
+        pair.ip(
+            End::Server,
+            &["link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns", &there],
+        );
+        for (end, address) in [(End::Server, "198.18.0.1/24"), (End::Client, "198.18.0.2/24")] {
+            pair.ip(end, &["address", "add", address, "dev", "cable"]);
+            pair.ip(end, &["link", "set", "cable", "up"]);
+        }
+        let again = wait_until(PATIENCE, || server.count("AF_XDP serves interface") == 2);
+        assert!(again, "{}", server.log());
+        wait_answer(&client(&pair, V4), &server);
+        server.wait_status(SERVES);
+        server.stop();
+    }
+}
+
+#[test]
+fn a_server_that_ends_is_started_again_at_once() {
+    let Some(pair) = pair() else { return };
+    let mut server = Server::new(&[V4], "");
+    server.start(&pair);
+    let client = client(&pair, V4);
+    for round in 0..6 {
+        wait_answer(&client, &server);
+        if round % 2 == 0 {
+            server.stop()
+        } else {
+            server.kill()
+        }
+        server.start(&pair);
+    }
+    wait_answer(&client, &server);
+    server.stop();
+    let link = pair.command(End::Server, "ip").args(["link", "show", "cable"]).output().unwrap();
+    assert!(!String::from_utf8_lossy(&link.stdout).contains("xdp"), "the program is gone");
+}
+
+#[test]
+fn listen_addresses_change_without_a_gap() {
+    let Some(pair) = pair() else { return };
+    let other = "198.18.0.3:53";
+    pair.ip(End::Server, &["address", "add", "198.18.0.3/24", "dev", "cable"]);
+    let mut server = Server::new(&[V4], "");
+    server.start(&pair);
+    let (stays, comes) = (client(&pair, V4), client(&pair, other));
+    wait_answer(&stays, &server);
+    assert!(!is_answered(&comes, Duration::from_millis(300)));
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let mut asked = 0;
+            while !over.load(Ordering::Relaxed) {
+                assert!(is_answered(&stays, PATIENCE), "query {asked} was lost");
+                asked += 1;
+            }
+            asked
+        });
+        for round in 1..=6 {
+            let listen: &[&str] = if round % 2 == 1 { &[V4, other] } else { &[V4] };
+            server.configure(listen, "");
+            server.signal("HUP");
+            let told = wait_until(PATIENCE, || {
+                server.count("configuration applied") == round
+                    && server.count("the filter is replaced") == round
+            });
+            assert!(told, "round {round}:\n{}", server.log());
+            let answered = || is_answered(&comes, Duration::from_millis(300));
+            assert!(wait_until(PATIENCE, || answered() == (round % 2 == 1)), "{}", server.log());
+        }
+        over.store(true, Ordering::Relaxed);
+        assert!(asking.join().unwrap() > 100);
+    });
+    assert_eq!(server.count("AF_XDP serves"), 1, "it was set up once");
+}
+
+#[test]
+fn a_second_process_serves_by_the_stack_until_the_first_ends() {
+    let Some(pair) = pair() else { return };
+    let mut first = Server::new(&[V4], "");
+    first.start(&pair);
+    let mut second = Server::new(&["198.18.0.1:5300"], "");
+    second.launch(&pair);
+    second.wait_for("INFO serving");
+    second.wait_for("has an XDP program of someone else's");
+    second.wait_status("cable: ordinary sockets");
+    let clients = [client(&pair, V4), client(&pair, "198.18.0.1:5300")];
+    wait_answer(&clients[0], &first);
+    wait_answer(&clients[1], &second);
+    first.stop();
+    second.wait_for("AF_XDP serves interface");
+    second.wait_status(SERVES);
+    wait_answer(&clients[1], &second);
+}
+
+#[test]
+fn queues_that_come_are_served() {
+    let Some(pair) = pair() else { return };
+    if skip::program("ethtool").is_none() {
+        skip::say("ethtool is not installed");
+        return;
+    }
+    let there = pair.namespace(End::Client);
+    pair.ip(End::Server, &["link", "delete", "cable"]);
+    let peer = ["peer", "name", "cable", "netns", &there];
+    let queues = ["numrxqueues", "4", "numtxqueues", "4"];
+    let make = ["link", "add", "cable"].iter().chain(&queues).chain(&["type", "veth"]);
+    pair.ip(End::Server, &make.chain(&peer).copied().collect::<Vec<_>>());
+    for (end, address) in [(End::Server, "198.18.0.1/24"), (End::Client, "198.18.0.2/24")] {
+        pair.ip(end, &["address", "add", address, "dev", "cable"]);
+        pair.ip(end, &["link", "set", "cable", "up"]);
+    }
+    let set = |count: &str| {
+        let mut ethtool = pair.command(End::Server, "ethtool");
+        ethtool.args(["-L", "cable", "rx", count]).status().unwrap().success()
+    };
+    assert!(set("1"), "one queue to begin with");
+    let mut server = Server::new(&[V4], "");
+    server.start(&pair);
+    wait_answer(&client(&pair, V4), &server);
+    assert!(set("3"));
+    server.wait_status("3 queues on worker 0");
+    server.wait_for("it has 3 queues now, not 1");
+    wait_answer(&client(&pair, V4), &server);
+}
+
+#[test]
+fn addresses_that_the_host_gets_are_taken_and_what_is_not_ours_is_left_to_the_stack() {
+    let Some(pair) = pair() else { return };
+    let mut server = Server::new(&["0.0.0.0:53"], "interfaces = [\"cable\"]");
+    server.start(&pair);
+    let late = client(&pair, "198.18.0.9:53");
+    pair.ip(End::Server, &["address", "add", "198.18.0.9/24", "dev", "cable"]);
+    server.wait_for("198.18.0.9:53]");
+    wait_answer(&late, &server);
+    pair.ip(End::Server, &["address", "delete", "198.18.0.9/24", "dev", "cable"]);
+    let gone = wait_until(PATIENCE, || server.count("the filter is replaced") == 2);
+    assert!(gone, "{}", server.log());
+    assert!(!is_answered(&late, Duration::from_millis(300)), "not our address any more");
+    assert!(is_answered_over_tcp(&pair, V4), "TCP goes by the stack");
+}
+
+#[test]
+fn a_wildcard_without_interfaces_is_refused_with_advice() {
+    let Some(pair) = pair() else { return };
+    let mut server = Server::new(&["0.0.0.0:53"], "");
+    server.launch(&pair);
+    assert!(wait_until(PATIENCE, || !server.is_running()), "{}", server.log());
+    server.wait_for("write interfaces = [\"NAME\"] in [xdp]");
+}
+
+#[test]
+fn notify_by_this_way_reaches_the_replica() {
+    let Some(pair) = pair() else { return };
+    let mut server = Server::new(&[V4], "");
+    server.start(&pair);
+    let client = client(&pair, V4);
+    wait_answer(&client, &server);
+    let notify = b"\x56\x78\x24\0\0\x01\0\0\0\0\0\0\x07example\0\0\x06\0\x01";
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.send(notify).unwrap();
+    let mut reply = [0; 512];
+    let len = client.recv(&mut reply).expect("an acknowledgement");
+    // Opcode NOTIFY, a response, of this id; what the server makes of it is told elsewhere.
+    assert_eq!((&reply[..2], reply[2] & 0xf8), (&b"\x56\x78"[..], 0xa0));
+    assert!(len >= 12);
+}
