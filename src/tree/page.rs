@@ -102,7 +102,7 @@ impl<V> Page<V> {
 
     /// Where the bytes of entry `at` begin; where they end with `at + 1`.
     fn place(&self, at: usize) -> usize {
-        self.tables().1.get(at).map_or(self.size(), |&place| usize::from(u16::from_le_bytes(place)))
+        self.places().nth(at).map_or_else(|| self.size(), usize::from)
     }
 
     /// Of entry `at`: the length of the key without the prefix, and its key behind prefix and
