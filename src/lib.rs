@@ -59,6 +59,7 @@ pub mod zone;
 pub mod view;
 pub mod answer;
 pub mod limit;
+pub mod check;
 pub mod xfr;
 pub mod refresh;
 pub mod io;
