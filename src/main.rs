@@ -45,6 +45,8 @@ enum Command {
     Refresh(Zone),
     /// Transfer all of a zone anew
     Retransfer(Zone),
+    /// Serve the version that a check has refused
+    Approve(Zone),
     /// Write the zone file of what is served
     Export {
         #[command(flatten)]
@@ -110,6 +112,10 @@ fn run(command: Command) -> Result<(), Box<dyn Display>> {
         }
         Command::Retransfer(Zone { zone, at }) => {
             let request = Request::Retransfer { zone: zone.to_string() };
+            find(&at).and_then(|server| command::ask(&server, &request, &mut out))
+        }
+        Command::Approve(Zone { zone, at }) => {
+            let request = Request::Approve { zone: zone.to_string() };
             find(&at).and_then(|server| command::ask(&server, &request, &mut out))
         }
         Command::Export { zone: Zone { zone, at }, output } => find(&at).and_then(|server| {

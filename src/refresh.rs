@@ -8,7 +8,7 @@
 //! - *one at a time*: a zone asks one primary one thing; what comes meanwhile is remembered once.
 //! - *it always goes on*: whatever happens, there is a next time.
 //! - *only agreement is contact*: the zone's life is prolonged by an installed version or by a
-//!   primary that has the same serial, by nothing else.
+//!   primary that has the same serial, or that of a version held by a check, by nothing else.
 //! - *a flood costs little*: NOTIFYs that turn out to be about nothing are followed up once a
 //!   [`NOTIFY_HOLD_MS`].
 //!
@@ -45,6 +45,8 @@ pub enum Event {
     Told(Serial),
     /// A version was installed.
     Installed(Serial, Times),
+    /// A version was transferred and is held by a check: we know what the primary has.
+    Held(Serial, Times),
     /// It did not work out.
     Failed(Failure),
 }
@@ -93,6 +95,8 @@ const RETRY_MS_MIN: u64 = 1_000;
 #[derive(Debug)]
 pub struct Refresh {
     serial: Option<Serial>,
+    /// The version that is held by a check; transferring it again would bring nothing new.
+    held: Option<Serial>,
     times: Times,
     next_ms: u64,
     doing: Option<Doing>,
@@ -131,6 +135,7 @@ impl Refresh {
     ) -> Self {
         Self {
             serial,
+            held: None,
             times,
             next_ms,
             doing: None,
@@ -176,8 +181,15 @@ impl Refresh {
             Event::Notified { primary, serial } => self.notified(primary, serial, now_ms),
             Event::Told(serial) => self.told(serial, now_ms, dice),
             Event::Installed(serial, times) => {
-                (self.serial, self.times) = (Some(serial), times);
+                (self.serial, self.times, self.held) = (Some(serial), times, None);
                 self.succeed(now_ms, dice, false)
+            }
+            Event::Held(serial, times) => {
+                self.held = Some(serial);
+                if self.serial.is_none() {
+                    self.times = times;
+                }
+                self.succeed(now_ms, dice, true)
             }
             Event::Failed(failure) => self.failed(failure, now_ms, dice),
         }
@@ -204,6 +216,9 @@ impl Refresh {
         {
             return Step::default();
         }
+        if serial.is_some() && serial == self.held {
+            return Step::default();
+        }
         let wish = Wish::Follow { primary, serial };
         if self.doing.is_none() && now_ms < self.hold_until_ms {
             self.pending.get_or_insert(wish);
@@ -216,7 +231,9 @@ impl Refresh {
     /// The first question of a primary's turn.
     fn ask(&mut self, primary: usize, turns: usize, wish: Wish, now_ms: u64) -> Step {
         let ask = match (self.serial, wish) {
-            (None, _) | (_, Wish::Retransfer) => Ask::Axfr,
+            (_, Wish::Retransfer) => Ask::Axfr,
+            _ if self.held.is_some() => Ask::Soa,
+            (None, _) => Ask::Axfr,
             // A NOTIFY is worth a connection at once: one round trip less than a probe before it.
             (Some(have), Wish::Follow { .. }) if self.may_ixfr(primary, now_ms) => Ask::Ixfr(have),
             (Some(_), _) => Ask::Soa,
@@ -235,6 +252,9 @@ impl Refresh {
 
     fn told(&mut self, serial: Serial, now_ms: u64, dice: u32) -> Step {
         let Some(doing) = self.doing else { return Step::default() };
+        if Some(serial) == self.held {
+            return self.succeed(now_ms, dice, true);
+        }
         let Some(have) = self.serial else {
             return self.put(Doing { ask: Ask::Axfr, ..doing });
         };
@@ -411,6 +431,35 @@ mod tests {
         assert_eq!(zone.on(Event::Told(Serial(4)), 0, 0), asks(1, Ask::Soa));
         assert_eq!(zone.on(Event::Told(Serial(4)), 0, 0), NOTHING);
         assert_eq!(zone.failures(), 1);
+    }
+
+    #[test]
+    fn a_version_that_is_held_is_contact_and_not_transferred_again() {
+        let mut zone = zone(1);
+        let notify = |serial| Event::Notified { primary: 0, serial };
+        zone.on(notify(Some(Serial(6))), 0, 0);
+        assert_eq!(zone.on(Event::Held(Serial(6), TIMES), 0, 0), CONTACT);
+        assert_eq!(zone.next_ms(), TIMES.refresh_ms);
+        assert_eq!(zone.on(notify(Some(Serial(6))), 5000, 0), NOTHING, "we know it");
+        assert_eq!(zone.on(notify(None), 5000, 0), asks(0, Ask::Soa), "a look is enough");
+        assert_eq!(zone.on(Event::Told(Serial(6)), 5000, 0), CONTACT);
+        assert_eq!(zone.on(notify(Some(Serial(7))), 9000, 0), asks(0, Ask::Soa));
+        assert_eq!(zone.on(Event::Told(Serial(7)), 9000, 0), asks(0, Ask::Ixfr(Serial(5))));
+        zone.on(Event::Installed(Serial(7), TIMES), 9000, 0);
+        assert_eq!(zone.on(notify(None), 20_000, 0), asks(0, Ask::Ixfr(Serial(7))));
+    }
+
+    #[test]
+    fn a_held_version_of_a_zone_without_data_is_asked_about_at_its_own_interval() {
+        let mut zone = Refresh::new(1, true, None, Times { refresh_ms: 0, retry_ms: 0 }, 0);
+        zone.on(Event::Due, 0, 0);
+        zone.on(Event::Held(Serial(6), TIMES), 0, 0);
+        assert_eq!(zone.next_ms(), TIMES.refresh_ms);
+        assert_eq!(zone.on(Event::Due, 100_000, 0), asks(0, Ask::Soa));
+        assert_eq!(zone.on(Event::Told(Serial(6)), 100_000, 0), CONTACT);
+        zone.on(Event::Due, 200_000, 0);
+        assert_eq!(zone.on(Event::Told(Serial(7)), 200_000, 0), asks(0, Ask::Axfr));
+        assert_eq!(zone.on(Event::Retransfer, 0, 0), NOTHING);
     }
 
     #[test]

@@ -41,9 +41,10 @@ fn control(line: &[u8]) {
     assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), request);
     let zone = match request {
         Request::Status { zone } => zone,
-        Request::Refresh { zone } | Request::Retransfer { zone } | Request::Export { zone } => {
-            Some(zone)
-        }
+        Request::Refresh { zone }
+        | Request::Retransfer { zone }
+        | Request::Approve { zone }
+        | Request::Export { zone } => Some(zone),
         Request::Reload {} => None,
     };
     if let Some(Ok(name)) = zone.map(|zone| zone.parse::<NameBuf>()) {

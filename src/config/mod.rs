@@ -47,6 +47,7 @@ use toml::de::DeTable;
 use self::access::Known;
 use self::document::{Document, Kind, Section, Wrong};
 use crate::acl::Acl;
+use crate::check;
 use crate::name::NameBuf;
 use crate::view::RateLimit;
 
@@ -431,6 +432,8 @@ pub struct ZoneSettings {
     pub ixfr: bool,
     /// Octets of wire form that a version may have, and a transfer bring.
     pub max_size: u64,
+    /// What a version must pass before it is served.
+    pub checks: check::Rules,
 }
 
 /// Where a zone's data comes from.

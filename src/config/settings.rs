@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use super::access::{self, Known};
 use super::document::{At, Kind, Section, Wrong};
-use super::units::{LONGEST, boolean, duration, size, some_text, written};
+use super::units::{LONGEST, boolean, choice, duration, integer, size, some_text, text, written};
 use super::{Clamp, Source, ZoneSettings};
 use crate::acl::{Acl, Prefix, Rule};
+use crate::check::{Rules, Shrink, Zonemd};
+use toml::de::DeValue;
 
 pub(super) const SETTINGS: &[&str] = &[
     "primaries",
@@ -26,6 +28,10 @@ pub(super) const SETTINGS: &[&str] = &[
     "expire-max",
     "ixfr",
     "max-size",
+    "check-apex",
+    "shrink-guard",
+    "shrink-guard-names",
+    "zonemd",
 ];
 
 pub(super) static TEMPLATE: Kind = Kind { title: "a template", own: &[], shared: SETTINGS };
@@ -43,8 +49,19 @@ pub(super) struct Layer {
     expire: Bounds,
     ixfr: Option<bool>,
     max_size: Option<u64>,
+    checks: Checks,
     /// A source is there, but wrong: reported already, so nobody is told that it is missing.
     broken_source: bool,
+}
+
+/// What is checked before a version is served, as it stands in one layer.
+#[derive(Clone, Copy, Default)]
+struct Checks {
+    apex: Option<bool>,
+    /// `Some(None)`: off.
+    shrink_percent: Option<Option<u8>>,
+    shrink_names: Option<usize>,
+    zonemd: Option<Zonemd>,
 }
 
 /// One of the SOA's intervals, as it stands in one layer.
@@ -76,6 +93,7 @@ impl Layer {
             expire: bounds("expire-min", "expire-max"),
             ixfr: section.get("ixfr", boolean),
             max_size: section.get("max-size", size(64 << 10)),
+            checks: Checks::read(section),
         }
     }
 
@@ -98,6 +116,7 @@ impl Layer {
             expire: self.expire.over(below.expire),
             ixfr: self.ixfr.or(below.ixfr),
             max_size: self.max_size.or(below.max_size),
+            checks: self.checks.over(below.checks),
         }
     }
 
@@ -116,6 +135,7 @@ impl Layer {
             expire: clamp(self.expire, "expire", Duration::ZERO),
             ixfr: self.ixfr.unwrap_or(true),
             max_size: self.max_size.unwrap_or(4 << 30),
+            checks: self.checks.settle(),
             source,
         })
     }
@@ -133,6 +153,53 @@ impl Missing {
         let advice = "write primaries = [{ address = \"192.0.2.1\" }] or file = \"...\"";
         Wrong::new(format!("{zone} has neither primaries nor a file"), advice)
     }
+}
+
+impl Checks {
+    fn read(section: &Section<'_>) -> Self {
+        Self {
+            apex: section.get("check-apex", boolean),
+            shrink_percent: section.get("shrink-guard", shrink_percent),
+            shrink_names: section.get("shrink-guard-names", integer(0..=1_000_000_000)),
+            zonemd: section.get("zonemd", choice(ZONEMD)),
+        }
+    }
+
+    fn over(self, below: Self) -> Self {
+        Self {
+            apex: self.apex.or(below.apex),
+            shrink_percent: self.shrink_percent.or(below.shrink_percent),
+            shrink_names: self.shrink_names.or(below.shrink_names),
+            zonemd: self.zonemd.or(below.zonemd),
+        }
+    }
+
+    fn settle(self) -> Rules {
+        let usual = Rules::default();
+        let guard = usual.shrink.expect("it is on by default");
+        let percent = self.shrink_percent.unwrap_or(Some(guard.percent));
+        let names = self.shrink_names.unwrap_or(guard.names);
+        Rules {
+            apex: self.apex.unwrap_or(usual.apex),
+            shrink: percent.map(|percent| Shrink { percent, names }),
+            zonemd: self.zonemd.unwrap_or(usual.zonemd),
+        }
+    }
+}
+
+const ZONEMD: &[(&str, Zonemd)] =
+    &[("off", Zonemd::Off), ("if-present", Zonemd::IfPresent), ("required", Zonemd::Required)];
+
+/// "50%", or "off".
+fn shrink_percent(value: &DeValue<'_>) -> Result<Option<u8>, Wrong> {
+    let text = text(value)?;
+    if text == "off" {
+        return Ok(None);
+    }
+    let percent = text.strip_suffix('%').and_then(|number| number.parse().ok());
+    let percent = percent.filter(|percent| *percent < 100);
+    let advice = "write how much of the names may go at once, from \"0%\" to \"99%\", or \"off\"";
+    percent.map(Some).ok_or_else(|| Wrong::new(format!("is \"{text}\""), advice))
 }
 
 impl Bounds {

@@ -1,7 +1,7 @@
 //! The control socket: status and commands, on a local Unix socket.
 //!
 //! **How it fits.** [`Listener`] and [`serve`] are the server's side, [`Client`] is what the
-//! commands `status`, `refresh`, `retransfer`, `export` and `reload` talk through, [`table`]
+//! commands that ask a running server talk through, [`table`]
 //! puts a status into words.
 //!
 //! **Protocol.** A client sends one line, a [`Request`] as JSON; the server replies with one line
@@ -48,6 +48,11 @@ pub enum Request {
     /// Transfer all of it again.
     Retransfer {
         /// Which zone.
+        zone: String,
+    },
+    /// Serve the version that a check has refused.
+    Approve {
+        /// Of which zone.
         zone: String,
     },
     /// The zone file of the version served.

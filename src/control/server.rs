@@ -236,6 +236,12 @@ async fn carry_out(request: Request, parts: Arc<Parts>) -> Result<Reply, String>
             asked.map_err(|error| refusal(&apex, error))?;
             Ok(Reply::Done(format!("{apex}: the whole zone is being transferred")))
         }
+        Request::Approve { zone } => {
+            let apex = apex(&zone)?;
+            let approved = parts.replica.approve(apex.clone()).await;
+            let serial = approved.map_err(|error| refusal(&apex, error))?;
+            Ok(Reply::Done(format!("{apex}: serial {serial} is being published")))
+        }
         Request::Export { zone } => export(&zone, &parts),
         Request::Reload {} => {
             let reload = tokio::task::spawn_blocking(move || (parts.reload)());

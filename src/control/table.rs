@@ -1,7 +1,7 @@
 //! A status in words: [`zones`] as a table, what needs someone's attention first; [`zone`] in
 //! full.
 
-use crate::replica::{LastTransfer, PrimaryStatus, State, ZoneStatus};
+use crate::replica::{HeldStatus, LastTransfer, PrimaryStatus, State, ZoneStatus};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -90,10 +90,17 @@ fn source(zone: &ZoneStatus) -> Option<String> {
 
 fn errors(zone: &ZoneStatus) -> impl Iterator<Item = String> {
     let of_zone = zone.error.as_deref().map(plain);
-    of_zone.into_iter().chain(zone.primaries.iter().filter_map(|primary| {
-        let error = plain(primary.last_error.as_deref()?);
-        Some(format!("{}: {error}", primary.address))
-    }))
+    of_zone.into_iter().chain(zone.held.as_ref().map(held)).chain(zone.primaries.iter().filter_map(
+        |primary| {
+            let error = plain(primary.last_error.as_deref()?);
+            Some(format!("{}: {error}", primary.address))
+        },
+    ))
+}
+
+fn held(held: &HeldStatus) -> String {
+    let HeldStatus { serial, check, why, since_s } = held;
+    format!("serial {serial} is held by {check} since {}: {}", time(*since_s), plain(why))
 }
 
 /// What peers and files brought, without what a terminal would obey.
@@ -150,6 +157,9 @@ pub fn zone(zone: &ZoneStatus, out: &mut impl Write) -> io::Result<()> {
     if let Some(error) = &zone.error {
         field("error", plain(error))?;
     }
+    if let Some(version) = &zone.held {
+        field("held", held(version))?;
+    }
     if is_from_file(zone) {
         field("source", "a zone file".into())?;
     }
@@ -158,6 +168,14 @@ pub fn zone(zone: &ZoneStatus, out: &mut impl Write) -> io::Result<()> {
         if let Some(error) = &primary.last_error {
             field("", format!("error: {}", plain(error)))?;
         }
+    }
+    if zone.held.is_some() {
+        writeln!(
+            out,
+            "\nTo serve the version that is held, whatever the check says:\n    \
+            backstop approve {}",
+            zone.zone
+        )?;
     }
     if zone.same_serial_difference {
         writeln!(out, "\n{}", difference(zone))?;
@@ -176,6 +194,7 @@ fn meaning(zone: &ZoneStatus) -> &'static str {
         State::NeverLoaded => {
             "no primary has given it yet; it is answered with SERVFAIL until one does"
         }
+        State::HeldByCheck => "it is served; a newer version is not, because a check refused it",
         State::Stale if is_from_file(zone) => {
             "it is served, but its file could not be read when it was last tried"
         }

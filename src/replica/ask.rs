@@ -62,6 +62,7 @@ pub(super) enum Answer {
 }
 
 /// A difference, and the version that it makes.
+#[derive(Clone)]
 pub(super) struct Change {
     pub(super) diff: Arc<Diff>,
     pub(super) zone: Arc<Zone>,

@@ -15,6 +15,7 @@
 
 mod ask;
 mod inbox;
+mod judge;
 mod limits;
 mod load;
 mod notify;
@@ -28,7 +29,7 @@ mod zone;
 pub use limits::Options as Limits;
 pub use load::{Loaded, load};
 pub use scheduler::CLOCK;
-pub use status::{LastTransfer, PrimaryStatus, State, ZoneStatus};
+pub use status::{HeldStatus, LastTransfer, PrimaryStatus, State, ZoneStatus};
 
 use crate::clock::Clock;
 use crate::config::ZoneConfig;
@@ -61,6 +62,7 @@ enum Command {
     Notified(Notified),
     Check(NameBuf, Reply),
     Retransfer(NameBuf, Reply),
+    Approve(NameBuf, oneshot::Sender<Result<Serial, CommandError>>),
     Status(Option<NameBuf>, oneshot::Sender<Vec<ZoneStatus>>),
     Configure(Settings),
     Stop,
@@ -74,6 +76,12 @@ pub enum CommandError {
     /// No such zone.
     #[error("no such zone is configured")]
     NoZone,
+    /// There is nothing to approve.
+    #[error("no version of it is held by a check")]
+    NothingHeld,
+    /// It would come in between.
+    #[error("a version of it is being stored just now; try again in a moment")]
+    Busy,
     /// The server is being stopped.
     #[error("the server is being stopped")]
     Stopping,
@@ -111,7 +119,18 @@ impl Handle {
         self.command(|reply| Command::Retransfer(apex, reply)).await
     }
 
-    async fn command(&self, command: impl FnOnce(Reply) -> Command) -> Result<(), CommandError> {
+    /// Serves the version that a check has refused. The serial of it.
+    ///
+    /// # Errors
+    /// There is no such zone, or no version of it is held.
+    pub async fn approve(&self, apex: NameBuf) -> Result<Serial, CommandError> {
+        self.command(|reply| Command::Approve(apex, reply)).await
+    }
+
+    async fn command<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, CommandError>>) -> Command,
+    ) -> Result<T, CommandError> {
         let (reply, result) = oneshot::channel();
         self.commands.send(command(reply)).map_err(|_| CommandError::Stopping)?;
         result.await.map_err(|_| CommandError::Stopping)?
@@ -171,7 +190,7 @@ pub struct Parts {
 pub fn start(parts: Parts, loaded: Loaded) -> io::Result<(Handle, JoinHandle<()>)> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(parts.builders.max(1))
+        .max_blocking_threads(parts.builders.max(1) + judge::CAREFUL_MAX)
         .thread_name("builder")
         .build()?;
     let (commands, of_commands) = mpsc::unbounded_channel();

@@ -1,6 +1,7 @@
 //! The scheduler's thread: what comes, whose turn it is, what becomes of it.
 
 use super::ask::{Answer, Asked, Job, ask, random};
+use super::judge::{CAREFUL_MAX, Reason};
 use super::limits::{Lane, Limits};
 use super::notify::Notifier;
 use super::versions::{Recalled, Version};
@@ -16,6 +17,7 @@ use crate::view::{Served, Views};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tracing::{error, info};
 
@@ -37,7 +39,9 @@ pub(super) struct Scheduler {
     free: Vec<usize>,
     agenda: BTreeSet<(u64, usize)>,
     keep_ms: u64,
-    epoch: u64,
+    pub(super) epoch: u64,
+    /// Places for checks that read a zone.
+    pub(super) careful: Arc<Semaphore>,
     pub(super) done: UnboundedSender<Done>,
     of_done: UnboundedReceiver<Done>,
     /// Versions that are stored and not published yet.
@@ -57,6 +61,7 @@ pub(super) struct Done {
 pub(super) enum What {
     Asked { primary: usize, ask: Ask, asked: Asked },
     Read(Result<Answer, String>, Instant),
+    Judged(Result<(), Reason>, Version),
     Stored(Result<(), StoreError>, Version),
     Recalled(Recalled),
 }
@@ -78,6 +83,7 @@ impl Scheduler {
             agenda: BTreeSet::new(),
             keep_ms: 0,
             epoch: 0,
+            careful: Arc::new(Semaphore::new(CAREFUL_MAX)),
             done,
             of_done,
             ready: Vec::new(),
@@ -131,6 +137,9 @@ impl Scheduler {
             Command::Retransfer(apex, reply) => {
                 let _ = reply.send(self.look_after(&apex, Event::Retransfer));
             }
+            Command::Approve(apex, reply) => {
+                let _ = reply.send(self.approve(&apex));
+            }
             Command::Status(apex, reply) => {
                 let _ = reply.send(self.status(apex));
             }
@@ -151,8 +160,12 @@ impl Scheduler {
         }
     }
 
+    pub(super) fn id(&self, apex: &NameBuf) -> Result<usize, CommandError> {
+        self.zones.get(apex).copied().ok_or(CommandError::NoZone)
+    }
+
     fn look_after(&mut self, apex: &NameBuf, event: Event) -> Result<(), CommandError> {
-        let id = *self.zones.get(apex).ok_or(CommandError::NoZone)?;
+        let id = self.id(apex)?;
         if self.entry(id).file().is_some() {
             self.read_file(id);
         } else {
@@ -263,6 +276,9 @@ impl Scheduler {
         let Done { id, epoch, what } = done;
         if let What::Stored(..) = what {
             self.storing -= 1;
+            if let Some(entry) = &mut self.entries[id] {
+                entry.storing = false;
+            }
         }
         if self.entries.get(id).and_then(Option::as_ref).is_none_or(|e| e.epoch != epoch) {
             return;
@@ -271,6 +287,7 @@ impl Scheduler {
             What::Asked { primary, ask, asked } => self.asked(id, primary, ask, asked),
             What::Read(read, began) => self.read(id, read, began),
             What::Recalled(recalled) => self.recalled(id, recalled),
+            What::Judged(judged, version) => self.judged(id, judged, version),
             What::Stored(Ok(()), version) => self.stored(id, version),
             What::Stored(Err(error), version) => self.not_stored(id, &error, version),
         }

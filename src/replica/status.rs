@@ -29,6 +29,8 @@ pub struct ZoneStatus {
     pub same_serial_difference: bool,
     /// How many older versions can be told as differences to our own secondaries.
     pub versions_held: usize,
+    /// The version that a check keeps from being served.
+    pub held: Option<HeldStatus>,
     /// What is wrong with the zone itself: its file, the store.
     pub error: Option<String>,
     /// The last version received.
@@ -45,6 +47,8 @@ pub enum State {
     Expired,
     /// There is no version yet: SERVFAIL.
     NeverLoaded,
+    /// An older version is served: a check has refused the primary's.
+    HeldByCheck,
     /// It is served, but the last round of asking was of no use.
     Stale,
     /// It is served; a primary had other data under the same serial.
@@ -60,6 +64,7 @@ impl std::fmt::Display for State {
         f.pad(match self {
             Self::Expired => "expired",
             Self::NeverLoaded => "never-loaded",
+            Self::HeldByCheck => "held-by-check",
             Self::Stale => "stale",
             Self::Diverged => "diverged",
             Self::Refreshing => "refreshing",
@@ -80,6 +85,20 @@ pub struct PrimaryStatus {
     pub last_error: Option<String>,
     /// Seconds since it was asked last; none if never.
     pub asked_s: Option<u64>,
+}
+
+/// A version that a check refused; it is served after `backstop approve`.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub struct HeldStatus {
+    /// Its serial.
+    pub serial: u32,
+    /// The check, by the key that configures it.
+    pub check: Cow<'static, str>,
+    /// What it says.
+    pub why: String,
+    /// Seconds since it was refused for the first time.
+    pub since_s: u64,
 }
 
 /// The last version received.

@@ -19,16 +19,19 @@ use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
 /// A version on its way from a primary to the view.
+#[derive(Clone)]
 pub(super) struct Version {
-    zone: Arc<Zone>,
+    pub(super) zone: Arc<Zone>,
     /// How it came from the version held; empty if it replaces it.
-    changes: Vec<Change>,
-    kind: &'static str,
-    from: Option<Serial>,
-    primary: Option<usize>,
-    differs: bool,
-    statistics: Statistics,
-    began: Instant,
+    pub(super) changes: Vec<Change>,
+    pub(super) kind: &'static str,
+    pub(super) from: Option<Serial>,
+    pub(super) primary: Option<usize>,
+    pub(super) differs: bool,
+    /// The operator wants it, whatever the checks say.
+    pub(super) forced: bool,
+    pub(super) statistics: Statistics,
+    pub(super) began: Instant,
 }
 
 /// What was kept of a zone that is configured again, if anything was.
@@ -98,6 +101,7 @@ impl Scheduler {
             from: entry.zone.as_ref().map(|zone| zone.serial()),
             primary: Some(primary),
             differs,
+            forced: false,
             statistics: asked.statistics,
             began: asked.began,
         };
@@ -119,7 +123,7 @@ impl Scheduler {
                 // What came, not what was asked for: whole zones come in reply to IXFR as well.
                 let kind = if compared { "AXFR" } else { "IXFR" };
                 let version = version(&zone, changes, kind, false);
-                self.keep(id, version);
+                self.judge(id, version);
             }
             Ok(Answer::Whole { zone, differs }) => {
                 let version = version(&zone, Vec::new(), "AXFR", differs);
@@ -156,7 +160,7 @@ impl Scheduler {
                     primary = %entry.primaries[primary].primary.address,
                     "the primary has other data under the serial that we have: \
                      it was edited without a new serial; its data are taken");
-                self.keep(id, version);
+                self.judge(id, version);
             }
             Some(ours) if ours == serial => {
                 info!(zone = %entry.apex, %serial, "transferred anew: nothing is different");
@@ -164,7 +168,7 @@ impl Scheduler {
                 self.told(id, primary, serial);
             }
             Some(ours) if !serial.is_after(ours) && !forced => self.told(id, primary, serial),
-            _ => self.keep(id, version),
+            _ => self.judge(id, version),
         }
     }
 
@@ -175,8 +179,11 @@ impl Scheduler {
         if let Some(primary) = version.primary {
             entry.primary = Some(entry.primaries[primary].primary.address);
         }
+        entry.storing = true;
+        // The operator's word is no contact with a primary.
+        let contact_ms = entry.contact_ms.filter(|_| version.forced).unwrap_or(now_ms);
         let next_ms = |soa: &Soa| now_ms + entry.times(soa).refresh_ms;
-        let kept = |soa: &Soa| entry.kept(soa, now_ms, next_ms(soa));
+        let kept = |soa: &Soa| entry.kept(soa, contact_ms, next_ms(soa));
         let apex = entry.apex.as_name();
         let epoch = entry.epoch;
         let mut ticket = None;
@@ -210,6 +217,9 @@ impl Scheduler {
         error!(zone = %entry.apex, serial = %version.zone.serial(), why = %error,
             "the store cannot keep the new version; the old one stays served");
         entry.error = Some(format!("the store: {error}"));
+        if version.forced {
+            return;
+        }
         entry.reading = false;
         if version.primary.is_some() {
             self.on(id, Event::Failed(Failure::Primary));
@@ -234,6 +244,7 @@ impl Scheduler {
         entry.zone = Some(Arc::clone(&version.zone));
         entry.difference = version.differs;
         entry.error = None;
+        entry.held = None;
         entry.trim_history();
         let times = entry.times(version.zone.soa());
         let serial = version.zone.serial();
@@ -245,7 +256,9 @@ impl Scheduler {
             ms,
             at_ms: now_ms,
         });
-        if let Some(primary) = version.primary {
+        if version.forced {
+            self.install_forced(id, &version);
+        } else if let Some(primary) = version.primary {
             entry.primaries[primary].serial = Some(serial);
             let address = entry.primaries[primary].primary.address;
             info!(zone = %entry.apex, primary = %address, got = version.kind,
@@ -340,9 +353,10 @@ impl Scheduler {
         }
         let statistics = Statistics { records: zone.records(), ..Statistics::default() };
         let kind = "file";
+        let (primary, forced) = (None, false);
         let version =
-            Version { zone, changes, kind, from, primary: None, differs, statistics, began };
-        self.keep(id, version);
+            Version { zone, changes, kind, from, primary, differs, forced, statistics, began };
+        self.judge(id, version);
     }
 
     fn unreadable(&mut self, id: usize, what: String) {

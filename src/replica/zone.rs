@@ -1,7 +1,8 @@
 //! One zone as the scheduler knows it.
 
 use super::ask::Primary;
-use super::status::{LastTransfer, PrimaryStatus, State, ZoneStatus};
+use super::judge::Held;
+use super::status::{HeldStatus, LastTransfer, PrimaryStatus, State, ZoneStatus};
 use crate::config::{Source, ZoneConfig, ZoneSettings};
 use crate::name::NameBuf;
 use crate::refresh::{Refresh, Times};
@@ -41,6 +42,10 @@ pub(super) struct Entry {
     pub(super) agenda_ms: u64,
     /// Its file is being read, or what the store kept of it.
     pub(super) reading: bool,
+    /// A version of it is being stored.
+    pub(super) storing: bool,
+    /// What a check refused.
+    pub(super) held: Option<Held>,
 }
 
 /// A primary and what it said last.
@@ -87,6 +92,8 @@ impl Entry {
             epoch,
             agenda_ms: 0,
             reading: false,
+            storing: false,
+            held: None,
         }
     }
 
@@ -122,6 +129,8 @@ impl Entry {
         let count = self.primaries.len().max(1);
         self.refresh = Refresh::new(count, self.settings.ixfr, serial, times, due_ms);
         self.reading = false;
+        // By other rules it may pass: it is transferred again, and judged again.
+        self.held = None;
         self.epoch = epoch;
         if self.file().is_some() && self.zone.is_some() {
             self.expiry.set(Expiry::NEVER);
@@ -225,6 +234,7 @@ impl Entry {
         match &self.zone {
             None => State::NeverLoaded,
             Some(_) if self.expiry.is_over(now_ms) => State::Expired,
+            Some(_) if self.held.is_some() => State::HeldByCheck,
             Some(_) if self.refresh.failures() > 0 || self.error.is_some() => State::Stale,
             Some(_) if self.difference => State::Diverged,
             Some(_) if self.refresh.is_asking() => State::Refreshing,
@@ -248,6 +258,12 @@ impl Entry {
             primary: self.primary,
             same_serial_difference: self.difference,
             versions_held: self.history.len(),
+            held: self.held.as_ref().map(|held| HeldStatus {
+                serial: held.version.zone.serial().0,
+                check: held.reason.check().into(),
+                why: held.reason.to_string(),
+                since_s: ago(held.since_ms),
+            }),
             error: self.error.clone(),
             last_transfer: self.last.as_ref().map(|last| LastTransfer {
                 kind: last.kind.into(),

@@ -48,9 +48,10 @@ struct Zones {
     oldest_contact_s: Option<u64>,
 }
 
-const STATES: [State; 6] = [
+const STATES: [State; 7] = [
     State::Expired,
     State::NeverLoaded,
+    State::HeldByCheck,
     State::Stale,
     State::Diverged,
     State::Refreshing,
@@ -265,6 +266,7 @@ mod tests {
             primary: None,
             same_serial_difference: false,
             versions_held: 0,
+            held: None,
             error: None,
             last_transfer: None,
             primaries: Vec::new(),
@@ -295,7 +297,7 @@ mod tests {
             status("d.", State::NeverLoaded, 0),
         ];
         let zones = Zones::of(&all);
-        assert_eq!(zones.states, [1, 1, 1, 0, 0, 1]);
+        assert_eq!(zones.states, [1, 1, 0, 1, 0, 0, 1]);
         assert_eq!((zones.served(), zones.soonest_expiry_s), (2, Some(40)));
         assert_eq!(zones.oldest_contact_s, Some(250));
         assert_eq!(Zones::of(&[]), Zones::default());

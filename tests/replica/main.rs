@@ -8,6 +8,7 @@ mod common;
 #[path = "../scripted/mod.rs"]
 mod scripted;
 
+mod checks;
 mod expiry;
 mod fleet;
 mod misbehaviour;

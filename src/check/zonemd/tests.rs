@@ -78,8 +78,10 @@ fn order_and_case_of_names_do_not_matter() {
 #[test]
 fn signatures_over_the_digest_are_not_part_of_it_and_others_are() {
     let signature = |covered: &str| {
-        let signature = format!("@ 86400 RRSIG {covered} 8 1 86400 20300101000000 \
-            20200101000000 1 example. AAAA\n");
+        let signature = format!(
+            "@ 86400 RRSIG {covered} 8 1 86400 20300101000000 \
+            20200101000000 1 example. AAAA\n"
+        );
         verify(&zone("example.", &(EXAMPLES[0].1.to_owned() + &signature)))
     };
     assert_eq!(signature("ZONEMD"), Ok(()));
@@ -148,12 +150,7 @@ fn owners_of_nsec3_records_are_in_their_place_among_the_others() {
             (name.chars().take(3).collect::<String>(), types.join(" "))
         })
         .collect();
-    let expected = [
-        ("exa", "NS SOA"),
-        ("000", "TXT NSEC3"),
-        ("ns.", "A"),
-        ("p00", "NSEC3"),
-        ("zz.", "A"),
-    ];
+    let expected =
+        [("exa", "NS SOA"), ("000", "TXT NSEC3"), ("ns.", "A"), ("p00", "NSEC3"), ("zz.", "A")];
     assert_eq!(keys, expected.map(|(name, types)| (name.to_owned(), types.to_owned())));
 }

@@ -12,6 +12,7 @@ fn status(name: &str, state: State) -> ZoneStatus {
         primary: Some("192.0.2.1:53".parse().unwrap()),
         same_serial_difference: false,
         versions_held: 2,
+        held: None,
         error: None,
         last_transfer: None,
         primaries: vec![primary("192.0.2.1:53", None)],

@@ -1,0 +1,166 @@
+//! The checks between a version that has come and the store: what passes is kept and published,
+//! what does not is held.
+//!
+//! **Invariants.**
+//! - *untouched*: a version that is held changes nothing of what is served or stored; after a
+//!   restart it is transferred and judged again.
+//! - *contact*: a primary whose version is held was reached: the version served lives on, and the
+//!   primary is asked again at the refresh interval, for its SOA only while that is the version held.
+//! - *in nobody's way*: checks that read the zone have threads that no transfer waits for.
+
+use super::CommandError;
+use super::ask::random;
+use super::scheduler::{Done, Scheduler, What};
+use super::versions::Version;
+use crate::check::Refusal;
+use crate::name::NameBuf;
+use crate::refresh::{Event, Failure, Step};
+use crate::wire::Serial;
+use std::sync::Arc;
+use tokio::task::spawn_blocking;
+use tracing::{info, warn};
+
+/// How many checks that read a zone run at once; so many threads more than builders there are.
+pub(super) const CAREFUL_MAX: usize = 2;
+
+/// A version that is not served because a check refused it.
+pub(super) struct Held {
+    pub(super) version: Version,
+    pub(super) reason: Reason,
+    pub(super) since_ms: u64,
+}
+
+/// Why a version is held.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Reason {
+    /// A check refused it.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    /// A bug.
+    #[error("the check failed: {0}")]
+    Failed(String),
+}
+
+impl Reason {
+    /// The check, in a word.
+    pub(super) fn check(&self) -> &'static str {
+        match self {
+            Self::Refused(refusal) => refusal.check(),
+            Self::Failed(_) => "bug",
+        }
+    }
+}
+
+impl Scheduler {
+    /// Keeps a version that has come, if it passes the zone's checks.
+    pub(super) fn judge(&mut self, id: usize, version: Version) {
+        let entry = self.entry(id);
+        let settings = Arc::clone(&entry.settings);
+        if let Err(refusal) = settings.checks.at_once(&version.zone, entry.zone.as_deref()) {
+            return self.hold(id, refusal.into(), version);
+        }
+        if !settings.checks.need_care() {
+            return self.keep(id, version);
+        }
+        let (epoch, done) = (entry.epoch, self.done.clone());
+        let places = Arc::clone(&self.careful);
+        tokio::spawn(async move {
+            let _place = places.acquire().await;
+            let zone = Arc::clone(&version.zone);
+            let judged = spawn_blocking(move || settings.checks.with_care(&zone)).await;
+            let judged = match judged {
+                Ok(judged) => judged.map_err(Reason::from),
+                Err(bug) => Err(Reason::Failed(bug.to_string())),
+            };
+            let _ = done.send(Done { id, epoch, what: What::Judged(judged, version) });
+        });
+    }
+
+    pub(super) fn judged(&mut self, id: usize, judged: Result<(), Reason>, version: Version) {
+        match judged {
+            Ok(()) => self.keep(id, version),
+            Err(reason) => self.hold(id, reason, version),
+        }
+    }
+
+    /// Holds a version; told when it is another one, or for another reason, than before.
+    fn hold(&mut self, id: usize, reason: Reason, version: Version) {
+        let now_ms = self.clock.now_ms();
+        let entry = self.entries[id].as_mut().expect("looked at before");
+        let serial = version.zone.serial();
+        let known = entry
+            .held
+            .as_ref()
+            .filter(|held| held.version.zone.serial() == serial && held.reason == reason);
+        let since_ms = known.map_or(now_ms, |held| held.since_ms);
+        if known.is_none() {
+            let ours = entry.zone.as_ref().map(|zone| zone.serial().0);
+            let next = format!("`backstop approve {}` serves it all the same", entry.apex);
+            warn!(zone = %entry.apex, %serial, ours, check = reason.check(), why = %reason, next,
+                "held by a check, what is served stays");
+            self.stats.replicated.held_by_check.add(1);
+        }
+        let times = entry.times(version.zone.soa());
+        let primary = version.primary;
+        entry.held = Some(Held { version, reason, since_ms });
+        if let Some(primary) = primary {
+            let known = &mut entry.primaries[primary];
+            known.serial = Some(serial);
+            entry.primary = Some(known.primary.address);
+            entry.contact_ms = Some(now_ms);
+            return self.on(id, Event::Held(serial, times));
+        }
+        entry.reading = false;
+        if entry.zone.is_none() {
+            // Its own clock of attempts, as for a file that cannot be read.
+            entry.refresh.on(Event::Due, now_ms, random());
+            entry.refresh.on(Event::Failed(Failure::Primary), now_ms, random());
+        }
+    }
+
+    /// Serves the version that is held. The serial of it.
+    pub(super) fn approve(&mut self, apex: &NameBuf) -> Result<Serial, CommandError> {
+        let id = self.id(apex)?;
+        let entry = self.entry(id);
+        if entry.storing {
+            return Err(CommandError::Busy);
+        }
+        let held = entry.held.as_ref().ok_or(CommandError::NothingHeld)?;
+        let version = Version { forced: true, ..held.version.clone() };
+        let serial = version.zone.serial();
+        info!(zone = %apex, %serial, check = held.reason.check(), "approved: it is to be served");
+        self.disregard(id);
+        self.keep(id, version);
+        Ok(serial)
+    }
+
+    /// Answers to what was asked about a zone until now are for another version than is served
+    /// next.
+    pub(super) fn disregard(&mut self, id: usize) {
+        self.epoch += 1;
+        let epoch = self.epoch;
+        let entry = self.entry_mut(id);
+        entry.epoch = epoch;
+        entry.reading = false;
+    }
+
+    /// A version that the operator wanted is stored: it is the one to refresh from now.
+    pub(super) fn install_forced(&mut self, id: usize, version: &Version) {
+        let now_ms = self.clock.now_ms();
+        self.disregard(id);
+        let entry = self.entry_mut(id);
+        let soa = version.zone.soa();
+        info!(zone = %entry.apex, from = version.from.map(|serial| serial.0), to = soa.serial.0,
+            records = version.zone.records(), got = version.kind, "served, as the operator wants");
+        // The operator's word is no contact with a primary.
+        entry.prolong(entry.contact_ms.unwrap_or(now_ms));
+        let times = entry.times(soa);
+        let step = entry.refresh.on(Event::Installed(soa.serial, times), now_ms, random());
+        self.ready.push((id, self.entry(id).served()));
+        self.take(id, Step { contact: false, ..step }, now_ms);
+        if self.entry(id).file().is_none() {
+            // Whatever was being asked is forgotten.
+            self.on(id, Event::Check);
+        }
+    }
+}
