@@ -44,6 +44,9 @@ fn control(line: &[u8]) {
         Request::Refresh { zone }
         | Request::Retransfer { zone }
         | Request::Approve { zone }
+        | Request::Rollback { zone, .. }
+        | Request::History { zone }
+        | Request::Changes { zone, .. }
         | Request::Export { zone } => Some(zone),
         Request::Reload {} => None,
     };

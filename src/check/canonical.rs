@@ -2,7 +2,7 @@
 
 use crate::name::Key;
 use crate::tree::Range;
-use crate::wire::{Class, Field, Rtype, data_fields};
+use crate::wire::{Class, Rtype, fold_data};
 use crate::zone::{Node, RecordSet, Zone};
 use std::cmp::Ordering;
 use std::iter::Peekable;
@@ -23,17 +23,7 @@ pub(super) fn write_data(rtype: Rtype, data: &[u8], out: &mut Vec<u8>) {
             let suffix = data.first().map_or(0, |&bits| (135 - usize::from(bits.min(128))) / 8);
             out[begin..].get_mut(1 + suffix..).unwrap_or_default().make_ascii_lowercase();
         }
-        _ => {
-            let whole = data_fields(rtype, data, |field, part| {
-                let at = out.len();
-                out.extend_from_slice(part);
-                if matches!(field, Some(Field::Name | Field::PlainName)) {
-                    // The length octets of labels are below the letters.
-                    out[at..].make_ascii_lowercase();
-                }
-            });
-            debug_assert!(whole.is_some(), "a zone's data are of their types' form");
-        }
+        _ => fold_data(rtype, data, out),
     }
 }
 

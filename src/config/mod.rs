@@ -432,6 +432,8 @@ pub struct ZoneSettings {
     pub ixfr: bool,
     /// Octets of wire form that a version may have, and a transfer bring.
     pub max_size: u64,
+    /// How many older versions are held.
+    pub history: usize,
     /// What a version must pass before it is served.
     pub checks: check::Rules,
 }

@@ -28,11 +28,15 @@ pub(super) const SETTINGS: &[&str] = &[
     "expire-max",
     "ixfr",
     "max-size",
+    "history",
     "check-apex",
     "shrink-guard",
     "shrink-guard-names",
     "zonemd",
 ];
+
+/// As many versions as the store keeps.
+const HISTORY_MAX: usize = 100;
 
 pub(super) static TEMPLATE: Kind = Kind { title: "a template", own: &[], shared: SETTINGS };
 
@@ -49,6 +53,7 @@ pub(super) struct Layer {
     expire: Bounds,
     ixfr: Option<bool>,
     max_size: Option<u64>,
+    history: Option<usize>,
     checks: Checks,
     /// A source is there, but wrong: reported already, so nobody is told that it is missing.
     broken_source: bool,
@@ -93,6 +98,7 @@ impl Layer {
             expire: bounds("expire-min", "expire-max"),
             ixfr: section.get("ixfr", boolean),
             max_size: section.get("max-size", size(64 << 10)),
+            history: section.get("history", integer(0..=HISTORY_MAX)),
             checks: Checks::read(section),
         }
     }
@@ -116,6 +122,7 @@ impl Layer {
             expire: self.expire.over(below.expire),
             ixfr: self.ixfr.or(below.ixfr),
             max_size: self.max_size.or(below.max_size),
+            history: self.history.or(below.history),
             checks: self.checks.over(below.checks),
         }
     }
@@ -135,6 +142,7 @@ impl Layer {
             expire: clamp(self.expire, "expire", Duration::ZERO),
             ixfr: self.ixfr.unwrap_or(true),
             max_size: self.max_size.unwrap_or(4 << 30),
+            history: self.history.unwrap_or(HISTORY_MAX),
             checks: self.checks.settle(),
             source,
         })

@@ -104,7 +104,7 @@ fn held(held: &HeldStatus) -> String {
 }
 
 /// What peers and files brought, without what a terminal would obey.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
     text.chars().map(escaped).collect()
 }
@@ -250,7 +250,7 @@ fn counted(count: u64, what: &str) -> String {
 }
 
 /// Seconds, as a person says them: the two largest units, "3m12s".
-fn time(s: u64) -> String {
+pub(super) fn time(s: u64) -> String {
     const UNITS: [(u64, char); 4] = [(86_400, 'd'), (3600, 'h'), (60, 'm'), (1, 's')];
     let at = UNITS.iter().position(|&(unit, _)| s >= unit).unwrap_or(3);
     let (unit, letter) = UNITS[at];

@@ -10,6 +10,8 @@
 
 use super::CommandError;
 use super::ask::random;
+use super::history::APPROVED;
+use super::rollback::{Pin, Reply, Swapped};
 use super::scheduler::{Done, Scheduler, What};
 use super::versions::Version;
 use crate::check::Refusal;
@@ -36,6 +38,14 @@ pub(super) enum Reason {
     /// A check refused it.
     #[error("{0}")]
     Refused(#[from] Refusal),
+    /// The operator went back from it.
+    #[error("{}", rolled_back(*from, *hold))]
+    RolledBack {
+        /// What was gone back from.
+        from: Serial,
+        /// No other version is taken, either.
+        hold: bool,
+    },
     /// A bug.
     #[error("the check failed: {0}")]
     Failed(String),
@@ -46,15 +56,24 @@ impl Reason {
     pub(super) fn check(&self) -> &'static str {
         match self {
             Self::Refused(refusal) => refusal.check(),
+            Self::RolledBack { .. } => "rollback",
             Self::Failed(_) => "bug",
         }
     }
+}
+
+fn rolled_back(from: Serial, hold: bool) -> String {
+    let taken = if hold { "nothing is taken until it is approved" } else { "a newer one is taken" };
+    format!("the zone was rolled back from serial {from}; {taken}")
 }
 
 impl Scheduler {
     /// Keeps a version that has come, if it passes the zone's checks.
     pub(super) fn judge(&mut self, id: usize, version: Version) {
         let entry = self.entry(id);
+        if let Some(pin) = entry.pin.filter(|pin| pin.bars(version.zone.serial())) {
+            return self.hold(id, pin.reason(), version);
+        }
         let settings = Arc::clone(&entry.settings);
         if let Err(refusal) = settings.checks.at_once(&version.zone, entry.zone.as_deref()) {
             return self.hold(id, refusal.into(), version);
@@ -118,20 +137,33 @@ impl Scheduler {
         }
     }
 
-    /// Serves the version that is held. The serial of it.
-    pub(super) fn approve(&mut self, apex: &NameBuf) -> Result<Serial, CommandError> {
-        let id = self.id(apex)?;
-        let entry = self.entry(id);
-        if entry.storing {
-            return Err(CommandError::Busy);
+    /// Serves the version that is held.
+    pub(super) fn approve(&mut self, apex: &NameBuf, reply: Reply) {
+        let approved = self.id(apex).and_then(|id| {
+            let entry = self.entry(id);
+            let held = entry.held.as_ref().ok_or(CommandError::NothingHeld)?;
+            if entry.storing {
+                return Err(CommandError::Busy);
+            }
+            let from = entry.zone.as_ref().map(|zone| zone.serial());
+            let held = held.version.clone();
+            Ok((id, Version { forced: true, kind: APPROVED, from, ..held }))
+        });
+        match approved {
+            Err(error) => {
+                // Who asked may have gone.
+                let _ = reply.send(Err(error));
+            }
+            Ok((id, version)) => {
+                info!(zone = %apex, serial = %version.zone.serial(), "approved: to be served");
+                if self.entry(id).pin.is_some() {
+                    Pin::forget(&self.store, apex.as_name());
+                }
+                self.disregard(id);
+                self.entry_mut(id).waiting = Some(reply);
+                self.keep(id, version);
+            }
         }
-        let held = entry.held.as_ref().ok_or(CommandError::NothingHeld)?;
-        let version = Version { forced: true, ..held.version.clone() };
-        let serial = version.zone.serial();
-        info!(zone = %apex, %serial, check = held.reason.check(), "approved: it is to be served");
-        self.disregard(id);
-        self.keep(id, version);
-        Ok(serial)
     }
 
     /// Answers to what was asked about a zone until now are for another version than is served
@@ -151,16 +183,38 @@ impl Scheduler {
         let entry = self.entry_mut(id);
         let soa = version.zone.soa();
         info!(zone = %entry.apex, from = version.from.map(|serial| serial.0), to = soa.serial.0,
-            records = version.zone.records(), got = version.kind, "served, as the operator wants");
+            records = version.zone.records(), what = version.kind, "served, as the operator wants");
         // The operator's word is no contact with a primary.
         entry.prolong(entry.contact_ms.unwrap_or(now_ms));
         let times = entry.times(soa);
         let step = entry.refresh.on(Event::Installed(soa.serial, times), now_ms, random());
-        self.ready.push((id, self.entry(id).served()));
-        self.take(id, Step { contact: false, ..step }, now_ms);
+        let (waiting, rolled_back) = (entry.waiting.take(), entry.rolled_back.take());
+        if rolled_back.is_none() {
+            entry.pin = None;
+        }
+        let served = entry.served();
+        self.ready.push((id, served));
+        let swapped = Swapped { from: version.from, to: soa.serial };
+        self.replies.extend(waiting.map(|reply| (reply, swapped)));
+        if let Some(held) = rolled_back {
+            self.hold_rolled_back(id, held);
+        } else {
+            self.take(id, Step { contact: false, ..step }, now_ms);
+        }
         if self.entry(id).file().is_none() {
             // Whatever was being asked is forgotten.
             self.on(id, Event::Check);
+        }
+    }
+
+    /// The store cannot keep what the operator wanted: all is as it was.
+    pub(super) fn not_forced(&mut self, id: usize) {
+        let entry = self.entries[id].as_mut().expect("looked at before");
+        entry.rolled_back = None;
+        entry.pin = entry.zone.as_ref().and_then(|zone| Pin::kept(&self.store, zone));
+        if let Some(reply) = entry.waiting.take() {
+            // Who asked may have gone.
+            let _ = reply.send(Err(CommandError::NotStored));
         }
     }
 }

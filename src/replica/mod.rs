@@ -14,11 +14,13 @@
 //! **Sections.** RFC 1034 section 4.3.5, RFC 1995, RFC 1996, RFC 5936.
 
 mod ask;
+mod history;
 mod inbox;
 mod judge;
 mod limits;
 mod load;
 mod notify;
+mod rollback;
 mod scheduler;
 mod status;
 #[cfg(test)]
@@ -26,8 +28,10 @@ mod tests;
 mod versions;
 mod zone;
 
+pub use history::Note;
 pub use limits::Options as Limits;
 pub use load::{Loaded, load};
+pub use rollback::Swapped;
 pub use scheduler::CLOCK;
 pub use status::{HeldStatus, LastTransfer, PrimaryStatus, State, ZoneStatus};
 
@@ -39,7 +43,7 @@ use crate::store::{Each, Snapshot, Store};
 use crate::tsig::Keys;
 use crate::view::{Identity, Views};
 use crate::wire::Serial;
-use crate::zone::Zone;
+use crate::zone::{Diff, Zone};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -62,7 +66,9 @@ enum Command {
     Notified(Notified),
     Check(NameBuf, Reply),
     Retransfer(NameBuf, Reply),
-    Approve(NameBuf, oneshot::Sender<Result<Serial, CommandError>>),
+    Approve(NameBuf, rollback::Reply),
+    Rollback { apex: NameBuf, serial: Option<Serial>, hold: bool, reply: rollback::Reply },
+    History(NameBuf, oneshot::Sender<Result<Versions, CommandError>>),
     Status(Option<NameBuf>, oneshot::Sender<Vec<ZoneStatus>>),
     Configure(Settings),
     Stop,
@@ -79,12 +85,39 @@ pub enum CommandError {
     /// There is nothing to approve.
     #[error("no version of it is held by a check")]
     NothingHeld,
+    /// There is nothing to go back from.
+    #[error("there is no version of it yet")]
+    NoVersion,
+    /// There is nothing to go back to.
+    #[error("no such older version is held; `backstop history` tells which are")]
+    NotHeld,
+    /// The differences do not fit: a bug, or damage.
+    #[error(
+        "what is held of its history does not lead back; `backstop export` still tells what \
+        is served"
+    )]
+    NotUndone,
+    /// The disk.
+    #[error("the store cannot keep it, nothing is changed; `backstop status` tells why")]
+    NotStored,
     /// It would come in between.
     #[error("a version of it is being stored just now; try again in a moment")]
     Busy,
     /// The server is being stopped.
     #[error("the server is being stopped")]
     Stopping,
+}
+
+/// The versions held of a zone.
+pub struct Versions {
+    /// The one that is served, if there is one.
+    pub served: Option<Arc<Zone>>,
+    /// When and how that came, if it is known.
+    pub since: Option<Note>,
+    /// What led to it, the newest last, each with when and how it came.
+    pub steps: Vec<(Arc<Diff>, Note)>,
+    /// The one that is held by a check.
+    pub held: Option<Arc<Zone>>,
 }
 
 /// NOTIFYs that may wait for the scheduler; more are dropped, and sent again by their senders.
@@ -119,12 +152,35 @@ impl Handle {
         self.command(|reply| Command::Retransfer(apex, reply)).await
     }
 
-    /// Serves the version that a check has refused. The serial of it.
+    /// Serves the version that a check has refused.
     ///
     /// # Errors
-    /// There is no such zone, or no version of it is held.
-    pub async fn approve(&self, apex: NameBuf) -> Result<Serial, CommandError> {
+    /// There is no such zone, no version of it is held, or the store cannot keep it.
+    pub async fn approve(&self, apex: NameBuf) -> Result<Swapped, CommandError> {
         self.command(|reply| Command::Approve(apex, reply)).await
+    }
+
+    /// Serves the version `serial` again, or the one before what is served. Its successors up to
+    /// what is served are not taken from a primary any more, with `hold` no version is, until one
+    /// is approved.
+    ///
+    /// # Errors
+    /// There is no such zone or version, or the store cannot keep it.
+    pub async fn rollback(
+        &self,
+        apex: NameBuf,
+        serial: Option<Serial>,
+        hold: bool,
+    ) -> Result<Swapped, CommandError> {
+        self.command(|reply| Command::Rollback { apex, serial, hold, reply }).await
+    }
+
+    /// The versions held of a zone.
+    ///
+    /// # Errors
+    /// There is no such zone.
+    pub async fn history(&self, apex: NameBuf) -> Result<Versions, CommandError> {
+        self.command(|reply| Command::History(apex, reply)).await
     }
 
     async fn command<T>(

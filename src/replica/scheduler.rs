@@ -4,9 +4,10 @@ use super::ask::{Answer, Asked, Job, ask, random};
 use super::judge::{CAREFUL_MAX, Reason};
 use super::limits::{Lane, Limits};
 use super::notify::Notifier;
+use super::rollback::{Reply, Swapped, Undone};
 use super::versions::{Recalled, Version};
 use super::zone::{Entry, Known};
-use super::{Command, CommandError, Loaded, Notified, Parts, Settings, ZoneStatus};
+use super::{Command, CommandError, Loaded, Notified, Parts, Settings, Versions, ZoneStatus};
 use crate::clock::Clock;
 use crate::name::NameBuf;
 use crate::refresh::{Ask, Event, Step};
@@ -14,6 +15,7 @@ use crate::stats::Stats;
 use crate::store::{Store, StoreError};
 use crate::tsig::Keys;
 use crate::view::{Served, Views};
+use crate::zone::OutOfSync;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
@@ -48,6 +50,8 @@ pub(super) struct Scheduler {
     pub(super) ready: Vec<(usize, Arc<Served>)>,
     /// Versions that the store has not acknowledged yet.
     pub(super) storing: usize,
+    /// Who is to be told of what, once it is published.
+    pub(super) replies: Vec<(Reply, Swapped)>,
     stopping: bool,
 }
 
@@ -62,6 +66,7 @@ pub(super) enum What {
     Asked { primary: usize, ask: Ask, asked: Asked },
     Read(Result<Answer, String>, Instant),
     Judged(Result<(), Reason>, Version),
+    Undone(Result<Undone, (OutOfSync, Reply)>),
     Stored(Result<(), StoreError>, Version),
     Recalled(Recalled),
 }
@@ -88,6 +93,7 @@ impl Scheduler {
             of_done,
             ready: Vec::new(),
             storing: 0,
+            replies: Vec::new(),
             stopping: false,
         };
         for entry in loaded.entries {
@@ -137,8 +143,12 @@ impl Scheduler {
             Command::Retransfer(apex, reply) => {
                 let _ = reply.send(self.look_after(&apex, Event::Retransfer));
             }
-            Command::Approve(apex, reply) => {
-                let _ = reply.send(self.approve(&apex));
+            Command::Approve(apex, reply) => self.approve(&apex, reply),
+            Command::Rollback { apex, serial, hold, reply } => {
+                self.rollback(&apex, serial, hold, reply);
+            }
+            Command::History(apex, reply) => {
+                let _ = reply.send(self.history(&apex));
             }
             Command::Status(apex, reply) => {
                 let _ = reply.send(self.status(apex));
@@ -162,6 +172,16 @@ impl Scheduler {
 
     pub(super) fn id(&self, apex: &NameBuf) -> Result<usize, CommandError> {
         self.zones.get(apex).copied().ok_or(CommandError::NoZone)
+    }
+
+    fn history(&self, apex: &NameBuf) -> Result<Versions, CommandError> {
+        let entry = self.entry(self.id(apex)?);
+        Ok(Versions {
+            served: entry.zone.clone(),
+            since: entry.since,
+            steps: entry.history.steps().map(|(diff, note)| (Arc::clone(diff), note)).collect(),
+            held: entry.held.as_ref().map(|held| Arc::clone(&held.version.zone)),
+        })
     }
 
     fn look_after(&mut self, apex: &NameBuf, event: Event) -> Result<(), CommandError> {
@@ -288,6 +308,7 @@ impl Scheduler {
             What::Read(read, began) => self.read(id, read, began),
             What::Recalled(recalled) => self.recalled(id, recalled),
             What::Judged(judged, version) => self.judged(id, judged, version),
+            What::Undone(undone) => self.undone(id, undone),
             What::Stored(Ok(()), version) => self.stored(id, version),
             What::Stored(Err(error), version) => self.not_stored(id, &error, version),
         }

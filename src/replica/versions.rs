@@ -3,12 +3,14 @@
 
 use super::Kept;
 use super::ask::{Answer, Asked, Change, compare, random};
+use super::history::{History, Note};
 use super::load::{Restored, restore};
+use super::rollback::Pin;
 use super::scheduler::{Done, Scheduler, What};
 use super::zone::{Entry, Last, millis};
 use crate::refresh::{Ask, Event, Failure, Step};
 use crate::stats::Replicated;
-use crate::store::{self, History, StoreError};
+use crate::store::{self, StoreError};
 use crate::view::Expiry;
 use crate::wire::Serial;
 use crate::xfr::Statistics;
@@ -61,7 +63,7 @@ impl Scheduler {
 
     pub(super) fn recalled(&mut self, id: usize, recalled: Recalled) {
         let now_ms = self.clock.now_ms();
-        let entry = self.entry_mut(id);
+        let entry = self.entries[id].as_mut().expect("looked at before");
         entry.reading = false;
         // A NOTIFY or an operator may have been faster.
         if entry.zone.is_some() || entry.refresh.is_asking() {
@@ -78,6 +80,7 @@ impl Scheduler {
                     it was kept until a primary has been asked");
                 let kept = store::State { retired_at_ms: None, ..state.clone() };
                 entry.restore(zone, history, &state, now_ms);
+                entry.pin = entry.zone.as_ref().and_then(|zone| Pin::kept(&self.store, zone));
                 let (apex, served) = (entry.apex.clone(), entry.served());
                 self.store.touch(apex.as_name(), kept);
                 self.ready.push((id, served));
@@ -191,12 +194,13 @@ impl Scheduler {
             let snapshot = Kept(Arc::clone(&change.zone));
             let state = kept(change.zone.soa());
             let from = change.diff.from.0;
+            let diff = Note::now(version.kind).encode(&change.diff);
             // If a step fails, so does the last one, which is out of step then.
-            ticket = Some(self.store.append(apex, state, from, change.diff.encode(), snapshot));
+            ticket = Some(self.store.append(apex, state, from, diff, snapshot));
         }
         let ticket = ticket.unwrap_or_else(|| {
             let snapshot = Kept(Arc::clone(&version.zone));
-            self.store.replace(apex, kept(version.zone.soa()), History::Drop, snapshot)
+            self.store.replace(apex, kept(version.zone.soa()), store::History::Drop, snapshot)
         });
         self.storing += 1;
         let done = self.done.clone();
@@ -218,7 +222,7 @@ impl Scheduler {
             "the store cannot keep the new version; the old one stays served");
         entry.error = Some(format!("the store: {error}"));
         if version.forced {
-            return;
+            return self.not_forced(id);
         }
         entry.reading = false;
         if version.primary.is_some() {
@@ -235,12 +239,14 @@ impl Scheduler {
             "AXFR" => replicated.axfrs.add(1),
             _ => {}
         }
-        entry.history = if version.changes.is_empty() {
-            Arc::new([])
+        let note = Note::now(version.kind);
+        if version.changes.is_empty() {
+            entry.history = History::default();
         } else {
-            let new = version.changes.iter().map(|change| Arc::clone(&change.diff));
-            entry.history.iter().cloned().chain(new).collect()
-        };
+            let new = version.changes.iter().map(|change| (Arc::clone(&change.diff), note));
+            entry.history.extend(new);
+        }
+        entry.since = Some(note);
         entry.zone = Some(Arc::clone(&version.zone));
         entry.difference = version.differs;
         entry.error = None;
@@ -249,13 +255,15 @@ impl Scheduler {
         let times = entry.times(version.zone.soa());
         let serial = version.zone.serial();
         let ms = millis(version.began.elapsed());
-        entry.last = Some(Last {
-            kind: version.kind,
-            octets: version.statistics.octets,
-            records: version.statistics.records,
-            ms,
-            at_ms: now_ms,
-        });
+        if !version.forced {
+            entry.last = Some(Last {
+                kind: version.kind,
+                octets: version.statistics.octets,
+                records: version.statistics.records,
+                ms,
+                at_ms: now_ms,
+            });
+        }
         if version.forced {
             self.install_forced(id, &version);
         } else if let Some(primary) = version.primary {
@@ -292,6 +300,10 @@ impl Scheduler {
             }
         });
         self.stats.replicated.published.add(ready.len() as u64);
+        for (reply, swapped) in self.replies.drain(..) {
+            // Who asked may have gone.
+            let _ = reply.send(Ok(swapped));
+        }
         for (id, served) in &ready {
             let Some(entry) = &self.entries[*id] else { continue };
             if let Some(zone) = &served.zone {

@@ -1,7 +1,10 @@
 //! One zone as the scheduler knows it.
 
+use super::CommandError;
 use super::ask::Primary;
+use super::history::{History, Note};
 use super::judge::Held;
+use super::rollback::{Pin, Reply};
 use super::status::{HeldStatus, LastTransfer, PrimaryStatus, State, ZoneStatus};
 use crate::config::{Source, ZoneConfig, ZoneSettings};
 use crate::name::NameBuf;
@@ -10,15 +13,11 @@ use crate::store;
 use crate::tsig::Keys;
 use crate::view::{Access, Expiry, Served};
 use crate::wire::Serial;
-use crate::zone::{Diff, Soa, Zone};
+use crate::zone::{Soa, Zone};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// How many diffs are held for outgoing IXFR at most; together they are not larger than half of
-/// what sending the zone would take (RFC 1995 section 5 leaves it to us).
-const HISTORY_MAX: usize = 100;
 
 /// A zone: its version, how it is refreshed, and what is known of its primaries.
 pub(super) struct Entry {
@@ -29,7 +28,9 @@ pub(super) struct Entry {
     pub(super) refresh: Refresh,
     pub(super) expiry: Arc<Expiry>,
     pub(super) zone: Option<Arc<Zone>>,
-    pub(super) history: Arc<[Arc<Diff>]>,
+    pub(super) history: History,
+    /// When and how the version served came; not known after a restart.
+    pub(super) since: Option<Note>,
     pub(super) contact_ms: Option<u64>,
     pub(super) primary: Option<SocketAddr>,
     pub(super) difference: bool,
@@ -46,6 +47,12 @@ pub(super) struct Entry {
     pub(super) storing: bool,
     /// What a check refused.
     pub(super) held: Option<Held>,
+    /// What is not taken after a rollback.
+    pub(super) pin: Option<Pin>,
+    /// What is to be held once the rollback being stored is.
+    pub(super) rolled_back: Option<Held>,
+    /// The operator waits for the version being stored.
+    pub(super) waiting: Option<Reply>,
 }
 
 /// A primary and what it said last.
@@ -82,7 +89,8 @@ impl Entry {
             refresh,
             expiry: Arc::new(Expiry::at(0)),
             zone: None,
-            history: Arc::new([]),
+            history: History::default(),
+            since: None,
             contact_ms: None,
             primary: None,
             difference: false,
@@ -94,6 +102,9 @@ impl Entry {
             reading: false,
             storing: false,
             held: None,
+            pin: None,
+            rolled_back: None,
+            waiting: None,
         }
     }
 
@@ -101,7 +112,7 @@ impl Entry {
     pub(super) fn restore(
         &mut self,
         zone: Arc<Zone>,
-        history: Vec<Arc<Diff>>,
+        history: History,
         state: &store::State,
         due_ms: u64,
     ) {
@@ -112,7 +123,7 @@ impl Entry {
         self.expiry.set(if never { Expiry::NEVER } else { state.expires_at_ms });
         self.contact_ms = Some(state.contact_ms);
         self.primary = state.primary;
-        self.history = history.into();
+        self.history = history;
         self.zone = Some(zone);
         self.trim_history();
     }
@@ -130,7 +141,11 @@ impl Entry {
         self.refresh = Refresh::new(count, self.settings.ixfr, serial, times, due_ms);
         self.reading = false;
         // By other rules it may pass: it is transferred again, and judged again.
-        self.held = None;
+        (self.held, self.rolled_back) = (None, None);
+        if let Some(reply) = self.waiting.take() {
+            // Who asked may have gone.
+            let _ = reply.send(Err(CommandError::Busy));
+        }
         self.epoch = epoch;
         if self.file().is_some() && self.zone.is_some() {
             self.expiry.set(Expiry::NEVER);
@@ -173,22 +188,13 @@ impl Entry {
         self.expiry_told = false;
     }
 
-    /// Keeps as much history as is worth it.
+    /// Keeps as much history as is worth it: as many versions as are configured, together not
+    /// larger than half of what sending the zone would take (RFC 1995 section 5 leaves it to us).
     pub(super) fn trim_history(&mut self) {
         let Some(zone) = &self.zone else { return };
         // A record takes some forty octets in a transfer.
-        let room = usize::try_from(zone.records()).unwrap_or(usize::MAX).saturating_mul(20);
-        let (mut octets, mut keep) = (0, 0);
-        for diff in self.history.iter().rev().take(HISTORY_MAX) {
-            octets += diff.octets();
-            if octets > room.max(64 * 1024) {
-                break;
-            }
-            keep += 1;
-        }
-        if keep < self.history.len() {
-            self.history = self.history[self.history.len() - keep..].into();
-        }
+        let octets = usize::try_from(zone.records()).unwrap_or(usize::MAX).saturating_mul(20);
+        self.history.trim(self.settings.history, octets.max(64 * 1024));
     }
 
     /// What the workers are to see.
@@ -198,7 +204,7 @@ impl Entry {
             access: Arc::clone(&self.access),
             zone: self.zone.clone(),
             expiry: Arc::clone(&self.expiry),
-            history: Arc::clone(&self.history),
+            history: Arc::clone(self.history.diffs()),
         })
     }
 
@@ -257,7 +263,7 @@ impl Entry {
             expires_in_s: expires.filter(|_| self.zone.is_some()).map(until),
             primary: self.primary,
             same_serial_difference: self.difference,
-            versions_held: self.history.len(),
+            versions_held: self.history.diffs().len(),
             held: self.held.as_ref().map(|held| HeldStatus {
                 serial: held.version.zone.serial().0,
                 check: held.reason.check().into(),

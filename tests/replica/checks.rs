@@ -117,7 +117,7 @@ fn a_zone_that_shrinks_too_much_is_held_and_lives_on_until_it_is_approved() {
     assert_eq!((told, secondary.counted("held_by_check")), (1, 1), "told once");
 
     let done = approve(&secondary, APEX).unwrap();
-    assert_eq!(done, "shrink.test.: serial 2 is being published");
+    assert_eq!(done, "shrink.test.: serial 2 is served");
     let status = secondary.wait_status(APEX, |status| status.serial == Some(2));
     assert_eq!((status.held, status.records), (None, 12));
     let nothing = approve(&secondary, APEX).unwrap_err().to_string();

@@ -14,4 +14,5 @@ mod fleet;
 mod misbehaviour;
 mod notify;
 mod primaries;
+mod rollback;
 mod signed;
