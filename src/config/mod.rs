@@ -436,6 +436,17 @@ pub struct ZoneSettings {
     pub history: usize,
     /// What a version must pass before it is served.
     pub checks: check::Rules,
+    /// The operator's own check, after those.
+    pub check_program: Option<CheckProgram>,
+}
+
+/// A program that says whether a version may be served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckProgram {
+    /// The program and its arguments; at least the first.
+    pub command: Vec<String>,
+    /// How long it may take.
+    pub timeout: Duration,
 }
 
 /// Where a zone's data comes from.

@@ -2,13 +2,15 @@
 //! template `default`. A setting is taken whole from the first layer that has it.
 
 use std::fs::{self, File};
+use std::ops::RangeInclusive;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::access::{self, Known};
 use super::document::{At, Kind, Section, Wrong};
 use super::units::{LONGEST, boolean, choice, duration, integer, size, some_text, text, written};
-use super::{Clamp, Source, ZoneSettings};
+use super::{CheckProgram, Clamp, Source, ZoneSettings};
 use crate::acl::{Acl, Prefix, Rule};
 use crate::check::{Rules, Shrink, Zonemd};
 use toml::de::DeValue;
@@ -33,6 +35,8 @@ pub(super) const SETTINGS: &[&str] = &[
     "shrink-guard",
     "shrink-guard-names",
     "zonemd",
+    "check-program",
+    "check-program-timeout",
 ];
 
 /// As many versions as the store keeps.
@@ -55,6 +59,9 @@ pub(super) struct Layer {
     max_size: Option<u64>,
     history: Option<usize>,
     checks: Checks,
+    /// Of no words: none.
+    program: Option<Vec<String>>,
+    program_timeout: Option<Duration>,
     /// A source is there, but wrong: reported already, so nobody is told that it is missing.
     broken_source: bool,
 }
@@ -100,6 +107,8 @@ impl Layer {
             max_size: section.get("max-size", size(64 << 10)),
             history: section.get("history", integer(0..=HISTORY_MAX)),
             checks: Checks::read(section),
+            program: program(section),
+            program_timeout: section.get("check-program-timeout", duration(PROGRAM_TIMES)),
         }
     }
 
@@ -124,6 +133,8 @@ impl Layer {
             max_size: self.max_size.or(below.max_size),
             history: self.history.or(below.history),
             checks: self.checks.over(below.checks),
+            program: self.program.or_else(|| below.program.clone()),
+            program_timeout: self.program_timeout.or(below.program_timeout),
         }
     }
 
@@ -144,6 +155,10 @@ impl Layer {
             max_size: self.max_size.unwrap_or(4 << 30),
             history: self.history.unwrap_or(HISTORY_MAX),
             checks: self.checks.settle(),
+            check_program: self.program.filter(|command| !command.is_empty()).map(|command| {
+                let timeout = self.program_timeout.unwrap_or(PROGRAM_TIME);
+                CheckProgram { command, timeout }
+            }),
             source,
         })
     }
@@ -208,6 +223,35 @@ fn shrink_percent(value: &DeValue<'_>) -> Result<Option<u8>, Wrong> {
     let percent = percent.filter(|percent| *percent < 100);
     let advice = "write how much of the names may go at once, from \"0%\" to \"99%\", or \"off\"";
     percent.map(Some).ok_or_else(|| Wrong::new(format!("is \"{text}\""), advice))
+}
+
+/// How long a check program may take, and how long it may be given.
+const PROGRAM_TIME: Duration = Duration::from_mins(5);
+const PROGRAM_TIMES: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_hours(24);
+
+/// A program and its arguments. One with a folder in its name is relative to the file's; others are
+/// looked for where the system does.
+fn program(section: &Section<'_>) -> Option<Vec<String>> {
+    let words = section.list("check-program", text)?;
+    let mut words: Vec<_> = words.into_iter().map(|word| word.value.to_owned()).collect();
+    let Some(name) = words.first_mut() else { return Some(words) };
+    if name.contains('/') {
+        let path = section.doc.path(name);
+        let can_run = |path: &PathBuf| {
+            fs::metadata(path).is_ok_and(|file| file.is_file() && file.mode() & 0o111 != 0)
+        };
+        if can_run(&path) {
+            *name = path.to_string_lossy().into_owned();
+            return Some(words);
+        }
+    } else if !name.is_empty() {
+        return Some(words);
+    }
+    let message = format!("check-program \"{name}\" is no program");
+    let advice = "write [\"/path/to/program\", \"argument\"], a file that can be run";
+    section.doc.error(section.place_of("check-program"), Wrong::new(message, advice));
+    None
 }
 
 impl Bounds {

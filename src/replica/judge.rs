@@ -11,14 +11,18 @@
 use super::CommandError;
 use super::ask::random;
 use super::history::APPROVED;
+use super::program::ProgramError;
 use super::rollback::{Pin, Reply, Swapped};
 use super::scheduler::{Done, Scheduler, What};
 use super::versions::Version;
 use crate::check::Refusal;
+use crate::config::ZoneSettings;
 use crate::name::NameBuf;
 use crate::refresh::{Event, Failure, Step};
 use crate::wire::Serial;
+use crate::zone::Zone;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
@@ -38,6 +42,9 @@ pub(super) enum Reason {
     /// A check refused it.
     #[error("{0}")]
     Refused(#[from] Refusal),
+    /// The operator's program did.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
     /// The operator went back from it.
     #[error("{}", rolled_back(*from, *hold))]
     RolledBack {
@@ -56,15 +63,38 @@ impl Reason {
     pub(super) fn check(&self) -> &'static str {
         match self {
             Self::Refused(refusal) => refusal.check(),
+            Self::Program(_) => "check-program",
             Self::RolledBack { .. } => "rollback",
             Self::Failed(_) => "bug",
         }
+    }
+
+    /// May it be another time what it is not now, without any change to the zone?
+    pub(super) fn may_pass_later(&self) -> bool {
+        matches!(self, Self::Program(_))
     }
 }
 
 fn rolled_back(from: Serial, hold: bool) -> String {
     let taken = if hold { "nothing is taken until it is approved" } else { "a newer one is taken" };
     format!("the zone was rolled back from serial {from}; {taken}")
+}
+
+/// The checks that read the zone, on a thread for that.
+async fn read_through(
+    settings: &Arc<ZoneSettings>,
+    zone: &Arc<Zone>,
+    places: &Semaphore,
+) -> Result<(), Reason> {
+    if !settings.checks.need_care() {
+        return Ok(());
+    }
+    let _place = places.acquire().await;
+    let (settings, zone) = (Arc::clone(settings), Arc::clone(zone));
+    match spawn_blocking(move || settings.checks.with_care(&zone)).await {
+        Ok(judged) => judged.map_err(Reason::from),
+        Err(bug) => Err(Reason::Failed(bug.to_string())),
+    }
 }
 
 impl Scheduler {
@@ -78,19 +108,20 @@ impl Scheduler {
         if let Err(refusal) = settings.checks.at_once(&version.zone, entry.zone.as_deref()) {
             return self.hold(id, refusal.into(), version);
         }
-        if !settings.checks.need_care() {
+        if !settings.checks.need_care() && settings.check_program.is_none() {
             return self.keep(id, version);
         }
         let (epoch, done) = (entry.epoch, self.done.clone());
-        let places = Arc::clone(&self.careful);
+        let held = entry.zone.as_ref().map(|zone| zone.serial());
+        let (places, programs) = (Arc::clone(&self.careful), Arc::clone(&self.programs));
         tokio::spawn(async move {
-            let _place = places.acquire().await;
-            let zone = Arc::clone(&version.zone);
-            let judged = spawn_blocking(move || settings.checks.with_care(&zone)).await;
-            let judged = match judged {
-                Ok(judged) => judged.map_err(Reason::from),
-                Err(bug) => Err(Reason::Failed(bug.to_string())),
-            };
+            let mut judged = read_through(&settings, &version.zone, &places).await;
+            if judged.is_ok()
+                && let Some(program) = &settings.check_program
+            {
+                judged = programs.ask(program, &version.zone, held).await.map_err(Reason::from);
+            }
+            // At shutdown nobody wants to know any more.
             let _ = done.send(Done { id, epoch, what: What::Judged(judged, version) });
         });
     }

@@ -20,6 +20,7 @@ mod judge;
 mod limits;
 mod load;
 mod notify;
+mod program;
 mod rollback;
 mod scheduler;
 mod status;
@@ -46,6 +47,7 @@ use crate::wire::Serial;
 use crate::zone::{Diff, Zone};
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use tokio::sync::{mpsc, oneshot};
@@ -237,6 +239,8 @@ pub struct Parts {
     pub limits: Limits,
     /// How many threads build versions.
     pub builders: usize,
+    /// A folder of the scheduler's own, for what check programs are given.
+    pub scratch: PathBuf,
 }
 
 /// Starts the scheduler's thread over the zones loaded.

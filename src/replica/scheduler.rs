@@ -4,6 +4,7 @@ use super::ask::{Answer, Asked, Job, ask, random};
 use super::judge::{CAREFUL_MAX, Reason};
 use super::limits::{Lane, Limits};
 use super::notify::Notifier;
+use super::program::Programs;
 use super::rollback::{Reply, Swapped, Undone};
 use super::versions::{Recalled, Version};
 use super::zone::{Entry, Known};
@@ -44,6 +45,7 @@ pub(super) struct Scheduler {
     pub(super) epoch: u64,
     /// Places for checks that read a zone.
     pub(super) careful: Arc<Semaphore>,
+    pub(super) programs: Arc<Programs>,
     pub(super) done: UnboundedSender<Done>,
     of_done: UnboundedReceiver<Done>,
     /// Versions that are stored and not published yet.
@@ -89,6 +91,7 @@ impl Scheduler {
             keep_ms: 0,
             epoch: 0,
             careful: Arc::new(Semaphore::new(CAREFUL_MAX)),
+            programs: Arc::new(Programs::new(parts.scratch)),
             done,
             of_done,
             ready: Vec::new(),

@@ -137,6 +137,13 @@ impl Scheduler {
 
     pub(super) fn told(&mut self, id: usize, primary: usize, serial: Serial) {
         let entry = self.entry_mut(id);
+        if let Some(held) = &entry.held
+            && held.version.zone.serial() == serial
+            && held.reason.may_pass_later()
+        {
+            let version = held.version.clone();
+            return self.judge(id, version);
+        }
         if let Some(ours) = entry.zone.as_ref().map(|zone| zone.serial()) {
             if ours != serial && !serial.is_after(ours) {
                 let known = &mut entry.primaries[primary];

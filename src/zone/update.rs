@@ -53,7 +53,8 @@ impl Zone {
             exact &= node.has_exactly(record);
             // The SOA is matched by its serial, which was: servers differ in what else they put.
             let is_soa = record.rtype == Rtype::SOA;
-            if !(is_soa && node.remove_all(Rtype::SOA)) && !node.remove(record) {
+            let removed = (is_soa && node.remove_all(Rtype::SOA)) || node.remove(record);
+            if !removed {
                 return Err(OutOfSync::Missing(describe(owner, record)));
             }
         }

@@ -6,6 +6,7 @@ use backstop::control::{ClientError, Request};
 use backstop::replica::{State, ZoneStatus};
 use std::fs;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
 
 /// Asked every second, expired after four without contact.
@@ -234,4 +235,84 @@ fn a_zone_file_with_a_wrong_digest_is_held_and_one_with_the_right_one_is_served(
     approve(&secondary, "example.").unwrap();
     let status = secondary.wait_status("example.", |status| status.state == State::Ok);
     assert_eq!((status.serial, status.expires_in_s), (Some(2_018_031_901), None));
+}
+
+/// A program that says what is in a file: "yes", "no", or that waits for ever.
+fn oracle(folder: &std::path::Path) -> (String, impl Fn(&str)) {
+    let says = folder.join("says");
+    let script = format!(
+        "#!/bin/sh\nread -r says <{says}\ncp \"$BACKSTOP_ZONE_FILE\" {seen}\n\
+         echo \"$BACKSTOP_ZONE\" >>{asked}\n\
+         case $says in\n yes) exit 0;;\n wait) sleep 1000;;\nesac\n\
+         echo \"serial $BACKSTOP_SERIAL is not wanted\" >&2\nexit 1\n",
+        says = says.display(),
+        seen = folder.join("seen").display(),
+        asked = folder.join("asked").display(),
+    );
+    let path = folder.join("oracle.sh");
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let say = move |word: &str| fs::write(&says, format!("{word}\n")).unwrap();
+    (path.display().to_string(), say)
+}
+
+#[test]
+fn a_program_of_the_operator_decides_and_is_asked_again_at_each_refresh() {
+    const APEX: &str = "asked.test.";
+    let folder = tempfile::tempdir().unwrap();
+    let (program, say) = oracle(folder.path());
+    say("yes");
+    let book = Book::new(APEX, SHORT, 1, names(APEX, 3));
+    let primary = book.primary([127, 5, 0, 6]);
+    let more = format!("check-program = [\"{program}\"]");
+    let secondary = Secondary::start(&zone_with(&primary, APEX, &more));
+    secondary.wait_serial(APEX, 1);
+    say("no");
+    book.add(2, names(APEX, 4));
+    primary.notify(secondary.address, APEX);
+    let status = secondary.wait_status(APEX, |status| held(status, 2));
+    let version = status.held.unwrap();
+    assert_eq!((status.serial, &*version.check), (Some(1), "check-program"));
+    assert!(version.why.ends_with("exit status: 1: serial 2 is not wanted"), "{}", version.why);
+    let seen = fs::read_to_string(folder.path().join("seen")).unwrap();
+    assert!(seen.starts_with("asked.test. 60 IN SOA") && seen.contains("n3.asked.test. 60 IN A"));
+    say("yes");
+    secondary.wait_serial(APEX, 2);
+    assert_eq!(transfers(&primary.asked()), 2, "the version that was held is the one asked about");
+    assert_eq!(secondary.counted("held_by_check"), 1);
+    assert_eq!(fs::read_dir(secondary.state().join("check")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_program_that_does_not_end_is_killed_and_delays_no_other_zone() {
+    const SLOW: &str = "slow.test.";
+    const FAST: &str = "fast.test.";
+    let folder = tempfile::tempdir().unwrap();
+    let (program, say) = oracle(folder.path());
+    say("yes");
+    let slow = Book::new(SLOW, LONG, 1, names(SLOW, 3));
+    let fast = Book::new(FAST, LONG, 1, names(FAST, 3));
+    let primaries = [slow.primary([127, 5, 0, 7]), fast.primary([127, 5, 0, 8])];
+    let secondary = Secondary::start(&format!(
+        "{SETTINGS}[[zone]]\nname = \"{SLOW}\"\n{}\ncheck-program = [\"{program}\"]\n\
+         check-program-timeout = \"3s\"\n[[zone]]\nname = \"{FAST}\"\n{}\n",
+        primaries[0].config(),
+        primaries[1].config()
+    ));
+    secondary.wait_serial(SLOW, 1);
+    secondary.wait_serial(FAST, 1);
+    say("wait");
+    slow.add(2, names(SLOW, 4));
+    primaries[0].notify(secondary.address, SLOW);
+    let asked = || fs::read_to_string(folder.path().join("asked")).unwrap_or_default();
+    assert!(crate::common::dns::wait_until(DEADLINE, || asked().lines().count() == 2));
+    for serial in 2..6 {
+        fast.add(serial, names(FAST, 3 + serial as usize));
+        primaries[1].notify(secondary.address, FAST);
+        secondary.wait_serial(FAST, serial);
+    }
+    let status = secondary.status(SLOW);
+    assert_eq!((status.serial, status.state, status.held), (Some(1), State::Refreshing, None));
+    let status = secondary.wait_status(SLOW, |status| held(status, 2));
+    assert!(status.held.unwrap().why.ends_with("oracle.sh was killed after 3 s"));
 }
