@@ -147,7 +147,7 @@ impl Scheduler {
             let ours = entry.zone.as_ref().map(|zone| zone.serial().0);
             let next = format!("`backstop approve {}` serves it all the same", entry.apex);
             warn!(zone = %entry.apex, %serial, ours, check = reason.check(), why = %reason, next,
-                "held by a check, what is served stays");
+                "held by a check, it is not served");
             self.stats.replicated.held_by_check.add(1);
         }
         let times = entry.times(version.zone.soa());

@@ -28,6 +28,7 @@ mod primary;
 mod random;
 mod secondary;
 mod validation;
+mod zonemd;
 mod zones;
 
 use std::time::Duration;

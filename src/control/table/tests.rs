@@ -117,6 +117,23 @@ fn an_error_of_the_zone_itself_is_told_before_those_of_primaries() {
 }
 
 #[test]
+fn a_version_that_is_held_is_told_with_what_to_do() {
+    let held = HeldStatus {
+        serial: 2027,
+        check: "shrink-guard".into(),
+        why: "all is gone".into(),
+        since_s: 90,
+    };
+    let zone = ZoneStatus { held: Some(held), ..status("a.example.", State::HeldByCheck) };
+    let line = "serial 2027 is held by shrink-guard since 1m30s: all is gone";
+    assert!(table(std::slice::from_ref(&zone)).contains(&format!("\n    {line}\n")));
+    let text = full(&zone);
+    assert!(text.contains("held-by-check: it is served; a newer version is not"), "{text}");
+    assert!(text.contains(line), "{text}");
+    assert!(text.ends_with("\n    backstop approve a.example.\n"), "{text}");
+}
+
+#[test]
 fn what_a_terminal_would_obey_is_escaped() {
     let mut zone = status("a.", State::Stale);
     zone.primaries = vec![primary("192.0.2.1:53", Some("no \u{1b}[2J\nno"))];
