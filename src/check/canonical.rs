@@ -63,15 +63,16 @@ impl Records {
         self.records.dedup_by(|a, b| order(a, b) == Ordering::Equal);
     }
 
-    /// Appends each record with its owner, whose name is in lower case, as it would be sent.
-    pub(super) fn write(&self, owner: &[u8], out: &mut Vec<u8>) {
-        for Canonical { rtype, ttl, data } in &self.records {
+    /// Appends each record as it would be sent, with its owner, a name in lower case, and with its
+    /// own TTL or this one.
+    pub(super) fn write(&self, owner: &[u8], ttl: Option<u32>, out: &mut Vec<u8>) {
+        for Canonical { rtype, ttl: own, data } in &self.records {
             let data = &self.octets[data.clone()];
             let len = u16::try_from(data.len()).expect("data came with a 16-bit length");
             out.extend_from_slice(owner);
             out.extend_from_slice(&rtype.0.to_be_bytes());
             out.extend_from_slice(&Class::IN.0.to_be_bytes());
-            out.extend_from_slice(&ttl.to_be_bytes());
+            out.extend_from_slice(&ttl.unwrap_or(*own).to_be_bytes());
             out.extend_from_slice(&len.to_be_bytes());
             out.extend_from_slice(data);
         }

@@ -11,17 +11,19 @@
 //! - *only a word*: a check changes nothing. What a refusal means is the replica's to decide.
 //!
 //! **Sections.** RFC 1034 section 4.2.1 (the apex has NS records), RFC 8976 (ZONEMD), RFC 4034
-//! section 6 (canonical form).
+//! and 4035 (DNSSEC).
 //!
 //! A zone without exactly one SOA record at its apex never gets here: no [`Zone`] is made of it.
 
 mod canonical;
+mod dnssec;
 mod zonemd;
 
+pub use dnssec::{Anchor, DnssecError, Fault};
 pub use zonemd::ZonemdError;
 
 use crate::wire::Rtype;
-use crate::zone::Zone;
+use crate::zone::{Diff, Zone};
 
 /// What is checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub struct Rules {
     pub shrink: Option<Shrink>,
     /// What the zone's own digest must be.
     pub zonemd: Zonemd,
+    /// What the zone must be signed from; empty: it need not be.
+    pub anchors: Vec<Anchor>,
 }
 
 /// How much a zone may lose from one version to the next.
@@ -76,6 +80,9 @@ pub enum Refusal {
     /// The digest is not that of the zone.
     #[error("ZONEMD: {0}")]
     Zonemd(#[from] ZonemdError),
+    /// It is not signed as it should be.
+    #[error("DNSSEC: {0}")]
+    Dnssec(#[from] DnssecError),
 }
 
 impl Refusal {
@@ -85,7 +92,13 @@ impl Refusal {
             Self::NoNs => "check-apex",
             Self::Shrunk { .. } => "shrink-guard",
             Self::Zonemd(_) => "zonemd",
+            Self::Dnssec(_) => "trust-anchor",
         }
+    }
+
+    /// Is there nothing wrong with the candidate but that its time has not come?
+    pub fn is_early(&self) -> bool {
+        matches!(self, Self::Dnssec(DnssecError::Signature(_, _, Fault::NotYet)))
     }
 }
 
@@ -94,7 +107,7 @@ impl Default for Rules {
     /// names loses more than half of them.
     fn default() -> Self {
         let shrink = Some(Shrink { percent: 50, names: 1000 });
-        Self { apex: true, shrink, zonemd: Zonemd::Off }
+        Self { apex: true, shrink, zonemd: Zonemd::Off, anchors: Vec::new() }
     }
 }
 
@@ -116,15 +129,26 @@ impl Rules {
 
     /// Is there anything that [`with_care`](Self::with_care) would look at?
     pub fn need_care(&self) -> bool {
-        self.zonemd != Zonemd::Off
+        self.zonemd != Zonemd::Off || !self.anchors.is_empty()
     }
 
-    /// Passes or refuses by the zone's content: takes up to as long as reading all of it.
+    /// Passes or refuses by the zone's content: takes up to as long as verifying all of it. What is
+    /// `since` a version that has passed before need not be more than the differences from
+    /// that. `now_s` is seconds since 1970, as far as 32 bits.
     ///
     /// # Errors
     /// The candidate is refused.
-    pub fn with_care(&self, candidate: &Zone) -> Result<(), Refusal> {
-        Ok(zonemd::check(candidate, self.zonemd)?)
+    pub fn with_care(
+        &self,
+        candidate: &Zone,
+        since: Option<(&Zone, &[&Diff])>,
+        now_s: u32,
+    ) -> Result<(), Refusal> {
+        zonemd::check(candidate, self.zonemd)?;
+        if !self.anchors.is_empty() {
+            dnssec::check(candidate, &self.anchors, since, now_s)?;
+        }
+        Ok(())
     }
 }
 

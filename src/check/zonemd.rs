@@ -131,7 +131,7 @@ fn digest<D: Digest>(zone: &Zone) -> Vec<u8> {
         let is_apex = owner.key.as_bytes().is_empty();
         records.fill(owner.sets().filter(|set| !(is_apex && set.rtype() == Rtype::ZONEMD)));
         let name = owner.key.write_name(zone.apex(), &mut owner_octets);
-        records.write(name.expect("a key of this zone").as_wire(), &mut waiting);
+        records.write(name.expect("a key of this zone").as_wire(), None, &mut waiting);
         if waiting.len() >= STRETCH {
             hash.update(&waiting);
             waiting.clear();

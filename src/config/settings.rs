@@ -12,7 +12,8 @@ use super::document::{At, Kind, Section, Wrong};
 use super::units::{LONGEST, boolean, choice, duration, integer, size, some_text, text, written};
 use super::{CheckProgram, Clamp, Source, ZoneSettings};
 use crate::acl::{Acl, Prefix, Rule};
-use crate::check::{Rules, Shrink, Zonemd};
+use crate::check::{Anchor, Rules, Shrink, Zonemd};
+use crate::zone::file;
 use toml::de::DeValue;
 
 pub(super) const SETTINGS: &[&str] = &[
@@ -35,6 +36,7 @@ pub(super) const SETTINGS: &[&str] = &[
     "shrink-guard",
     "shrink-guard-names",
     "zonemd",
+    "trust-anchor",
     "check-program",
     "check-program-timeout",
 ];
@@ -67,13 +69,14 @@ pub(super) struct Layer {
 }
 
 /// What is checked before a version is served, as it stands in one layer.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct Checks {
     apex: Option<bool>,
     /// `Some(None)`: off.
     shrink_percent: Option<Option<u8>>,
     shrink_names: Option<usize>,
     zonemd: Option<Zonemd>,
+    anchors: Option<Vec<Anchor>>,
 }
 
 /// One of the SOA's intervals, as it stands in one layer.
@@ -132,7 +135,7 @@ impl Layer {
             ixfr: self.ixfr.or(below.ixfr),
             max_size: self.max_size.or(below.max_size),
             history: self.history.or(below.history),
-            checks: self.checks.over(below.checks),
+            checks: self.checks.over(&below.checks),
             program: self.program.or_else(|| below.program.clone()),
             program_timeout: self.program_timeout.or(below.program_timeout),
         }
@@ -185,15 +188,17 @@ impl Checks {
             shrink_percent: section.get("shrink-guard", shrink_percent),
             shrink_names: section.get("shrink-guard-names", integer(0..=1_000_000_000)),
             zonemd: section.get("zonemd", choice(ZONEMD)),
+            anchors: anchors(section),
         }
     }
 
-    fn over(self, below: Self) -> Self {
+    fn over(self, below: &Self) -> Self {
         Self {
             apex: self.apex.or(below.apex),
             shrink_percent: self.shrink_percent.or(below.shrink_percent),
             shrink_names: self.shrink_names.or(below.shrink_names),
             zonemd: self.zonemd.or(below.zonemd),
+            anchors: self.anchors.or_else(|| below.anchors.clone()),
         }
     }
 
@@ -206,12 +211,28 @@ impl Checks {
             apex: self.apex.unwrap_or(usual.apex),
             shrink: percent.map(|percent| Shrink { percent, names }),
             zonemd: self.zonemd.unwrap_or(usual.zonemd),
+            anchors: self.anchors.unwrap_or_default(),
         }
     }
 }
 
 const ZONEMD: &[(&str, Zonemd)] =
     &[("off", Zonemd::Off), ("if-present", Zonemd::IfPresent), ("required", Zonemd::Required)];
+
+/// DS and DNSKEY records, as they stand in zone files, without owners.
+fn anchors(section: &Section<'_>) -> Option<Vec<Anchor>> {
+    let anchors = section.list("trust-anchor", |value| {
+        let text = some_text(value)?;
+        let wrong = |what: &str| {
+            let advice = "write \"DS 12345 13 2 ...\" or \"DNSKEY 257 3 13 ...\", the digest of \
+                type 1, 2 or 4, the key a zone key";
+            Wrong::new(format!("\"{text}\" is no trust anchor ({what})"), advice)
+        };
+        let (rtype, data) = file::read_data(text).map_err(|what| wrong(&what))?;
+        Anchor::of(rtype, &data).ok_or_else(|| wrong("it cannot be used"))
+    });
+    Some(anchors?.into_iter().map(|anchor| anchor.value).collect())
+}
 
 /// "50%", or "off".
 fn shrink_percent(value: &DeValue<'_>) -> Result<Option<u8>, Wrong> {

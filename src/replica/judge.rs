@@ -22,6 +22,7 @@ use crate::refresh::{Event, Failure, Step};
 use crate::wire::Serial;
 use crate::zone::Zone;
 use std::sync::Arc;
+use std::time::SystemTime;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tracing::{info, warn};
@@ -71,7 +72,11 @@ impl Reason {
 
     /// May it be another time what it is not now, without any change to the zone?
     pub(super) fn may_pass_later(&self) -> bool {
-        matches!(self, Self::Program(_))
+        match self {
+            Self::Refused(refusal) => refusal.is_early(),
+            Self::Program(_) => true,
+            Self::RolledBack { .. } | Self::Failed(_) => false,
+        }
     }
 }
 
@@ -80,18 +85,29 @@ fn rolled_back(from: Serial, hold: bool) -> String {
     format!("the zone was rolled back from serial {from}; {taken}")
 }
 
-/// The checks that read the zone, on a thread for that.
+/// The checks that read the zone, on a thread for that. What has not changed since `proven`, a
+/// version that has passed them, need not be read again.
 async fn read_through(
     settings: &Arc<ZoneSettings>,
-    zone: &Arc<Zone>,
+    version: &Version,
+    proven: Option<Arc<Zone>>,
     places: &Semaphore,
 ) -> Result<(), Reason> {
     if !settings.checks.need_care() {
         return Ok(());
     }
     let _place = places.acquire().await;
-    let (settings, zone) = (Arc::clone(settings), Arc::clone(zone));
-    match spawn_blocking(move || settings.checks.with_care(&zone)).await {
+    let (settings, version) = (Arc::clone(settings), version.clone());
+    let judged = spawn_blocking(move || {
+        let diffs: Vec<_> = version.changes.iter().map(|change| &*change.diff).collect();
+        let first = diffs.first().map(|diff| diff.from);
+        let proven = proven.as_deref().filter(|zone| Some(zone.serial()) == first);
+        let since = proven.map(|zone| (zone, &diffs[..]));
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        #[expect(clippy::cast_possible_truncation, reason = "RFC 4034 section 3.1.5 counts so")]
+        settings.checks.with_care(&version.zone, since, now.as_secs() as u32)
+    });
+    match judged.await {
         Ok(judged) => judged.map_err(Reason::from),
         Err(bug) => Err(Reason::Failed(bug.to_string())),
     }
@@ -113,9 +129,10 @@ impl Scheduler {
         }
         let (epoch, done) = (entry.epoch, self.done.clone());
         let held = entry.zone.as_ref().map(|zone| zone.serial());
+        let proven = entry.zone.clone().filter(|_| entry.proven);
         let (places, programs) = (Arc::clone(&self.careful), Arc::clone(&self.programs));
         tokio::spawn(async move {
-            let mut judged = read_through(&settings, &version.zone, &places).await;
+            let mut judged = read_through(&settings, &version, proven, &places).await;
             if judged.is_ok()
                 && let Some(program) = &settings.check_program
             {

@@ -258,6 +258,7 @@ impl Scheduler {
         entry.difference = version.differs;
         entry.error = None;
         entry.held = None;
+        entry.proven = !version.forced;
         entry.trim_history();
         let times = entry.times(version.zone.soa());
         let serial = version.zone.serial();

@@ -47,6 +47,8 @@ pub(super) struct Entry {
     pub(super) storing: bool,
     /// What a check refused.
     pub(super) held: Option<Held>,
+    /// The version held has passed the checks that are configured.
+    pub(super) proven: bool,
     /// What is not taken after a rollback.
     pub(super) pin: Option<Pin>,
     /// What is to be held once the rollback being stored is.
@@ -102,6 +104,7 @@ impl Entry {
             reading: false,
             storing: false,
             held: None,
+            proven: false,
             pin: None,
             rolled_back: None,
             waiting: None,
@@ -141,7 +144,7 @@ impl Entry {
         self.refresh = Refresh::new(count, self.settings.ixfr, serial, times, due_ms);
         self.reading = false;
         // By other rules it may pass: it is transferred again, and judged again.
-        (self.held, self.rolled_back) = (None, None);
+        (self.held, self.rolled_back, self.proven) = (None, None, false);
         if let Some(reply) = self.waiting.take() {
             // Who asked may have gone.
             let _ = reply.send(Err(CommandError::Busy));
