@@ -16,6 +16,7 @@ macro_rules! each {
     };
 }
 
+mod anchored;
 mod answers;
 mod primary;
 #[path = "../model/random.rs"]

@@ -95,7 +95,7 @@ fn same_types(mut map: &[u8], types: &[Rtype]) -> bool {
         let Some((bits, after)) = rest.split_at_checked((*len).into()) else { return false };
         for (at, octet) in (0_u16..).zip(bits) {
             let set = (0..8).filter(|bit| octet & (0x80 >> bit) != 0);
-            found.extend(set.map(|bit| Rtype(u16::from(*window) << 8 | at * 8 + bit)));
+            found.extend(set.map(|bit| Rtype((u16::from(*window) << 8) | (at * 8 + bit))));
         }
         map = after;
     }

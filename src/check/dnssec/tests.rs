@@ -50,7 +50,7 @@ fn changed(text: &str, after: &str) -> Result<(), DnssecError> {
     step
 }
 
-fn owner_and_type<'l>(line: &'l str) -> (&'l str, &'l str) {
+fn owner_and_type(line: &str) -> (&str, &str) {
     let mut words = line.split_whitespace();
     let owner = words.next().unwrap_or_default();
     (owner, words.nth(2).unwrap_or_default())
