@@ -130,6 +130,32 @@ pub fn ask(server: &Client, request: &Request, out: &mut impl Write) -> Result<(
     Ok(writeln!(out, "{}", done.trim_end())?)
 }
 
+/// Prints the versions held of a zone, in words or as JSON, or what made one of them.
+///
+/// # Errors
+/// No server answers, or it has no such zone or version.
+pub fn history(
+    server: &Client,
+    zone: &str,
+    serial: Option<u32>,
+    json: bool,
+    out: &mut impl Write,
+) -> Result<(), Error> {
+    let mut out = BufWriter::new(out);
+    match serial {
+        Some(serial) => {
+            server.changes(zone, serial, &mut out)?;
+        }
+        None if json => {
+            serde_json::to_writer_pretty(&mut out, &server.history(zone)?)
+                .map_err(io::Error::from)?;
+            writeln!(out)?;
+        }
+        None => server.history(zone)?.write(&mut out)?,
+    }
+    Ok(out.flush()?)
+}
+
 /// Writes the zone file of what is served: to a file, which is there in whole or not at all, or
 /// else to `out`.
 ///

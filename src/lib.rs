@@ -25,7 +25,7 @@
 //! 1. A NOTIFY comes in, or a timer runs out: [`refresh`] says which primary to ask what.
 //! 2. The [`replica`]'s scheduler asks: SOA, IXFR or AXFR; [`xfr`] takes the messages apart.
 //! 3. A builder thread makes the next version: [`zone::Zone::apply`] copies the paths that a
-//!    [`zone::Diff`] touches, and shares all else.
+//!    [`zone::Diff`] touches, and shares all else. It is held if a [`check`] refuses it.
 //! 4. The [`store`] makes it durable, with one flush of its log for whatever else is waiting too.
 //! 5. The scheduler publishes it: a new [`view`], one pointer; idle workers are woken, and the
 //!    reaper frees the old view when its last reader has gone on.
@@ -39,7 +39,7 @@
 //!
 //! A module uses only those that stand above it: words ([`octets`], [`name`], [`wire`], [`query`], [`edns`],
 //! [`tsig`], [`acl`], [`tree`]), data ([`zone`], [`view`]), decisions ([`answer`], [`limit`],
-//! [`xfr`], [`refresh`]), then the outside world. `answer` cannot see a socket, `io` cannot see a message.
+//! [`check`], [`xfr`], [`refresh`]), then the outside world. `answer` cannot see a socket, `io` cannot see a message.
 //!
 //! # One word per idea
 //!
@@ -61,6 +61,7 @@ pub mod zone;
 pub mod view;
 pub mod answer;
 pub mod limit;
+pub mod check;
 pub mod xfr;
 pub mod refresh;
 pub mod io;

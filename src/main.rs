@@ -48,6 +48,28 @@ enum Command {
     Refresh(Zone),
     /// Transfer all of a zone anew
     Retransfer(Zone),
+    /// Serve the version that a check has refused
+    Approve(Zone),
+    /// Serve an older version again, and do not take the newer one from the primary any more
+    Rollback {
+        #[command(flatten)]
+        zone: Zone,
+        /// Serve this version; without it, the one before what is served
+        serial: Option<u32>,
+        /// Take no version at all afterwards, not even a newer one, until one is approved
+        #[arg(long)]
+        hold: bool,
+    },
+    /// Show the versions held, or what changed in one of them
+    History {
+        #[command(flatten)]
+        zone: Zone,
+        /// Show what made this version: "-" before what went, "+" before what came
+        serial: Option<u32>,
+        /// Print JSON
+        #[arg(long, conflicts_with = "serial")]
+        json: bool,
+    },
     /// Write the zone file of what is served
     Export {
         #[command(flatten)]
@@ -120,6 +142,18 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Display>> {
         Command::Retransfer(Zone { zone, at }) => {
             let request = Request::Retransfer { zone: zone.to_string() };
             find(&at).and_then(|server| command::ask(&server, &request, &mut out))
+        }
+        Command::Approve(Zone { zone, at }) => {
+            let request = Request::Approve { zone: zone.to_string() };
+            find(&at).and_then(|server| command::ask(&server, &request, &mut out))
+        }
+        Command::Rollback { zone: Zone { zone, at }, serial, hold } => {
+            let request = Request::Rollback { zone: zone.to_string(), serial, hold };
+            find(&at).and_then(|server| command::ask(&server, &request, &mut out))
+        }
+        Command::History { zone: Zone { zone, at }, serial, json } => {
+            let zone = zone.to_string();
+            find(&at).and_then(|server| command::history(&server, &zone, serial, json, &mut out))
         }
         Command::Export { zone: Zone { zone, at }, output } => find(&at).and_then(|server| {
             let zone = zone.to_string();

@@ -274,6 +274,7 @@ fn start_replica(
             min_rate: transfer.min_rate,
         },
         builders: thread::available_parallelism().map_or(1, Into::into),
+        scratch: config.server.state_dir.join("check"),
     };
     replica::start(parts, loaded).map_err(|error| start("scheduler", error))
 }

@@ -112,6 +112,8 @@ counters! {
         transfer_octets,
         /// Records dropped because they were not in the zone transferred.
         records_outside,
+        /// Versions held by a check.
+        held_by_check,
         /// Versions published.
         published,
         /// NOTIFYs sent.

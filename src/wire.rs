@@ -17,7 +17,8 @@ mod numbers;
 mod writer;
 
 pub use data::{
-    Field, data_fields, data_names, expand_data, expand_name, is_compressed, layout, same_data,
+    Field, data_fields, data_names, expand_data, expand_name, fold_data, is_compressed, layout,
+    same_data,
 };
 pub use numbers::{Class, Opcode, Rcode, Rtype, Serial, flag};
 pub use writer::{DataStart, Full, Mark, Section, Writer};

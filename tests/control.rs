@@ -61,6 +61,7 @@ impl Server {
             stats: Arc::clone(&stats),
             limits: limits(),
             builders: 1,
+            scratch: folder.path().join("check"),
         };
         let (handle, scheduler) = replica::start(parts, loaded).unwrap();
         let disk = Arc::new(Mutex::new(Disk::default()));

@@ -141,6 +141,12 @@ fn between_is_exact(old: &Zone, new: &Zone, diff: &Diff, story: &str) {
     assert_eq!(list(&found.removed), list(&diff.removed), "{story}");
     assert_eq!(list(&found.added), list(&diff.added), "{story}");
     assert_eq!((found.from, found.to), (diff.from, diff.to), "{story}");
+    let among = Diff::among(old, new, [diff]);
+    assert_eq!(list(&among.removed), list(&diff.removed), "{story}");
+    assert_eq!(list(&among.added), list(&diff.added), "{story}");
+    let (next, exact) = old.apply_exactly(&among).unwrap();
+    assert!(exact, "{story}");
+    same(&next.apply(&among.reversed()).unwrap(), old, story);
     let first = [&found.removed, &found.added].map(|list| list.iter().next().unwrap().1.rtype);
     assert_eq!(first, [Rtype::SOA; 2], "{story}: an IXFR's lists begin with the SOA");
     let octets = found.encode();

@@ -41,9 +41,13 @@ fn control(line: &[u8]) {
     assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), request);
     let zone = match request {
         Request::Status { zone } => zone,
-        Request::Refresh { zone } | Request::Retransfer { zone } | Request::Export { zone } => {
-            Some(zone)
-        }
+        Request::Refresh { zone }
+        | Request::Retransfer { zone }
+        | Request::Approve { zone }
+        | Request::Rollback { zone, .. }
+        | Request::History { zone }
+        | Request::Changes { zone, .. }
+        | Request::Export { zone } => Some(zone),
         Request::Server {} | Request::Reload {} => None,
     };
     if let Some(Ok(name)) = zone.map(|zone| zone.parse::<NameBuf>()) {

@@ -130,6 +130,22 @@ const ZONE_MISTAKES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "[[zone]]\nname = 'a.'\nfile = 'example.net.zone'\nshrink-guard = '100%'",
+        &[
+            r#"9:16: shrink-guard is "100%": write how much of the names may go at once, from "0%" to "99%", or "off""#,
+        ],
+    ),
+    (
+        "[[zone]]\nname = 'a.'\nfile = 'example.net.zone'\nzonemd = 'requried'",
+        &[r#"9:10: zonemd is "requried": did you mean "required"?"#],
+    ),
+    (
+        "[[zone]]\nname = 'a.'\nfile = 'example.net.zone'\ncheck-program = ['./zones.txt']",
+        &[
+            r#"9:17: check-program "./zones.txt" is no program: write ["/path/to/program", "argument"], a file that can be run"#,
+        ],
+    ),
+    (
         "[[zone]]\nname = 'a.'\nfile = 'example.net.zone'\ntemplate = 'x'",
         &[r#"9:12: template "x" is not defined: write a [template.x]"#],
     ),

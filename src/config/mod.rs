@@ -47,6 +47,7 @@ use toml::de::DeTable;
 use self::access::Known;
 use self::document::{Document, Kind, Section, Wrong};
 use crate::acl::Acl;
+use crate::check;
 use crate::name::NameBuf;
 use crate::refresh::LowerSerial;
 use crate::tsig;
@@ -469,6 +470,21 @@ pub struct ZoneSettings {
     pub ixfr: bool,
     /// Octets of wire form that a version may have, and a transfer bring.
     pub max_size: u64,
+    /// How many older versions are held.
+    pub history: usize,
+    /// What a version must pass before it is served.
+    pub checks: check::Rules,
+    /// The operator's own check, after those.
+    pub check_program: Option<CheckProgram>,
+}
+
+/// A program that says whether a version may be served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckProgram {
+    /// The program and its arguments; at least the first.
+    pub command: Vec<String>,
+    /// How long it may take.
+    pub timeout: Duration,
 }
 
 /// `after-expiry`.

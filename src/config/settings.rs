@@ -2,15 +2,22 @@
 //! template `default`. A setting is taken whole from the first layer that has it.
 
 use std::fs::{self, File};
+use std::ops::RangeInclusive;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::access::{self, Known};
 use super::document::{At, Kind, Section, Wrong};
-use super::units::{LONGEST, boolean, choice, duration, off_or, size, some_text, written};
-use super::{AfterExpiry, Clamp, SameSerial, Source, ZoneSettings};
+use super::units::{
+    LONGEST, boolean, choice, duration, integer, off_or, size, some_text, text, written,
+};
+use super::{AfterExpiry, CheckProgram, Clamp, SameSerial, Source, ZoneSettings};
 use crate::acl::{Acl, Prefix, Rule};
+use crate::check::{Anchor, Rules, Shrink, Zonemd};
 use crate::refresh::LowerSerial;
+use crate::zone::file;
+use toml::de::DeValue;
 
 pub(super) const SETTINGS: &[&str] = &[
     "primaries",
@@ -32,6 +39,14 @@ pub(super) const SETTINGS: &[&str] = &[
     "pin-tolerance",
     "ixfr",
     "max-size",
+    "history",
+    "check-apex",
+    "shrink-guard",
+    "shrink-guard-names",
+    "zonemd",
+    "trust-anchor",
+    "check-program",
+    "check-program-timeout",
 ];
 
 const AFTER_EXPIRY: &[(&str, AfterExpiry)] =
@@ -45,6 +60,9 @@ const ON_LOWER_SERIAL: &[(&str, LowerSerial)] = &[
 
 const ON_SAME_SERIAL: &[(&str, SameSerial)] =
     &[("report", SameSerial::Report), ("retransfer", SameSerial::Retransfer)];
+
+/// As many versions as the store keeps.
+const HISTORY_MAX: usize = 100;
 
 pub(super) static TEMPLATE: Kind = Kind { title: "a template", own: &[], shared: SETTINGS };
 
@@ -66,8 +84,24 @@ pub(super) struct Layer {
     pin_tolerance: Option<Duration>,
     ixfr: Option<bool>,
     max_size: Option<u64>,
+    history: Option<usize>,
+    checks: Checks,
+    /// Of no words: none.
+    program: Option<Vec<String>>,
+    program_timeout: Option<Duration>,
     /// A source is there, but wrong: reported already, so nobody is told that it is missing.
     broken_source: bool,
+}
+
+/// What is checked before a version is served, as it stands in one layer.
+#[derive(Clone, Default)]
+struct Checks {
+    apex: Option<bool>,
+    /// `Some(None)`: off.
+    shrink_percent: Option<Option<u8>>,
+    shrink_names: Option<usize>,
+    zonemd: Option<Zonemd>,
+    anchors: Option<Vec<Anchor>>,
 }
 
 /// One of the SOA's intervals, as it stands in one layer.
@@ -104,6 +138,10 @@ impl Layer {
             pin_tolerance: section.get("pin-tolerance", duration(Duration::ZERO..=LONGEST)),
             ixfr: section.get("ixfr", boolean),
             max_size: section.get("max-size", size(64 << 10)),
+            history: section.get("history", integer(0..=HISTORY_MAX)),
+            checks: Checks::read(section),
+            program: program(section),
+            program_timeout: section.get("check-program-timeout", duration(PROGRAM_TIMES)),
         }
     }
 
@@ -131,6 +169,10 @@ impl Layer {
             pin_tolerance: self.pin_tolerance.or(below.pin_tolerance),
             ixfr: self.ixfr.or(below.ixfr),
             max_size: self.max_size.or(below.max_size),
+            history: self.history.or(below.history),
+            checks: self.checks.over(&below.checks),
+            program: self.program.or_else(|| below.program.clone()),
+            program_timeout: self.program_timeout.or(below.program_timeout),
         }
     }
 
@@ -154,6 +196,12 @@ impl Layer {
             pin_tolerance: self.pin_tolerance.unwrap_or(Duration::from_hours(1)),
             ixfr: self.ixfr.unwrap_or(true),
             max_size: self.max_size.unwrap_or(4 << 30),
+            history: self.history.unwrap_or(HISTORY_MAX),
+            checks: self.checks.settle(),
+            check_program: self.program.filter(|command| !command.is_empty()).map(|command| {
+                let timeout = self.program_timeout.unwrap_or(PROGRAM_TIME);
+                CheckProgram { command, timeout }
+            }),
             source,
         })
     }
@@ -171,6 +219,100 @@ impl Missing {
         let advice = "write primaries = [{ address = \"192.0.2.1\" }] or file = \"...\"";
         Wrong::new(format!("{zone} has neither primaries nor a file"), advice)
     }
+}
+
+impl Checks {
+    fn read(section: &Section<'_>) -> Self {
+        Self {
+            apex: section.get("check-apex", boolean),
+            shrink_percent: section.get("shrink-guard", shrink_percent),
+            shrink_names: section.get("shrink-guard-names", integer(0..=1_000_000_000)),
+            zonemd: section.get("zonemd", choice(ZONEMD)),
+            anchors: anchors(section),
+        }
+    }
+
+    fn over(self, below: &Self) -> Self {
+        Self {
+            apex: self.apex.or(below.apex),
+            shrink_percent: self.shrink_percent.or(below.shrink_percent),
+            shrink_names: self.shrink_names.or(below.shrink_names),
+            zonemd: self.zonemd.or(below.zonemd),
+            anchors: self.anchors.or_else(|| below.anchors.clone()),
+        }
+    }
+
+    fn settle(self) -> Rules {
+        let usual = Rules::default();
+        let guard = usual.shrink.expect("it is on by default");
+        let percent = self.shrink_percent.unwrap_or(Some(guard.percent));
+        let names = self.shrink_names.unwrap_or(guard.names);
+        Rules {
+            apex: self.apex.unwrap_or(usual.apex),
+            shrink: percent.map(|percent| Shrink { percent, names }),
+            zonemd: self.zonemd.unwrap_or(usual.zonemd),
+            anchors: self.anchors.unwrap_or_default(),
+        }
+    }
+}
+
+const ZONEMD: &[(&str, Zonemd)] =
+    &[("off", Zonemd::Off), ("if-present", Zonemd::IfPresent), ("required", Zonemd::Required)];
+
+/// DS and DNSKEY records, as they stand in zone files, without owners.
+fn anchors(section: &Section<'_>) -> Option<Vec<Anchor>> {
+    let anchors = section.list("trust-anchor", |value| {
+        let text = some_text(value)?;
+        let wrong = |what: &str| {
+            let advice = "write \"DS 12345 13 2 ...\" or \"DNSKEY 257 3 13 ...\", the digest of \
+                type 1, 2 or 4, the key a zone key";
+            Wrong::new(format!("\"{text}\" is no trust anchor ({what})"), advice)
+        };
+        let (rtype, data) = file::read_data(text).map_err(|what| wrong(&what))?;
+        Anchor::of(rtype, &data).ok_or_else(|| wrong("it cannot be used"))
+    });
+    Some(anchors?.into_iter().map(|anchor| anchor.value).collect())
+}
+
+/// "50%", or "off".
+fn shrink_percent(value: &DeValue<'_>) -> Result<Option<u8>, Wrong> {
+    let text = text(value)?;
+    if text == "off" {
+        return Ok(None);
+    }
+    let percent = text.strip_suffix('%').and_then(|number| number.parse().ok());
+    let percent = percent.filter(|percent| *percent < 100);
+    let advice = "write how much of the names may go at once, from \"0%\" to \"99%\", or \"off\"";
+    percent.map(Some).ok_or_else(|| Wrong::new(format!("is \"{text}\""), advice))
+}
+
+/// How long a check program may take, and how long it may be given.
+const PROGRAM_TIME: Duration = Duration::from_mins(5);
+const PROGRAM_TIMES: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_hours(24);
+
+/// A program and its arguments. One with a folder in its name is relative to the file's; others are
+/// looked for where the system does.
+fn program(section: &Section<'_>) -> Option<Vec<String>> {
+    let words = section.list("check-program", text)?;
+    let mut words: Vec<_> = words.into_iter().map(|word| word.value.to_owned()).collect();
+    let Some(name) = words.first_mut() else { return Some(words) };
+    if name.contains('/') {
+        let path = section.doc.path(name);
+        let can_run = |path: &PathBuf| {
+            fs::metadata(path).is_ok_and(|file| file.is_file() && file.mode() & 0o111 != 0)
+        };
+        if can_run(&path) {
+            *name = path.to_string_lossy().into_owned();
+            return Some(words);
+        }
+    } else if !name.is_empty() {
+        return Some(words);
+    }
+    let message = format!("check-program \"{name}\" is no program");
+    let advice = "write [\"/path/to/program\", \"argument\"], a file that can be run";
+    section.doc.error(section.place_of("check-program"), Wrong::new(message, advice));
+    None
 }
 
 impl Bounds {

@@ -217,6 +217,48 @@ fn a_zone_goes_before_its_template_and_that_before_default() {
 }
 
 #[test]
+fn what_is_checked_before_a_version_is_served_is_set_key_by_key() {
+    let config = good(
+        r#"
+        server.listen = ["127.0.0.1:5300"]
+        [template.default]
+        primaries = [{ address = "192.0.2.1" }]
+        shrink-guard = "10%"
+        check-program = ["true", "an argument"]
+        history = 5
+        [[zone]]
+        name = "a."
+        check-program-timeout = "2s"
+        zonemd = "if-present"
+        [[zone]]
+        name = "b."
+        shrink-guard = "off"
+        check-apex = false
+        check-program = []
+        [[zone]]
+        name = "c."
+        shrink-guard-names = 0
+        check-program = ["/bin/sh"]
+        "#,
+    );
+    let settings: Vec<&ZoneSettings> = config.zones.iter().map(|zone| &*zone.settings).collect();
+    let usual = check::Rules::default();
+    let shrink = Some(check::Shrink { percent: 10, names: 1000 });
+    let zonemd = check::Zonemd::IfPresent;
+    assert_eq!(settings[0].checks, check::Rules { shrink, zonemd, ..usual.clone() });
+    assert_eq!(settings[0].history, 5);
+    let program = settings[0].check_program.as_ref().unwrap();
+    assert_eq!(program.command, ["true", "an argument"]);
+    assert_eq!(program.timeout, Duration::from_secs(2));
+    let off = check::Rules { apex: false, shrink: None, ..usual.clone() };
+    assert_eq!((&settings[1].checks, &settings[1].check_program), (&off, &None));
+    let shrink = Some(check::Shrink { percent: 10, names: 0 });
+    assert_eq!(settings[2].checks, check::Rules { shrink, ..usual });
+    let program = settings[2].check_program.as_ref().unwrap();
+    assert_eq!((program.command[0].as_str(), program.timeout.as_secs()), ("/bin/sh", 300));
+}
+
+#[test]
 fn a_good_configuration_is_summed_up() {
     let report = report(&load(EXAMPLE));
     assert_eq!(

@@ -1,6 +1,6 @@
 //! The commands' side of the control socket.
 
-use super::{Done, Exported, PATIENCE, Refused, Request, ServerStatus, Status};
+use super::{Changes, Done, Exported, History, PATIENCE, Refused, Request, ServerStatus, Status};
 use serde::de::DeserializeOwned;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -42,8 +42,8 @@ pub enum ClientError {
         /// What is wrong with the reply.
         what: String,
     },
-    /// The zone file cannot be written.
-    #[error("the zone file cannot be written: {0}")]
+    /// What was asked for cannot be written.
+    #[error("the output cannot be written: {0}")]
     Output(io::Error),
 }
 
@@ -83,13 +83,48 @@ impl Client {
         self.ask::<Done>(request).map(|(reply, _)| reply.done)
     }
 
+    /// The versions held of a zone.
+    ///
+    /// # Errors
+    /// No server answers, or it has no such zone.
+    pub fn history(&self, zone: &str) -> Result<History, ClientError> {
+        Ok(self.ask(&Request::History { zone: zone.to_owned() })?.0)
+    }
+
+    /// Writes what made the version `serial` to `out`, a line for each record.
+    ///
+    /// # Errors
+    /// No server answers, it has no such version, or it does not send all of it.
+    pub fn changes(
+        &self,
+        zone: &str,
+        serial: u32,
+        out: &mut impl Write,
+    ) -> Result<Changes, ClientError> {
+        let request = Request::Changes { zone: zone.to_owned(), serial };
+        let (changes, stream) = self.ask::<Changes>(&request)?;
+        self.copy(stream, changes.lines, out)?;
+        Ok(changes)
+    }
+
     /// Writes the zone file of the version served to `out`.
     ///
     /// # Errors
     /// No server answers, it has no such zone, or it does not send all of it.
     pub fn export(&self, zone: &str, out: &mut impl Write) -> Result<Exported, ClientError> {
-        let (exported, mut stream) =
+        let (exported, stream) =
             self.ask::<Exported>(&Request::Export { zone: zone.to_owned() })?;
+        self.copy(stream, exported.records, out)?;
+        Ok(exported)
+    }
+
+    /// Copies what follows a reply, which must be so many lines.
+    fn copy(
+        &self,
+        mut stream: BufReader<UnixStream>,
+        wanted: u64,
+        out: &mut impl Write,
+    ) -> Result<(), ClientError> {
         let mut lines = 0;
         loop {
             let part = stream.fill_buf().map_err(|error| self.lost(error))?;
@@ -102,11 +137,11 @@ impl Client {
             stream.consume(len);
         }
         out.flush().map_err(ClientError::Output)?;
-        if lines != exported.records {
-            let what = format!("{lines} of {} records came", exported.records);
+        if lines != wanted {
+            let what = format!("{lines} of {wanted} records came");
             return Err(self.lost(io::Error::new(io::ErrorKind::UnexpectedEof, what)));
         }
-        Ok(exported)
+        Ok(())
     }
 
     fn ask<R: DeserializeOwned>(

@@ -1,13 +1,13 @@
 //! The control socket: status and commands, on a local Unix socket.
 //!
 //! **How it fits.** [`Listener`] and [`serve`] are the server's side, [`Client`] is what the
-//! commands `status`, `refresh`, `retransfer`, `export` and `reload` talk through, [`table`]
+//! commands that ask a running server talk through, [`table`]
 //! puts a status into words.
 //!
 //! **Protocol.** A client sends one line, a [`Request`] as JSON; the server replies with one line
 //! and closes. `{"error": "..."}` is a request that was not carried out, `{"done": "..."}` one
-//! that was; the others are [`Status`] and [`Exported`]. After `Exported` follows the zone file: as
-//! many lines as it has records, so that the client knows a whole one from one that was cut.
+//! that was; the others are [`Status`], [`History`], [`Changes`] and [`Exported`]. After the last two
+//! follow as many lines as they say, so that the client knows a whole reply from one that was cut.
 //!
 //! **Invariants.**
 //! - *private*: the socket is its owner's alone from the moment that it exists.
@@ -19,12 +19,14 @@
 //! It does not authenticate: whoever may open the socket may command.
 
 mod client;
+mod history;
 mod server;
 pub mod table;
 #[cfg(test)]
 mod tests;
 
 pub use client::{Client, ClientError};
+pub use history::{Changes, History, Place, Version};
 pub use server::{ListenError, Listener, Parts, serve};
 
 use crate::replica::{Counts, ZoneStatus};
@@ -52,6 +54,32 @@ pub enum Request {
     Retransfer {
         /// Which zone.
         zone: String,
+    },
+    /// Serve the version that a check has refused.
+    Approve {
+        /// Of which zone.
+        zone: String,
+    },
+    /// Serve an older version again.
+    Rollback {
+        /// Of which zone.
+        zone: String,
+        /// Which version; none: the one before what is served.
+        serial: Option<u32>,
+        /// Whether no version is taken afterwards until one is approved.
+        hold: bool,
+    },
+    /// The versions held.
+    History {
+        /// Of which zone.
+        zone: String,
+    },
+    /// What made a version.
+    Changes {
+        /// Of which zone.
+        zone: String,
+        /// Which version.
+        serial: u32,
     },
     /// The zone file of the version served.
     Export {

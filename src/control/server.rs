@@ -1,14 +1,18 @@
 //! The server's side of the control socket.
 
-use super::{Answers, Done, Exported, PATIENCE, Refused, Request, ServerStatus, Status};
+use super::history::write_changes;
+use super::{
+    Answers, Changes, Done, Exported, History, PATIENCE, Refused, Request, ServerStatus, Status,
+};
 use crate::clock::Clock;
 use crate::io::xdp::Reporter;
 use crate::name::NameBuf;
-use crate::replica::{CommandError, Handle};
+use crate::replica::{CommandError, Handle, Swapped, Versions};
 use crate::stats::{Latency, Stats};
 use crate::store::Disk;
 use crate::view::Views;
-use crate::zone::{self, Zone};
+use crate::wire::Serial;
+use crate::zone::{self, Diff, Zone};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -201,6 +205,8 @@ enum Reply {
     Done(String),
     Refused(String),
     Zone(Exported, Arc<Zone>),
+    History(History),
+    Changes(Changes, Arc<Diff>),
 }
 
 async fn converse(client: tokio::net::UnixStream, parts: Arc<Parts>) -> io::Result<()> {
@@ -245,6 +251,21 @@ async fn carry_out(request: Request, parts: Arc<Parts>) -> Result<Reply, String>
             asked.map_err(|error| refusal(&apex, error))?;
             Ok(Reply::Done(format!("{apex}: the whole zone is being transferred")))
         }
+        Request::Approve { zone } => {
+            let apex = apex(&zone)?;
+            let approved = parts.replica.approve(apex.clone()).await;
+            let to = approved.map_err(|error| refusal(&apex, error))?.to;
+            Ok(Reply::Done(format!("{apex}: serial {to} is served")))
+        }
+        Request::Rollback { zone, serial, hold } => {
+            let apex = apex(&zone)?;
+            let rolled_back = parts.replica.rollback(apex.clone(), serial.map(Serial), hold).await;
+            rolled_back
+                .map(|swapped| Reply::Done(rolled_back_text(&apex, swapped, hold)))
+                .map_err(|error| refusal(&apex, error))
+        }
+        Request::History { zone } => history(&zone, &parts).await,
+        Request::Changes { zone, serial } => changes(&zone, serial, &parts).await,
         Request::Export { zone } => export(&zone, &parts),
         Request::Reload {} => {
             let reload = tokio::task::spawn_blocking(move || (parts.reload)());
@@ -324,6 +345,42 @@ fn warnings(disk: &Disk) -> Vec<String> {
     disk.error.iter().map(told).collect()
 }
 
+fn rolled_back_text(apex: &NameBuf, swapped: Swapped, hold: bool) -> String {
+    let to = swapped.to;
+    let from = swapped.from.unwrap_or(to);
+    let next = if hold { "No version is taken" } else { "It and older ones are not taken" };
+    format!(
+        "{apex}: serial {to} is served in place of {from}. {next} from a primary until you say \
+         `backstop approve {apex}`"
+    )
+}
+
+/// Counting takes as long as there are differences: that is for a thread that may.
+async fn of_versions<T: Send + 'static>(
+    zone: &str,
+    parts: &Parts,
+    make: impl FnOnce(&str, &Versions) -> T + Send + 'static,
+) -> Result<T, String> {
+    let apex = apex(zone)?;
+    let versions = parts.replica.history(apex.clone()).await;
+    let versions = versions.map_err(|error| refusal(&apex, error))?;
+    let made = tokio::task::spawn_blocking(move || make(&apex.to_string(), &versions)).await;
+    made.map_err(|error| error.to_string())
+}
+
+async fn history(zone: &str, parts: &Parts) -> Result<Reply, String> {
+    of_versions(zone, parts, History::of).await.map(Reply::History)
+}
+
+async fn changes(zone: &str, serial: u32, parts: &Parts) -> Result<Reply, String> {
+    let found = move |apex: &str, versions: &Versions| Changes::of(apex, versions, serial);
+    let found = of_versions(zone, parts, found).await?;
+    let (changes, diff) = found.ok_or_else(|| {
+        format!("{zone}: what made serial {serial} is not held; `backstop history` tells what is")
+    })?;
+    Ok(Reply::Changes(changes, diff))
+}
+
 fn export(zone: &str, parts: &Parts) -> Result<Reply, String> {
     let apex = apex(zone)?;
     let view = parts.views.load();
@@ -356,6 +413,11 @@ fn write(client: UnixStream, reply: &Reply) -> io::Result<()> {
         Reply::Zone(exported, zone) => {
             line(exported, &mut out)?;
             zone::file::write(zone, &mut out)?;
+        }
+        Reply::History(history) => line(history, &mut out)?,
+        Reply::Changes(changes, diff) => {
+            line(changes, &mut out)?;
+            write_changes(diff, &mut out)?;
         }
     }
     out.flush()

@@ -1,7 +1,7 @@
 //! A status in words: [`zones`] as a table, what needs someone's attention first; [`zone`] in
 //! full.
 
-use crate::replica::{LastTransfer, PrimaryStatus, State, ZoneStatus};
+use crate::replica::{HeldStatus, LastTransfer, PrimaryStatus, State, ZoneStatus};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -99,10 +99,17 @@ fn source(zone: &ZoneStatus) -> Option<String> {
 
 fn errors(zone: &ZoneStatus) -> impl Iterator<Item = String> {
     let of_zone = zone.error.as_deref().map(plain);
-    of_zone.into_iter().chain(zone.primaries.iter().filter_map(|primary| {
-        let error = plain(primary.last_error.as_deref()?);
-        Some(format!("{}: {error}", primary.address))
-    }))
+    of_zone.into_iter().chain(zone.held.as_ref().map(held)).chain(zone.primaries.iter().filter_map(
+        |primary| {
+            let error = plain(primary.last_error.as_deref()?);
+            Some(format!("{}: {error}", primary.address))
+        },
+    ))
+}
+
+fn held(held: &HeldStatus) -> String {
+    let HeldStatus { serial, check, why, since_s } = held;
+    format!("serial {serial} is held by {check} since {}: {}", time(*since_s), plain(why))
 }
 
 /// What peers and files brought, without what a terminal would obey.
@@ -170,6 +177,9 @@ pub fn zone(zone: &ZoneStatus, out: &mut impl Write) -> io::Result<()> {
     if let Some(error) = &zone.error {
         field("error", plain(error))?;
     }
+    if let Some(version) = &zone.held {
+        field("held", held(version))?;
+    }
     if is_from_file(zone) {
         field("source", "a zone file".into())?;
     }
@@ -178,6 +188,14 @@ pub fn zone(zone: &ZoneStatus, out: &mut impl Write) -> io::Result<()> {
         if let Some(error) = &primary.last_error {
             field("", format!("error: {}", plain(error)))?;
         }
+    }
+    if zone.held.is_some() {
+        writeln!(
+            out,
+            "\nTo serve the version that is held, whatever the check says:\n    \
+            backstop approve {}",
+            zone.zone
+        )?;
     }
     if let Some(theirs) = zone.lower_serial {
         writeln!(out, "\n{}", lower_serial(zone, theirs))?;

@@ -75,6 +75,7 @@ pub(super) enum Answer {
 }
 
 /// A difference, and the version that it makes.
+#[derive(Clone)]
 pub(super) struct Change {
     pub(super) diff: Arc<Diff>,
     pub(super) zone: Arc<Zone>,
@@ -384,7 +385,10 @@ fn changed(have: &Zone, diffs: Vec<Diff>) -> Result<Answer, AskError> {
     let mut changes: Vec<Change> = Vec::with_capacity(diffs.len());
     for diff in diffs {
         let last = changes.last().map_or(have, |change| &change.zone);
-        let zone = Arc::new(last.apply(&diff)?);
+        let (zone, exact) = last.apply_exactly(&diff)?;
+        // What is kept must lead back as well.
+        let diff = if exact { diff } else { Diff::among(last, &zone, [&diff]) };
+        let zone = Arc::new(zone);
         changes.push(Change { diff: Arc::new(diff), zone });
     }
     Ok(Answer::Changed { changes, compared: false })

@@ -1,6 +1,8 @@
 //! The zones of the configuration, with what the store kept of them.
 
 use super::ask::random;
+use super::history::{History, Note};
+use super::rollback::Pin;
 use super::zone::Entry;
 use crate::clock::Clock;
 use crate::config::ZoneConfig;
@@ -8,7 +10,7 @@ use crate::name::NameBuf;
 use crate::store::{Opened, Store, StoreError, Stored};
 use crate::tsig::Keys;
 use crate::view::View;
-use crate::zone::{Diff, Zone};
+use crate::zone::Zone;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tracing::{error, info, warn};
@@ -80,6 +82,9 @@ pub fn load(
             },
         },
     })?;
+    for entry in &mut loaded.entries {
+        entry.pin = entry.zone.as_ref().and_then(|zone| Pin::kept(&store, zone));
+    }
     for apex in unwanted {
         info!(zone = %apex, "no longer configured; its data is kept for a while");
         // If that is lost, the next start finds it again.
@@ -91,21 +96,24 @@ pub fn load(
     Ok((store, loaded))
 }
 
-pub(super) type Restored = (Arc<Zone>, Vec<Arc<Diff>>);
+pub(super) type Restored = (Arc<Zone>, History);
 
 /// Builds the version that was kept, and what led to it.
 pub(super) fn restore(stored: &Stored<'_>) -> Result<Restored, String> {
     let mut zone = Zone::restore(stored.apex.as_name(), stored.entries())
         .map_err(|error| error.to_string())?;
-    let mut history = Vec::new();
-    for kept in stored.history() {
-        // History that does not decode is of no use, and no loss to what is served.
-        history.extend(Diff::decode(&kept.bytes).map(Arc::new));
+    // History that does not decode is of no use, and no loss to what is served.
+    let before = stored.history().map_while(|kept| Note::decode(&kept.bytes));
+    let mut steps: Vec<_> = before.map(|(note, diff)| (Arc::new(diff), note)).collect();
+    if steps.len() < stored.history().count() {
+        steps.clear();
     }
     for kept in stored.diffs() {
-        let diff = Diff::decode(&kept.bytes).ok_or("a difference is damaged")?;
+        let (note, diff) = Note::decode(&kept.bytes).ok_or("a difference is damaged")?;
         zone = zone.apply(&diff).map_err(|error| error.to_string())?;
-        history.push(Arc::new(diff));
+        steps.push((Arc::new(diff), note));
     }
+    let mut history = History::default();
+    history.extend(steps);
     Ok((Arc::new(zone), history))
 }

@@ -16,12 +16,16 @@
 mod ask;
 mod compare;
 mod connections;
+mod history;
 mod inbox;
+mod judge;
 mod limits;
 mod load;
 mod notify;
 mod probe;
 mod sameness;
+mod program;
+mod rollback;
 mod scheduler;
 mod status;
 #[cfg(test)]
@@ -29,10 +33,12 @@ mod tests;
 mod versions;
 mod zone;
 
+pub use history::Note;
 pub use limits::Options as Limits;
 pub use load::{Loaded, load};
+pub use rollback::Swapped;
 pub use scheduler::CLOCK;
-pub use status::{Counts, LastTransfer, PrimaryStatus, State, ZoneStatus};
+pub use status::{Counts, HeldStatus, LastTransfer, PrimaryStatus, State, ZoneStatus};
 
 use crate::clock::Clock;
 use crate::config::ZoneConfig;
@@ -42,9 +48,10 @@ use crate::store::{Each, Snapshot, Store};
 use crate::tsig::Keys;
 use crate::view::{Identity, Views};
 use crate::wire::Serial;
-use crate::zone::Zone;
+use crate::zone::{Diff, Zone};
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use tokio::sync::{mpsc, oneshot};
@@ -65,6 +72,9 @@ enum Command {
     Notified(Notified),
     Check(NameBuf, Reply),
     Retransfer(NameBuf, Reply),
+    Approve(NameBuf, rollback::Reply),
+    Rollback { apex: NameBuf, serial: Option<Serial>, hold: bool, reply: rollback::Reply },
+    History(NameBuf, oneshot::Sender<Result<Versions, CommandError>>),
     Status(Option<NameBuf>, oneshot::Sender<Vec<ZoneStatus>>),
     Count(oneshot::Sender<Counts>),
     Worst(usize, oneshot::Sender<Vec<ZoneStatus>>),
@@ -80,9 +90,42 @@ pub enum CommandError {
     /// No such zone.
     #[error("no such zone is configured")]
     NoZone,
+    /// There is nothing to approve.
+    #[error("no version of it is held by a check")]
+    NothingHeld,
+    /// There is nothing to go back from.
+    #[error("there is no version of it yet")]
+    NoVersion,
+    /// There is nothing to go back to.
+    #[error("no such older version is held; `backstop history` tells which are")]
+    NotHeld,
+    /// The differences do not fit: a bug, or damage.
+    #[error(
+        "what is held of its history does not lead back; `backstop export` still tells what \
+        is served"
+    )]
+    NotUndone,
+    /// The disk.
+    #[error("the store cannot keep it, nothing is changed; `backstop status` tells why")]
+    NotStored,
+    /// It would come in between.
+    #[error("a version of it is being stored just now; try again in a moment")]
+    Busy,
     /// The server is being stopped.
     #[error("the server is being stopped")]
     Stopping,
+}
+
+/// The versions held of a zone.
+pub struct Versions {
+    /// The one that is served, if there is one.
+    pub served: Option<Arc<Zone>>,
+    /// When and how that came, if it is known.
+    pub since: Option<Note>,
+    /// What led to it, the newest last, each with when and how it came.
+    pub steps: Vec<(Arc<Diff>, Note)>,
+    /// The one that is held by a check.
+    pub held: Option<Arc<Zone>>,
 }
 
 /// NOTIFYs that may wait for the scheduler; more are dropped, and sent again by their senders.
@@ -117,7 +160,41 @@ impl Handle {
         self.command(|reply| Command::Retransfer(apex, reply)).await
     }
 
-    async fn command(&self, command: impl FnOnce(Reply) -> Command) -> Result<(), CommandError> {
+    /// Serves the version that a check has refused.
+    ///
+    /// # Errors
+    /// There is no such zone, no version of it is held, or the store cannot keep it.
+    pub async fn approve(&self, apex: NameBuf) -> Result<Swapped, CommandError> {
+        self.command(|reply| Command::Approve(apex, reply)).await
+    }
+
+    /// Serves the version `serial` again, or the one before what is served. Its successors up to
+    /// what is served are not taken from a primary any more, with `hold` no version is, until one
+    /// is approved.
+    ///
+    /// # Errors
+    /// There is no such zone or version, or the store cannot keep it.
+    pub async fn rollback(
+        &self,
+        apex: NameBuf,
+        serial: Option<Serial>,
+        hold: bool,
+    ) -> Result<Swapped, CommandError> {
+        self.command(|reply| Command::Rollback { apex, serial, hold, reply }).await
+    }
+
+    /// The versions held of a zone.
+    ///
+    /// # Errors
+    /// There is no such zone.
+    pub async fn history(&self, apex: NameBuf) -> Result<Versions, CommandError> {
+        self.command(|reply| Command::History(apex, reply)).await
+    }
+
+    async fn command<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, CommandError>>) -> Command,
+    ) -> Result<T, CommandError> {
         let (reply, result) = oneshot::channel();
         self.commands.send(command(reply)).map_err(|_| CommandError::Stopping)?;
         result.await.map_err(|_| CommandError::Stopping)?
@@ -186,6 +263,8 @@ pub struct Parts {
     pub limits: Limits,
     /// How many threads build versions.
     pub builders: usize,
+    /// A folder of the scheduler's own, for what check programs are given.
+    pub scratch: PathBuf,
 }
 
 /// Starts the scheduler's thread over the zones loaded.
@@ -195,7 +274,7 @@ pub struct Parts {
 pub fn start(parts: Parts, loaded: Loaded) -> io::Result<(Handle, JoinHandle<()>)> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(parts.builders.max(1))
+        .max_blocking_threads(parts.builders.max(1) + judge::CAREFUL_MAX)
         .thread_name("builder")
         .build()?;
     let (commands, of_commands) = mpsc::unbounded_channel();

@@ -1,11 +1,16 @@
 //! The scheduler's thread: what comes, whose turn it is, what becomes of it.
 
 use super::ask::{Answer, Asked, Job, ask, random};
+use super::judge::{CAREFUL_MAX, Reason};
 use super::limits::{Lane, Limits};
 use super::notify::Notifier;
+use super::program::Programs;
+use super::rollback::{Reply, Swapped, Undone};
 use super::versions::{Recalled, Version};
 use super::zone::{Approach, Entry, Known};
-use super::{Command, CommandError, Counts, Loaded, Notified, Parts, Settings, ZoneStatus};
+use super::{
+    Command, CommandError, Counts, Loaded, Notified, Parts, Settings, Versions, ZoneStatus,
+};
 use crate::clock::Clock;
 use crate::name::NameBuf;
 use crate::refresh::{Ask, Event, LowerSerial, Step};
@@ -14,10 +19,11 @@ use crate::store::{Store, StoreError};
 use crate::tsig::Keys;
 use crate::view::{Served, Views};
 use crate::wire::Serial;
-use crate::zone::Zone;
+use crate::zone::{OutOfSync, Zone};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tracing::{error, info, warn};
 
@@ -39,13 +45,18 @@ pub(super) struct Scheduler {
     free: Vec<usize>,
     agenda: BTreeSet<(u64, usize)>,
     keep_ms: u64,
-    epoch: u64,
+    pub(super) epoch: u64,
+    /// Places for checks that read a zone.
+    pub(super) careful: Arc<Semaphore>,
+    pub(super) programs: Arc<Programs>,
     pub(super) done: UnboundedSender<Done>,
     of_done: UnboundedReceiver<Done>,
     /// Versions that are stored and not published yet.
     pub(super) ready: Vec<(usize, Arc<Served>)>,
     /// Versions that the store has not acknowledged yet.
     pub(super) storing: usize,
+    /// Who is to be told of what, once it is published.
+    pub(super) replies: Vec<(Reply, Swapped)>,
     stopping: bool,
 }
 
@@ -60,6 +71,8 @@ pub(super) enum What {
     Asked { primary: usize, ask: Ask, asked: Asked },
     Compared { primary: usize, have: Option<Arc<Zone>>, asked: Asked },
     Read(Result<Answer, String>, Instant),
+    Judged(Result<(), Reason>, Version),
+    Undone(Result<Undone, (OutOfSync, Reply)>),
     Stored(Result<(), StoreError>, Version),
     Recalled(Recalled),
 }
@@ -81,10 +94,13 @@ impl Scheduler {
             agenda: BTreeSet::new(),
             keep_ms: 0,
             epoch: 0,
+            careful: Arc::new(Semaphore::new(CAREFUL_MAX)),
+            programs: Arc::new(Programs::new(parts.scratch)),
             done,
             of_done,
             ready: Vec::new(),
             storing: 0,
+            replies: Vec::new(),
             stopping: false,
         };
         for entry in loaded.entries {
@@ -134,6 +150,13 @@ impl Scheduler {
             Command::Retransfer(apex, reply) => {
                 let _ = reply.send(self.look_after(&apex, Event::Retransfer));
             }
+            Command::Approve(apex, reply) => self.approve(&apex, reply),
+            Command::Rollback { apex, serial, hold, reply } => {
+                self.rollback(&apex, serial, hold, reply);
+            }
+            Command::History(apex, reply) => {
+                let _ = reply.send(self.history(&apex));
+            }
             Command::Status(apex, reply) => {
                 let _ = reply.send(self.status(apex));
             }
@@ -180,8 +203,22 @@ impl Scheduler {
         }
     }
 
+    pub(super) fn id(&self, apex: &NameBuf) -> Result<usize, CommandError> {
+        self.zones.get(apex).copied().ok_or(CommandError::NoZone)
+    }
+
+    fn history(&self, apex: &NameBuf) -> Result<Versions, CommandError> {
+        let entry = self.entry(self.id(apex)?);
+        Ok(Versions {
+            served: entry.zone.clone(),
+            since: entry.since,
+            steps: entry.history.steps().map(|(diff, note)| (Arc::clone(diff), note)).collect(),
+            held: entry.held.as_ref().map(|held| Arc::clone(&held.version.zone)),
+        })
+    }
+
     fn look_after(&mut self, apex: &NameBuf, event: Event) -> Result<(), CommandError> {
-        let id = *self.zones.get(apex).ok_or(CommandError::NoZone)?;
+        let id = self.id(apex)?;
         if self.entry(id).file().is_some() {
             self.read_file(id);
         } else {
@@ -321,6 +358,9 @@ impl Scheduler {
         let Done { id, epoch, what } = done;
         if let What::Stored(..) = what {
             self.storing -= 1;
+            if let Some(entry) = &mut self.entries[id] {
+                entry.storing = false;
+            }
         }
         if self.entries.get(id).and_then(Option::as_ref).is_none_or(|e| e.epoch != epoch) {
             return;
@@ -332,6 +372,8 @@ impl Scheduler {
             }
             What::Read(read, began) => self.read(id, read, began),
             What::Recalled(recalled) => self.recalled(id, recalled),
+            What::Judged(judged, version) => self.judged(id, judged, version),
+            What::Undone(undone) => self.undone(id, undone),
             What::Stored(Ok(()), version) => self.stored(id, version),
             What::Stored(Err(error), version) => self.not_stored(id, &error, version),
         }

@@ -38,6 +38,8 @@ pub struct ZoneStatus {
     pub same_serial_difference: bool,
     /// How many older versions can be told as differences to our own secondaries.
     pub versions_held: usize,
+    /// The version that a check keeps from being served.
+    pub held: Option<HeldStatus>,
     /// What is wrong with the zone itself: its file, the store.
     pub error: Option<String>,
     /// The last version received.
@@ -150,6 +152,20 @@ pub struct PrimaryStatus {
     pub last_error: Option<String>,
     /// Seconds since it was asked last; none if never.
     pub asked_s: Option<u64>,
+}
+
+/// A version that a check refused; it is served after `backstop approve`.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub struct HeldStatus {
+    /// Its serial.
+    pub serial: u32,
+    /// The check, by the key that configures it.
+    pub check: Cow<'static, str>,
+    /// What it says.
+    pub why: String,
+    /// Seconds since it was refused for the first time.
+    pub since_s: u64,
 }
 
 /// The last version received.

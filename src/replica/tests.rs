@@ -38,6 +38,7 @@ fn begin(dir: &Path, store_dir: &Path) -> (Handle, JoinHandle<()>, Vec<ZoneConfi
         stats: Arc::default(),
         limits,
         builders: 1,
+        scratch: dir.join("check"),
     };
     let (handle, thread) = start(parts, loaded).unwrap();
     (handle, thread, config.zones, views)

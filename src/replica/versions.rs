@@ -4,13 +4,15 @@
 use super::Kept;
 use super::ask::{Answer, AskError, Asked, Change, compare, random};
 use super::compare::tell_difference;
+use super::history::{History, Note};
 use super::load::{Restored, restore};
+use super::rollback::Pin;
 use super::scheduler::{Done, Scheduler, What, tell_lower};
 use super::zone::{Entry, Last, millis};
 use crate::config::SameSerial;
 use crate::refresh::{Ask, Event, Failure, Step};
 use crate::stats::Replicated;
-use crate::store::{self, History, StoreError};
+use crate::store::{self, StoreError};
 use crate::view::Expiry;
 use crate::wire::Serial;
 use crate::xfr::Statistics;
@@ -21,16 +23,19 @@ use tokio::task::spawn_blocking;
 use tracing::{debug, error, info, warn};
 
 /// A version on its way from a primary to the view.
+#[derive(Clone)]
 pub(super) struct Version {
-    zone: Arc<Zone>,
+    pub(super) zone: Arc<Zone>,
     /// How it came from the version held; empty if it replaces it.
-    changes: Vec<Change>,
-    kind: &'static str,
-    from: Option<Serial>,
-    primary: Option<usize>,
-    differs: bool,
-    statistics: Statistics,
-    began: Instant,
+    pub(super) changes: Vec<Change>,
+    pub(super) kind: &'static str,
+    pub(super) from: Option<Serial>,
+    pub(super) primary: Option<usize>,
+    pub(super) differs: bool,
+    /// The operator wants it, whatever the checks say.
+    pub(super) forced: bool,
+    pub(super) statistics: Statistics,
+    pub(super) began: Instant,
 }
 
 /// What was kept of a zone that is configured again, if anything was.
@@ -60,7 +65,7 @@ impl Scheduler {
 
     pub(super) fn recalled(&mut self, id: usize, recalled: Recalled) {
         let now_ms = self.clock.now_ms();
-        let entry = self.entry_mut(id);
+        let entry = self.entries[id].as_mut().expect("looked at before");
         entry.reading = false;
         // A NOTIFY or an operator may have been faster.
         if entry.zone.is_some() || entry.refresh.is_asking() {
@@ -78,6 +83,7 @@ impl Scheduler {
                     it was kept until a primary has been asked");
                 let kept = store::State { retired_at_ms: None, ..state.clone() };
                 entry.restore(zone, history, &state, now_ms);
+                entry.pin = entry.zone.as_ref().and_then(|zone| Pin::kept(&self.store, zone));
                 let (apex, served) = (entry.apex.clone(), entry.served());
                 self.store.touch(apex.as_name(), kept);
                 self.ready.push((id, served));
@@ -105,6 +111,7 @@ impl Scheduler {
             from: entry.zone.as_ref().map(|zone| zone.serial()),
             primary: Some(primary),
             differs,
+            forced: false,
             statistics: asked.statistics,
             began: asked.began,
         };
@@ -125,6 +132,7 @@ impl Scheduler {
                     Ask::Soa => self.on(id, Event::Probed { primary, serial: Some(serial) }),
                     _ => self.on(id, Event::Told(serial)),
                 }
+                self.judge_again(id, serial);
                 if let Some(difference) = asked.difference {
                     self.differs(id, primary, &difference);
                 }
@@ -134,7 +142,7 @@ impl Scheduler {
                 // What came, not what was asked for: whole zones come in reply to IXFR as well.
                 let kind = if compared { "AXFR" } else { "IXFR" };
                 let version = version(&zone, changes, kind, false);
-                self.keep(id, version);
+                self.judge(id, version);
             }
             // It is not asked for here.
             Ok(Answer::Compared { .. }) => self.on(id, Event::Failed(Failure::Primary)),
@@ -142,6 +150,17 @@ impl Scheduler {
                 let version = version(&zone, Vec::new(), "AXFR", differs);
                 self.whole(id, primary, version);
             }
+        }
+    }
+
+    /// A primary has the version that is held, for a reason that may be none any more.
+    fn judge_again(&mut self, id: usize, serial: Serial) {
+        if let Some(held) = &self.entry(id).held
+            && held.version.zone.serial() == serial
+            && held.reason.may_pass_later()
+        {
+            let version = held.version.clone();
+            self.judge(id, version);
         }
     }
 
@@ -158,12 +177,12 @@ impl Scheduler {
                 warn!(zone = %entry.apex, %serial, primary = %address,
                     "the primary has other data under the serial that we have: \
                      it was edited without a new serial; its data are taken");
-                self.keep(id, version);
+                self.judge(id, version);
             }
             Some(ours) if ours == serial && version.differs => {
                 tell_difference(entry, primary, &"all records were compared");
                 match repair {
-                    true => self.keep(id, version),
+                    true => self.judge(id, version),
                     false => self.on(id, Event::Told(serial)),
                 }
             }
@@ -179,9 +198,9 @@ impl Scheduler {
             Some(ours) if !serial.is_after(ours) => {
                 warn!(zone = %entry.apex, primary = %address, %ours, theirs = %serial,
                     "a lower serial is taken: from now on ours is the primary's");
-                self.keep(id, version);
+                self.judge(id, version);
             }
-            _ => self.keep(id, version),
+            _ => self.judge(id, version),
         }
     }
 
@@ -192,7 +211,12 @@ impl Scheduler {
         if let Some(primary) = version.primary {
             entry.primary = Some(entry.primaries[primary].primary.address);
         }
-        let kept = |soa: &Soa| entry.kept_anew(soa, version.primary, now_ms);
+        entry.storing = true;
+        // The operator's word is no contact with a primary.
+        let kept = |soa: &Soa| match version.forced {
+            true if entry.zone.is_some() => entry.kept_on(soa, entry.contact_ms.unwrap_or(now_ms)),
+            _ => entry.kept_anew(soa, version.primary, now_ms),
+        };
         let apex = entry.apex.as_name();
         let epoch = entry.epoch;
         let mut ticket = None;
@@ -200,12 +224,13 @@ impl Scheduler {
             let snapshot = Kept(Arc::clone(&change.zone));
             let state = kept(change.zone.soa());
             let from = change.diff.from.0;
+            let diff = Note::now(version.kind).encode(&change.diff);
             // If a step fails, so does the last one, which is out of step then.
-            ticket = Some(self.store.append(apex, state, from, change.diff.encode(), snapshot));
+            ticket = Some(self.store.append(apex, state, from, diff, snapshot));
         }
         let ticket = ticket.unwrap_or_else(|| {
             let snapshot = Kept(Arc::clone(&version.zone));
-            self.store.replace(apex, kept(version.zone.soa()), History::Drop, snapshot)
+            self.store.replace(apex, kept(version.zone.soa()), store::History::Drop, snapshot)
         });
         self.storing += 1;
         let done = self.done.clone();
@@ -226,6 +251,9 @@ impl Scheduler {
         error!(zone = %entry.apex, serial = %version.zone.serial(), why = %error,
             "the store cannot keep the new version; the old one stays served");
         entry.error = Some(format!("the store: {error}"));
+        if version.forced {
+            return self.not_forced(id);
+        }
         entry.reading = false;
         if version.primary.is_some() {
             self.on(id, Event::Failed(Failure::Primary));
@@ -241,17 +269,20 @@ impl Scheduler {
             "AXFR" => replicated.axfrs.add(1),
             _ => {}
         }
-        entry.history = if version.changes.is_empty() {
-            Arc::new([])
+        let note = Note::now(version.kind);
+        if version.changes.is_empty() {
+            entry.history = History::default();
         } else {
-            let new = version.changes.iter().map(|change| Arc::clone(&change.diff));
-            entry.history.iter().cloned().chain(new).collect()
-        };
+            let new = version.changes.iter().map(|change| (Arc::clone(&change.diff), note));
+            entry.history.extend(new);
+        }
+        entry.since = Some(note);
         entry.zone = Some(Arc::clone(&version.zone));
         entry.difference = version.differs;
         // What the operator took is told of until it is compared again or gets a serial of its own.
         entry.diverged = version.differs && entry.refresh.is_forced();
-        (entry.error, entry.damaged) = (None, None);
+        (entry.error, entry.damaged, entry.held) = (None, None, None);
+        entry.proven = !version.forced;
         if version.kind == "AXFR" || entry.compare_ms == u64::MAX {
             entry.compare_in(10, now_ms, random());
         }
@@ -259,14 +290,18 @@ impl Scheduler {
         let times = entry.times(version.zone.soa());
         let serial = version.zone.serial();
         let ms = millis(version.began.elapsed());
-        entry.last = Some(Last {
-            kind: version.kind,
-            octets: version.statistics.octets,
-            records: version.statistics.records,
-            ms,
-            at_ms: now_ms,
-        });
-        if let Some(primary) = version.primary {
+        if !version.forced {
+            entry.last = Some(Last {
+                kind: version.kind,
+                octets: version.statistics.octets,
+                records: version.statistics.records,
+                ms,
+                at_ms: now_ms,
+            });
+        }
+        if version.forced {
+            self.install_forced(id, &version);
+        } else if let Some(primary) = version.primary {
             entry.primaries[primary].serial = Some(serial);
             let address = entry.primaries[primary].primary.address;
             info!(zone = %entry.apex, primary = %address, got = version.kind,
@@ -302,6 +337,10 @@ impl Scheduler {
             }
         });
         self.stats.replicated.published.add(ready.len() as u64);
+        for (reply, swapped) in self.replies.drain(..) {
+            // Who asked may have gone.
+            let _ = reply.send(Ok(swapped));
+        }
         for (id, served) in &ready {
             let Some(entry) = &self.entries[*id] else { continue };
             if let Some(zone) = &served.zone {
@@ -363,9 +402,10 @@ impl Scheduler {
         }
         let statistics = Statistics { records: zone.records(), ..Statistics::default() };
         let kind = "file";
+        let (primary, forced) = (None, false);
         let version =
-            Version { zone, changes, kind, from, primary: None, differs, statistics, began };
-        self.keep(id, version);
+            Version { zone, changes, kind, from, primary, differs, forced, statistics, began };
+        self.judge(id, version);
     }
 
     fn unreadable(&mut self, id: usize, what: String) {

@@ -1,7 +1,11 @@
 //! One zone as the scheduler knows it.
 
+use super::CommandError;
 use super::ask::{Primary, random};
-use super::status::{Counts, LastTransfer, PrimaryStatus, State, ZoneStatus};
+use super::history::{History, Note};
+use super::judge::Held;
+use super::rollback::{Pin, Reply};
+use super::status::{Counts, HeldStatus, LastTransfer, PrimaryStatus, State, ZoneStatus};
 use crate::config::{AfterExpiry, Source, ZoneConfig, ZoneSettings};
 use crate::name::NameBuf;
 use crate::refresh::{Have, Policy, Refresh, Times};
@@ -9,15 +13,11 @@ use crate::store;
 use crate::tsig::Keys;
 use crate::view::{Access, Expiry, Served};
 use crate::wire::Serial;
-use crate::zone::{Diff, Soa, Zone};
+use crate::zone::{Soa, Zone};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// How many diffs are held for outgoing IXFR at most; together they are not larger than half of
-/// what sending the zone would take (RFC 1995 section 5 leaves it to us).
-const HISTORY_MAX: usize = 100;
 
 /// A zone: its version, how it is refreshed, and what is known of its primaries.
 pub(super) struct Entry {
@@ -28,7 +28,9 @@ pub(super) struct Entry {
     pub(super) refresh: Refresh,
     pub(super) expiry: Arc<Expiry>,
     pub(super) zone: Option<Arc<Zone>>,
-    pub(super) history: Arc<[Arc<Diff>]>,
+    pub(super) history: History,
+    /// When and how the version served came; not known after a restart.
+    pub(super) since: Option<Note>,
     pub(super) contact_ms: Option<u64>,
     /// The primary that the version came from.
     pub(super) primary: Option<SocketAddr>,
@@ -55,6 +57,18 @@ pub(super) struct Entry {
     pub(super) agenda_ms: u64,
     /// Its file is being read, or what the store kept of it.
     pub(super) reading: bool,
+    /// A version of it is being stored.
+    pub(super) storing: bool,
+    /// What a check refused.
+    pub(super) held: Option<Held>,
+    /// The version held has passed the checks that are configured.
+    pub(super) proven: bool,
+    /// What is not taken after a rollback.
+    pub(super) pin: Option<Pin>,
+    /// What is to be held once the rollback being stored is.
+    pub(super) rolled_back: Option<Held>,
+    /// The operator waits for the version being stored.
+    pub(super) waiting: Option<Reply>,
 }
 
 /// How near expiry is.
@@ -103,7 +117,8 @@ impl Entry {
             refresh,
             expiry: Arc::new(Expiry::at(0)),
             zone: None,
-            history: Arc::new([]),
+            history: History::default(),
+            since: None,
             contact_ms: None,
             primary: None,
             difference: false,
@@ -119,6 +134,12 @@ impl Entry {
             epoch,
             agenda_ms: 0,
             reading: false,
+            storing: false,
+            held: None,
+            proven: false,
+            pin: None,
+            rolled_back: None,
+            waiting: None,
         }
     }
 
@@ -126,7 +147,7 @@ impl Entry {
     pub(super) fn restore(
         &mut self,
         zone: Arc<Zone>,
-        history: Vec<Arc<Diff>>,
+        history: History,
         state: &store::State,
         due_ms: u64,
     ) {
@@ -135,12 +156,17 @@ impl Entry {
         self.expiry.set(if never { Expiry::NEVER } else { state.expires_at_ms });
         self.granted_ms = state.expires_at_ms.saturating_sub(state.contact_ms);
         self.contact_ms = Some(state.contact_ms);
-        self.history = history.into();
+        self.history = history;
         self.zone = Some(zone);
         self.refresh = refresh(&self.settings, self.have(), due_ms);
         // Spread over the whole time: a start finds many zones at once.
         self.compare_in(u64::from(random() % 10), due_ms, random());
         self.trim_history();
+    }
+
+    /// Refreshes from the version held on. Questions under way are forgotten.
+    pub(super) fn begin_anew(&mut self, due_ms: u64) {
+        self.refresh = refresh(&self.settings, self.have(), due_ms);
     }
 
     /// Other settings. The version stays; questions under way are forgotten.
@@ -153,6 +179,12 @@ impl Entry {
         self.comparing = false;
         self.compare_in(u64::from(random() % 10), now_ms, random());
         self.reading = false;
+        // By other rules it may pass: it is transferred again, and judged again.
+        (self.held, self.rolled_back, self.proven) = (None, None, false);
+        if let Some(reply) = self.waiting.take() {
+            // Who asked may have gone.
+            let _ = reply.send(Err(CommandError::Busy));
+        }
         self.epoch = epoch;
         if self.file().is_some() && self.zone.is_some() {
             self.expiry.set(Expiry::NEVER);
@@ -289,22 +321,13 @@ impl Entry {
         newer.map(|serial| serial.0.wrapping_sub(ours.0)).max().unwrap_or(0)
     }
 
-    /// Keeps as much history as is worth it.
+    /// Keeps as much history as is worth it: as many versions as are configured, together not
+    /// larger than half of what sending the zone would take (RFC 1995 section 5 leaves it to us).
     pub(super) fn trim_history(&mut self) {
         let Some(zone) = &self.zone else { return };
         // A record takes some forty octets in a transfer.
-        let room = usize::try_from(zone.records()).unwrap_or(usize::MAX).saturating_mul(20);
-        let (mut octets, mut keep) = (0, 0);
-        for diff in self.history.iter().rev().take(HISTORY_MAX) {
-            octets += diff.octets();
-            if octets > room.max(64 * 1024) {
-                break;
-            }
-            keep += 1;
-        }
-        if keep < self.history.len() {
-            self.history = self.history[self.history.len() - keep..].into();
-        }
+        let octets = usize::try_from(zone.records()).unwrap_or(usize::MAX).saturating_mul(20);
+        self.history.trim(self.settings.history, octets.max(64 * 1024));
     }
 
     /// What the workers are to see.
@@ -314,7 +337,7 @@ impl Entry {
             access: Arc::clone(&self.access),
             zone: self.zone.clone(),
             expiry: Arc::clone(&self.expiry),
-            history: Arc::clone(&self.history),
+            history: Arc::clone(self.history.diffs()),
         })
     }
 
@@ -375,6 +398,7 @@ impl Entry {
             _ if self.zone.is_none() && self.damaged.is_some() => State::Damaged,
             _ if self.zone.is_none() => State::NeverLoaded,
             Approach::Over => State::Expired,
+            _ if self.held.is_some() => State::HeldByCheck,
             _ if self.refresh.lower().is_some() => State::LowerSerial,
             Approach::Half | Approach::Tenth => State::Expiring,
             Approach::Far if failing => State::Stale,
@@ -403,7 +427,13 @@ impl Entry {
             primary: self.primary,
             lower_serial: self.refresh.lower().map(|serial| serial.0),
             same_serial_difference: self.difference,
-            versions_held: self.history.len(),
+            versions_held: self.history.diffs().len(),
+            held: self.held.as_ref().map(|held| HeldStatus {
+                serial: held.version.zone.serial().0,
+                check: held.reason.check().into(),
+                why: held.reason.to_string(),
+                since_s: ago(held.since_ms),
+            }),
             error: self.error.clone().or_else(|| self.damaged.clone()),
             last_transfer: self.last.as_ref().map(|last| LastTransfer {
                 kind: last.kind.into(),

@@ -94,6 +94,15 @@ impl<'t, V> Place<'t, '_, V> {
         }
     }
 
+    /// The last entry before the key.
+    pub fn before(&self) -> Option<Entry<'t, V>> {
+        let path = self.path.as_ref()?;
+        match self.at.checked_sub(1) {
+            Some(at) => path.page.entry(at),
+            None => path.page_before()?.last(),
+        }
+    }
+
     /// The first entry after the key.
     pub fn after(&self) -> Option<Entry<'t, V>> {
         let path = self.path.as_ref()?;

@@ -97,6 +97,24 @@ fn nsec3_is_right(data: &[u8]) -> bool {
     data.get(hash).is_some_and(|&len| len > 0 && data.len() >= hash + 1 + usize::from(len))
 }
 
+/// Appends uncompressed `data` with the names in it in lower case: octets that are the same for
+/// data that are (see [`same_data`]).
+pub fn fold_data(rtype: Rtype, data: &[u8], out: &mut Vec<u8>) {
+    let begin = out.len();
+    let whole = data_fields(rtype, data, |field, part| {
+        let at = out.len();
+        out.extend_from_slice(part);
+        if matches!(field, Some(Field::Name | Field::PlainName)) {
+            // The length octets of labels are below the letters.
+            out[at..].make_ascii_lowercase();
+        }
+    });
+    if whole.is_none() {
+        out.truncate(begin);
+        out.extend_from_slice(data);
+    }
+}
+
 /// The names in uncompressed `data`, in order; nothing if it is malformed.
 pub fn data_names(rtype: Rtype, data: &[u8]) -> impl Iterator<Item = Name<'_>> {
     let mut rest = data;
@@ -227,6 +245,18 @@ mod tests {
         for rtype in (0..=u16::MAX).map(Rtype) {
             assert_eq!(is_compressed(rtype), layout(rtype).contains(&Field::Name), "{rtype:?}");
         }
+    }
+
+    #[test]
+    fn data_are_the_same_if_they_fold_to_the_same() {
+        let folded = |rtype, data: &[u8]| {
+            let mut out = b"x".to_vec();
+            fold_data(rtype, data, &mut out);
+            out.split_off(1)
+        };
+        assert_eq!(folded(Rtype::NAPTR, b"ABCD\x01A\0\0\x01B\0"), b"ABCD\x01A\0\0\x01b\0");
+        assert_eq!(folded(Rtype::TXT, b"\x01A"), b"\x01A");
+        assert_eq!(folded(Rtype::NS, b"\x05A"), b"\x05A", "malformed data stay as they are");
     }
 
     #[test]

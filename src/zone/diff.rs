@@ -1,10 +1,11 @@
 //! What one version of a zone removes and adds: what an IXFR carries, what the store appends.
 
-use super::{Record, Zone};
-use crate::name::Name;
+use super::builder::belongs_to_hashes;
+use super::{Node, Record, Zone};
+use crate::name::{Key, Name};
 use crate::tree::Tree;
-use crate::wire::{Rtype, Serial, TTL_MAX, data_fields, read_u16, read_u32, same_data};
-use crate::zone::Node;
+use crate::wire::{Rtype, Serial, TTL_MAX, data_fields, fold_data, read_u16, read_u32, same_data};
+use std::collections::{BTreeSet, HashSet};
 
 /// Records with their owners, one behind the other in wire form without class:
 /// owner, type, TTL, length, data.
@@ -72,6 +73,13 @@ pub struct Diff {
 }
 
 impl Diff {
+    /// What leads back: from the version that this makes, if it was made exactly so
+    /// ([`Zone::apply_exactly`]), to the one that it applies to.
+    pub fn reversed(&self) -> Self {
+        let (removed, added) = (self.added.clone(), self.removed.clone());
+        Self { from: self.to, to: self.from, removed, added }
+    }
+
     /// How many octets the records take.
     pub fn octets(&self) -> usize {
         self.removed.octets() + self.added.octets()
@@ -122,8 +130,41 @@ impl Diff {
         Self::within(old, new, u64::MAX).expect("there is no limit")
     }
 
+    /// As [`between`](Self::between), where nothing but owners in `touched` has changed: this
+    /// costs no more than those.
+    pub fn among<'d>(old: &Zone, new: &Zone, touched: impl IntoIterator<Item = &'d Self>) -> Self {
+        let mut owners = BTreeSet::new();
+        for diff in touched {
+            for (owner, record) in diff.removed.iter().chain(diff.added.iter()) {
+                if owner.is_at_or_below(new.apex()) {
+                    owners.insert((belongs_to_hashes(record), new.key(owner).as_bytes().to_vec()));
+                }
+            }
+        }
+        let mut diff = Self::of_soas(old, new);
+        for (hashes, key) in owners {
+            let key = Key::from_bytes(&key).expect("made from a key");
+            let node = |zone: &'_ Zone| {
+                let tree = if hashes { zone.hashes() } else { zone.names() };
+                tree.get(&key).map(|(blob, ())| blob.to_vec())
+            };
+            let (before, after) = (node(old), node(new));
+            diff.compare(new, &key, before.as_deref(), after.as_deref());
+        }
+        diff
+    }
+
     /// As [`between`](Self::between), if that are at most so many records, the SOA not counted.
     pub fn within(old: &Zone, new: &Zone, records_max: u64) -> Option<Self> {
+        let mut diff = Self::of_soas(old, new);
+        let mut room = records_max;
+        let all = diff.walk(new, old.names(), new.names(), &mut room).is_some()
+            && diff.walk(new, old.hashes(), new.hashes(), &mut room).is_some();
+        all.then_some(diff)
+    }
+
+    /// The SOA records of both, and nothing else yet.
+    fn of_soas(old: &Zone, new: &Zone) -> Self {
         let mut diff = Self {
             from: old.serial(),
             to: new.serial(),
@@ -135,10 +176,7 @@ impl Diff {
             let soa = Record { rtype: Rtype::SOA, ttl: zone.soa().ttl, data: zone.soa_data() };
             list.push(zone.apex(), soa);
         }
-        let mut room = records_max;
-        let all = diff.walk(new, old.names(), new.names(), &mut room).is_some()
-            && diff.walk(new, old.hashes(), new.hashes(), &mut room).is_some();
-        all.then_some(diff)
+        diff
     }
 
     /// Adds what two trees of `zone`'s versions do not share; `None` if there is no room for it.
@@ -161,21 +199,36 @@ impl Diff {
             if before == after {
                 continue;
             }
-            let owner = key.name(zone.apex()).expect("a key of this zone");
-            let (before, after) = (before.map(Node::of), after.map(Node::of));
-            let mut count = 0;
-            missing(before, after, |record| {
-                count += 1;
-                self.removed.push(owner.as_name(), record);
-            });
-            missing(after, before, |record| {
-                count += 1;
-                self.added.push(owner.as_name(), record);
-            });
-            *room = room.checked_sub(count)?;
+            *room = room.checked_sub(self.compare(zone, &key, before, after))?;
         }
     }
+
+    /// Adds what differs between two nodes of an owner. How many records.
+    fn compare(
+        &mut self,
+        zone: &Zone,
+        key: &Key,
+        before: Option<&[u8]>,
+        after: Option<&[u8]>,
+    ) -> u64 {
+        let owner = key.name(zone.apex()).expect("a key of this zone");
+        let (before, after) = (before.map(Node::of), after.map(Node::of));
+        let mut count = 0;
+        missing(before, after, |record| {
+            count += 1;
+            self.removed.push(owner.as_name(), record);
+        });
+        missing(after, before, |record| {
+            count += 1;
+            self.added.push(owner.as_name(), record);
+        });
+        count
+    }
 }
+
+/// Sets of more records than this are compared by what their data fold to: each with each would
+/// take too long.
+const SET_MANY: usize = 16;
 
 /// Calls `found` for each record that `these` has and `those` has not, but the SOA.
 fn missing(these: Option<Node<'_>>, those: Option<Node<'_>>, mut found: impl FnMut(Record<'_>)) {
@@ -190,6 +243,18 @@ fn missing(these: Option<Node<'_>>, those: Option<Node<'_>>, mut found: impl FnM
         });
         let other = other.filter(|other| other.ttl() == set.ttl());
         let rtype = set.data_type();
+        if let Some(other) = other.filter(|other| other.count() > SET_MANY) {
+            let fold = |data: &[u8]| {
+                let mut folded = Vec::with_capacity(data.len());
+                fold_data(rtype, data, &mut folded);
+                folded
+            };
+            let theirs: HashSet<Vec<u8>> = other.iter().map(fold).collect();
+            for data in set.iter().filter(|data| !theirs.contains(&fold(data))) {
+                found(Record { rtype, ttl: set.ttl(), data });
+            }
+            continue;
+        }
         for data in set.iter() {
             let same = |theirs: &[u8]| same_data(rtype, theirs, data);
             if !other.is_some_and(|other| other.iter().any(same)) {

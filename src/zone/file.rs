@@ -131,6 +131,20 @@ fn write_sets(
     Ok(())
 }
 
+/// Reads a type and data of that type as they stand in a zone file, names being absolute.
+///
+/// # Errors
+/// What is wrong.
+pub fn read_data(line: &str) -> Result<(Rtype, Vec<u8>), String> {
+    let words: Vec<&str> =
+        line.split_whitespace().filter(|word| !matches!(*word, "(" | ")")).collect();
+    let (word, words) = words.split_first().ok_or("there is nothing")?;
+    let rtype = text::rtype(word).ok_or_else(|| format!("{word} is no record type"))?;
+    let mut data = Vec::new();
+    text::read(rtype, words.iter().copied(), Name::ROOT, &mut data)?;
+    Ok((rtype, data))
+}
+
 /// Appends one record as it stands in a zone file, without the end of the line.
 pub fn line_of(owner: Name<'_>, record: Record<'_>, line: &mut String) {
     use std::fmt::Write as _;

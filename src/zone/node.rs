@@ -296,6 +296,20 @@ impl NodeBuf {
         self.sets.iter().any(|set| set.rtype == rtype && !set.signatures)
     }
 
+    /// The TTL of the set that this record belongs to, if there is one.
+    pub fn ttl(&self, record: Record<'_>) -> Option<u32> {
+        let (rtype, signatures) = split_type(record);
+        self.place(rtype, signatures).ok().map(|at| self.sets[at].ttl)
+    }
+
+    /// Is this record there, with this TTL and its names in this case?
+    pub fn has_exactly(&self, record: Record<'_>) -> bool {
+        let (rtype, signatures) = split_type(record);
+        let Ok(at) = self.place(rtype, signatures) else { return false };
+        let set = &self.sets[at];
+        set.ttl == record.ttl && set.data.iter().any(|data| **data == *record.data)
+    }
+
     /// Adds a record. `false`: it was there already; its set then takes the new TTL all the same
     /// (all records of a set have one TTL, RFC 2181 section 5.2: the latest wins).
     pub fn add(&mut self, record: Record<'_>) -> bool {

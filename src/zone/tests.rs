@@ -173,6 +173,94 @@ fn a_diff_of_another_history_is_refused() {
 }
 
 #[test]
+fn a_diff_that_was_applied_exactly_leads_back() {
+    let old = zone(1, &[("a.example", Rtype::A, A), ("sub.example", Rtype::NS, b"\0")]);
+    let new = zone(2, &[("b.example", Rtype::A, A), ("x.sub.example", Rtype::A, A)]);
+    let diff = Diff::between(&old, &new);
+    let (applied, exact) = old.apply_exactly(&diff).unwrap();
+    assert!(exact);
+    let back = applied.apply(&diff.reversed()).unwrap();
+    assert_eq!(contents(&back), contents(&old));
+    assert_eq!(back.serial(), old.serial());
+}
+
+#[test]
+fn what_a_diff_says_beside_what_it_does_is_noticed_and_can_be_left_out() {
+    let b: &[u8] = &[192, 0, 2, 2];
+    let old = zone(1, &[("a.example", Rtype::A, A), ("ns.example", Rtype::NS, b"\x01x\0")]);
+    let plain = Diff::between(&old, &zone(2, &[("a.example", Rtype::A, A)]));
+    let soas = |change: &dyn Fn(&mut Diff)| {
+        let mut diff = plain.clone();
+        change(&mut diff);
+        diff
+    };
+    let with_ttl = |ttl, data| Record { ttl, ..record(Rtype::A, data) };
+    let messy = [
+        (
+            "adds what is there",
+            soas(&|diff| {
+                diff.added.push(name("a.example").as_name(), record(Rtype::A, A));
+            }),
+        ),
+        (
+            "another TTL for the whole set",
+            soas(&|diff| {
+                diff.added.push(name("a.example").as_name(), with_ttl(7, b));
+            }),
+        ),
+        (
+            "removed with another TTL",
+            soas(&|diff| {
+                diff.removed.push(name("a.example").as_name(), with_ttl(7, A));
+            }),
+        ),
+        (
+            "outside",
+            soas(&|diff| {
+                diff.added.push(name("elsewhere").as_name(), record(Rtype::A, A));
+            }),
+        ),
+        (
+            "another case",
+            Diff {
+                removed: soas(&|diff| {
+                    diff.removed = Diff::between(&old, &old).removed;
+                    diff.removed.push(name("ns.example").as_name(), record(Rtype::NS, b"\x01X\0"));
+                })
+                .removed,
+                ..plain.clone()
+            },
+        ),
+    ];
+    for (what, diff) in messy {
+        let (new, exact) = old.apply_exactly(&diff).unwrap();
+        assert!(!exact, "{what}");
+        let true_diff = Diff::among(&old, &new, [&diff]);
+        let (again, exact) = old.apply_exactly(&true_diff).unwrap();
+        assert!(exact, "{what}");
+        assert_eq!(contents(&again), contents(&new), "{what}");
+        let back = again.apply(&true_diff.reversed()).unwrap();
+        assert_eq!(contents(&back), contents(&old), "{what}");
+    }
+}
+
+#[test]
+fn the_difference_of_two_large_sets_is_what_differs() {
+    let set = |serial, from: u32| {
+        let mut builder = Builder::new(name("example").as_name());
+        builder.add(name("example").as_name(), record(Rtype::SOA, &soa(serial)));
+        for i in from..from + 60_000 {
+            let data = [&b"\x04"[..], &i.to_be_bytes()].concat();
+            builder.add(name("a.example").as_name(), record(Rtype::TXT, &data));
+        }
+        builder.build().unwrap()
+    };
+    let (old, new) = (set(1, 0), set(2, 1));
+    let diff = Diff::between(&old, &new);
+    assert_eq!(diff.records(), 2 + 2, "two SOA records, two others");
+}
+
+#[test]
 fn what_the_store_kept_is_the_zone_again_or_an_error() {
     let nsec3 = [&[1, 0, 0, 0, 0, 20][..], &[7; 20], &[0, 1, 0x40]].concat();
     let zone = zone(9, &[("www.example", Rtype::A, A), ("0p9.example", Rtype::NSEC3, &nsec3)]);

@@ -33,33 +33,46 @@ pub enum OutOfSync {
 impl Zone {
     /// The version that `diff` makes of this one. Records outside the zone are passed over.
     pub fn apply(&self, diff: &Diff) -> Result<Self, OutOfSync> {
+        self.apply_exactly(diff).map(|(next, _)| next)
+    }
+
+    /// As [`apply`](Self::apply), and whether the diff says just what it did: if so, it can be
+    /// undone. One that adds what is there, or tells a record with another TTL, cannot.
+    pub fn apply_exactly(&self, diff: &Diff) -> Result<(Self, bool), OutOfSync> {
         if diff.from != self.serial() {
             return Err(OutOfSync::From { from: diff.from, ours: self.serial() });
         }
         let mut next = self.clone();
         let mut touched = Touched::default();
+        let mut exact = true;
         for (owner, record) in diff.removed.iter() {
+            let Some(node) = touched.node(&next, owner, record) else {
+                exact = false;
+                continue;
+            };
+            exact &= node.has_exactly(record);
             // The SOA is matched by its serial, which was: servers differ in what else they put.
             let is_soa = record.rtype == Rtype::SOA;
-            if let Some(node) = touched.node(&next, owner, record)
-                && !(is_soa && node.remove_all(Rtype::SOA))
-                && !node.remove(record)
-            {
+            let removed = (is_soa && node.remove_all(Rtype::SOA)) || node.remove(record);
+            if !removed {
                 return Err(OutOfSync::Missing(describe(owner, record)));
             }
         }
         for (owner, record) in diff.added.iter() {
-            if let Some(node) = touched.node(&next, owner, record) {
-                // One that is there already does no harm, and some primaries send such.
-                node.add(record);
-            }
+            let Some(node) = touched.node(&next, owner, record) else {
+                exact = false;
+                continue;
+            };
+            exact &= node.ttl(record).is_none_or(|ttl| ttl == record.ttl);
+            // One that is there already does no harm, and some primaries send such.
+            exact &= node.add(record);
         }
         next.put_back(touched);
         next.settle()?;
         if next.serial() != diff.to {
             return Err(OutOfSync::Serial(next.serial(), diff.to));
         }
-        Ok(next)
+        Ok((next, exact))
     }
 
     fn put_back(&mut self, touched: Touched) {

@@ -16,6 +16,7 @@ macro_rules! each {
     };
 }
 
+mod anchored;
 mod answers;
 mod audit;
 mod primary;
@@ -29,6 +30,7 @@ mod primary;
 mod random;
 mod secondary;
 mod validation;
+mod zonemd;
 mod zones;
 
 use std::time::Duration;

@@ -8,6 +8,7 @@ mod common;
 #[path = "../scripted/mod.rs"]
 mod scripted;
 
+mod checks;
 mod expiry;
 mod fleet;
 mod misbehaviour;
@@ -15,4 +16,5 @@ mod notify;
 mod primaries;
 mod same;
 mod serials;
+mod rollback;
 mod signed;

@@ -16,6 +16,7 @@ fn status(name: &str, state: State) -> ZoneStatus {
         lower_serial: None,
         same_serial_difference: false,
         versions_held: 2,
+        held: None,
         error: None,
         last_transfer: None,
         primaries: vec![primary("192.0.2.1:53", None)],
@@ -111,6 +112,23 @@ fn an_error_of_the_zone_itself_is_told_before_those_of_primaries() {
     zone.error = Some("the disk is full".into());
     let table = table(&[zone]);
     assert!(table.contains("    the disk is full\n    192.0.2.1:53: connection"), "{table}");
+}
+
+#[test]
+fn a_version_that_is_held_is_told_with_what_to_do() {
+    let held = HeldStatus {
+        serial: 2027,
+        check: "shrink-guard".into(),
+        why: "all is gone".into(),
+        since_s: 90,
+    };
+    let zone = ZoneStatus { held: Some(held), ..status("a.example.", State::HeldByCheck) };
+    let line = "serial 2027 is held by shrink-guard since 1m30s: all is gone";
+    assert!(table(std::slice::from_ref(&zone)).contains(&format!("\n    {line}\n")));
+    let text = full(&zone);
+    assert!(text.contains("held-by-check: it is served; a newer version is not"), "{text}");
+    assert!(text.contains(line), "{text}");
+    assert!(text.ends_with("\n    backstop approve a.example.\n"), "{text}");
 }
 
 #[test]

@@ -1,0 +1,261 @@
+//! The operator's own check: a program that is given the candidate as a zone file and says by its
+//! exit status whether it may be served.
+//!
+//! It runs as a process group of its own, a few at once for all zones, and is killed with all
+//! that it started when its time is over. No thread waits for it. What it writes is read, so that
+//! it never waits for us, and its last line is told if it refuses.
+
+use crate::config::CheckProgram;
+use crate::wire::Serial;
+use crate::zone::{Zone, file};
+use rustix::process::{Pid, Signal, kill_process_group};
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, Command};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+/// How many programs run at once, for all zones.
+const PROGRAMS_MAX: usize = 4;
+/// How long we go on reading what a program that has ended wrote: its children may live.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Octets of its output that are remembered, and characters that are told.
+const OUTPUT_MAX: usize = 4096;
+const TOLD_MAX: usize = 300;
+
+/// Why a program did not say yes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ProgramError {
+    /// It says no.
+    #[error("{program} ended with {status}{said}")]
+    Refused {
+        /// Its name.
+        program: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// Its last line, behind a colon.
+        said: String,
+    },
+    /// It took too long.
+    #[error("{program} was killed after {} s{said}", limit.as_secs())]
+    TimeOut {
+        /// Its name.
+        program: String,
+        /// What it was given.
+        limit: Duration,
+        /// Its last line, behind a colon.
+        said: String,
+    },
+    /// It could not be run.
+    #[error("{program} cannot be run: {error}")]
+    NotRun {
+        /// Its name.
+        program: String,
+        /// Why.
+        error: String,
+    },
+}
+
+/// Where and how many at once programs are run.
+pub(super) struct Programs {
+    /// The folder for the files that they are given.
+    folder: PathBuf,
+    places: Semaphore,
+    files: AtomicU64,
+}
+
+/// A file that is gone with this.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed now is removed at the next start.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+impl Programs {
+    /// Files are written to `folder`, which is emptied: an earlier server may have been killed.
+    pub(super) fn new(folder: PathBuf) -> Self {
+        let _ = fs::remove_dir_all(&folder);
+        Self { folder, places: Semaphore::new(PROGRAMS_MAX), files: AtomicU64::new(0) }
+    }
+
+    /// Asks the program about `candidate`, which is to replace the version `held`.
+    pub(super) async fn ask(
+        &self,
+        program: &CheckProgram,
+        candidate: &Arc<Zone>,
+        held: Option<Serial>,
+    ) -> Result<(), ProgramError> {
+        let _place = self.places.acquire().await;
+        let name = || program.command[0].clone();
+        let failed =
+            |error: io::Error| ProgramError::NotRun { program: name(), error: error.to_string() };
+        let file = self.write(candidate).await.map_err(failed)?;
+        let mut child = start(program, candidate, held, &file.0).map_err(failed)?;
+        let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        let output = child.stdout.take().zip(child.stderr.take());
+        let (stdout, stderr) = output.expect("both were asked for");
+        let output = tokio::spawn(async move { tokio::join!(tail(stdout), tail(stderr)) });
+        let ended = timeout(program.timeout, child.wait()).await;
+        if ended.is_err() {
+            stop(group, &mut child).await;
+        }
+        let said = match timeout(LAST_WORDS, output).await {
+            Ok(Ok((stdout, stderr))) => last_line(&stderr).or_else(|| last_line(&stdout)),
+            _ => None,
+        };
+        let said = said.map(|line| format!(": {line}")).unwrap_or_default();
+        match ended {
+            Err(_) => Err(ProgramError::TimeOut { program: name(), limit: program.timeout, said }),
+            Ok(Err(error)) => Err(failed(error)),
+            Ok(Ok(status)) if status.success() => Ok(()),
+            Ok(Ok(status)) => Err(ProgramError::Refused { program: name(), status, said }),
+        }
+    }
+
+    async fn write(&self, zone: &Arc<Zone>) -> io::Result<Scratch> {
+        let number = self.files.fetch_add(1, Ordering::Relaxed);
+        let path = self.folder.join(format!("{number}.zone"));
+        let (zone, folder) = (Arc::clone(zone), self.folder.clone());
+        spawn_blocking(move || {
+            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+            let scratch = Scratch(path);
+            let mut options = OpenOptions::new();
+            options.write(true).create_new(true).mode(0o600);
+            let mut file = BufWriter::new(options.open(&scratch.0)?);
+            file::write(&zone, &mut file)?;
+            file.flush()?;
+            Ok(scratch)
+        })
+        .await?
+    }
+}
+
+fn start(
+    program: &CheckProgram,
+    candidate: &Zone,
+    held: Option<Serial>,
+    file: &Path,
+) -> io::Result<Child> {
+    let mut command = Command::new(&program.command[0]);
+    command
+        .args(&program.command[1..])
+        .env("BACKSTOP_ZONE", candidate.apex().to_string())
+        .env("BACKSTOP_SERIAL", candidate.serial().to_string())
+        .env("BACKSTOP_ZONE_FILE", file)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true);
+    match held {
+        Some(held) => command.env("BACKSTOP_OLD_SERIAL", held.to_string()),
+        None => command.env_remove("BACKSTOP_OLD_SERIAL"),
+    };
+    command.spawn()
+}
+
+/// Ends a program with all that it started.
+async fn stop(group: Option<Pid>, child: &mut Child) {
+    if let Some(group) = group {
+        // There is nothing more to be done about one that cannot be killed.
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    let _ = child.kill().await;
+}
+
+/// All that comes, of which the end is kept.
+async fn tail(mut from: impl AsyncRead + Unpin) -> Vec<u8> {
+    let mut kept = Vec::new();
+    let mut part = [0; OUTPUT_MAX];
+    while let Ok(len @ 1..) = from.read(&mut part).await {
+        kept.extend_from_slice(&part[..len]);
+        let more = kept.len().saturating_sub(OUTPUT_MAX);
+        kept.drain(..more);
+    }
+    kept
+}
+
+fn last_line(output: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(output);
+    let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
+    Some(line.chars().take(TOLD_MAX).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name::NameBuf;
+    use std::time::Instant;
+
+    fn candidate() -> Arc<Zone> {
+        let apex: NameBuf = "example.".parse().unwrap();
+        let text = b"@ 60 SOA ns admin 7 1 1 1 1\n@ 60 NS ns\n";
+        let read = file::read_text(text, Path::new("x"), apex.as_name(), file::Limits::default());
+        Arc::new(read.unwrap().build().unwrap())
+    }
+
+    /// What comes of this shell script, and the folder of its files.
+    fn asked(script: &str, limit: Duration) -> Result<(), ProgramError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("check");
+        let programs = Programs::new(path.clone());
+        let command = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+        let program = CheckProgram { command, timeout: limit };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let asked = runtime.block_on(programs.ask(&program, &candidate(), Some(Serial(6))));
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 0, "the file is gone");
+        asked
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_program_is_told_what_it_is_about_and_says_yes_by_exiting_with_0() {
+        let script = "test \"$BACKSTOP_ZONE $BACKSTOP_SERIAL $BACKSTOP_OLD_SERIAL\" = \
+            'example. 7 6' && grep -q '^example. 60 IN SOA ns.example. admin.example. 7 ' \
+            \"$BACKSTOP_ZONE_FILE\" && ! read -r line";
+        assert_eq!(asked(script, LONG), Ok(()));
+    }
+
+    #[test]
+    fn any_other_exit_is_a_no_and_the_last_line_says_why() {
+        let refused = asked("echo no; echo 'the MX is gone' >&2; echo >&2; exit 3", LONG);
+        let refused = refused.unwrap_err().to_string();
+        assert_eq!(refused, "/bin/sh ended with exit status: 3: the MX is gone");
+        let killed = asked("kill -TERM $$", LONG).unwrap_err().to_string();
+        assert_eq!(killed, "/bin/sh ended with signal: 15 (SIGTERM)");
+        let long = asked("yes | head -c 300000; exit 1", LONG).unwrap_err().to_string();
+        assert_eq!(long, "/bin/sh ended with exit status: 1: y");
+    }
+
+    #[test]
+    fn a_program_that_takes_too_long_is_killed_with_its_children() {
+        let began = Instant::now();
+        let limit = Duration::from_millis(300);
+        let error = asked("echo 'still looking'; sleep 1000 & wait", limit).unwrap_err();
+        assert_eq!(error.to_string(), "/bin/sh was killed after 0 s: still looking");
+        assert!(began.elapsed() < Duration::from_secs(100), "the child that held the pipe, too");
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let programs = Programs::new(folder.path().join("check"));
+        let command = vec!["/nonexistent/check".to_owned()];
+        let program = CheckProgram { command, timeout: LONG };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let error = runtime.block_on(programs.ask(&program, &candidate(), None)).unwrap_err();
+        assert!(error.to_string().starts_with("/nonexistent/check cannot be run: No such file"));
+    }
+}
