@@ -9,7 +9,7 @@
 //! When a test panics, the end of every living peer's log is printed.
 
 mod bind;
-pub(super) mod guarded;
+pub mod guarded;
 mod knot;
 mod nsd;
 mod pdns;
