@@ -59,6 +59,11 @@ impl Clock {
         self.start_ms + millis(self.start.elapsed())
     }
 
+    /// What it showed or will show at `instant`, in milliseconds.
+    pub fn ms_at(&self, instant: Instant) -> u64 {
+        self.start_ms + millis(instant.saturating_duration_since(self.start))
+    }
+
     /// When this clock will show `at_ms`.
     pub fn instant(&self, at_ms: u64) -> Instant {
         self.start + Duration::from_millis(at_ms.saturating_sub(self.start_ms))
@@ -115,9 +120,48 @@ pub fn unix_s() -> u32 {
     u32::try_from(since.as_secs() & u64::from(u32::MAX)).expect("masked")
 }
 
+/// The wall clock, read once a second at most: for who asks it with each batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Wall {
+    read: Instant,
+    unix_s: u32,
+}
+
+impl Wall {
+    /// As read now.
+    pub fn new() -> Self {
+        Self { read: Instant::now(), unix_s: unix_s() }
+    }
+
+    /// As [`unix_s`] was less than a second before `now`, or is.
+    #[inline]
+    pub fn unix_s(&mut self, now: Instant) -> u32 {
+        if now.saturating_duration_since(self.read) >= Duration::from_secs(1) {
+            *self = Self { read: now, unix_s: unix_s() };
+        }
+        self.unix_s
+    }
+}
+
+impl Default for Wall {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_wall_clock_is_read_again_after_a_second() {
+        let now = Instant::now();
+        let mut wall = Wall { read: now, unix_s: 7 };
+        assert_eq!(wall.unix_s(now + Duration::from_millis(999)), 7);
+        let later = wall.unix_s(now + Duration::from_secs(1));
+        assert!(unix_s() - later <= 60, "{later}");
+        assert_eq!(wall.unix_s(now), later, "time that goes back reads nothing");
+    }
 
     fn kept(boot: &str, uptime_ms: u64, wall_ms: u64) -> Kept {
         Kept { server_ms: 1000, boot: boot.into(), uptime_ms, wall_ms }

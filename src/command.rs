@@ -2,6 +2,7 @@
 //!
 //! `main` reads the arguments and turns errors into exit codes; what the commands do is here.
 
+use crate::audit::{self, AuditError};
 use crate::config::{self, Config};
 use crate::control::{Client, ClientError, Request, table};
 use std::fs::{self, File};
@@ -17,6 +18,9 @@ pub enum Error {
     /// The configuration cannot be used; why has been told, or is told here.
     #[error("{0}")]
     Config(String),
+    /// There is nothing to report.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// What was asked for cannot be written.
     #[error("{}: cannot be written: {error}", path.display())]
     Output {
@@ -93,6 +97,30 @@ pub fn status(
     Ok(out.flush()?)
 }
 
+/// Prints how the server is as a whole: in words, or as a JSON object.
+///
+/// # Errors
+/// No server answers.
+pub fn server_status(
+    server: &Client,
+    json: bool,
+    out: &mut impl Write,
+    warn: &mut impl Write,
+) -> Result<(), Error> {
+    let status = server.server()?;
+    for warning in &status.warnings {
+        writeln!(warn, "warning: {warning}")?;
+    }
+    let mut out = BufWriter::new(out);
+    if json {
+        serde_json::to_writer_pretty(&mut out, &status).map_err(io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        table::server(&status, &mut out)?;
+    }
+    Ok(out.flush()?)
+}
+
 /// Has the server do something, and prints what it says.
 ///
 /// # Errors
@@ -158,4 +186,31 @@ pub fn check(config: &Path, out: &mut impl Write) -> Result<(), Error> {
     loaded.map(|_| ()).map_err(|_| {
         Error::Config(format!("{}: the configuration cannot be used", config.display()))
     })
+}
+
+/// Asks every server of a zone and prints how they are: as a table, or in JSON. What to exit with.
+///
+/// # Errors
+/// There is nobody to ask.
+pub fn audit(options: &audit::Options, json: bool, out: &mut impl Write) -> Result<u8, Error> {
+    let report = audit::audit(options)?;
+    let mut out = BufWriter::new(out);
+    if json {
+        serde_json::to_writer_pretty(&mut out, &report.json()).map_err(io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        report.words(&mut out)?;
+    }
+    out.flush()?;
+    Ok(report.verdict.exit_code())
+}
+
+/// The configuration at `path`.
+///
+/// # Errors
+/// It has mistakes.
+pub fn load(path: &Path) -> Result<Config, Error> {
+    let loaded = Config::load(path);
+    let told = |mistakes| Error::Config(config::report(&Err(mistakes)));
+    loaded.map(|(config, _)| config).map_err(told)
 }

@@ -13,7 +13,9 @@
 //! ignored (RFC 6891 section 6.1.2).
 
 use crate::wire::{Class, Full, Rcode, Rtype, Section, Serial, Writer};
+use arrayvec::ArrayString;
 use siphasher::sip::SipHasher24;
+use std::fmt::Write as _;
 use std::net::IpAddr;
 
 /// The bit of OPT's flags that asks for DNSSEC records (RFC 3225).
@@ -71,6 +73,13 @@ impl<'q> Edns<'q> {
             rest = after;
         }
         Some(edns)
+    }
+
+    /// Were no options sent that we answer?
+    #[inline]
+    pub fn is_bare(&self) -> bool {
+        let asks = self.nsid | self.expire | self.keepalive | self.zone_version;
+        !asks && self.cookie.is_none()
     }
 
     fn option(&mut self, code: u16, value: &'q [u8]) -> Option<()> {
@@ -157,19 +166,34 @@ pub enum Ede {
     NotAuthoritative,
     /// We do not do that.
     NotSupported,
-    /// The zone has expired.
-    Expired,
+    /// The zone has expired, so many seconds ago.
+    Expired {
+        /// Seconds.
+        ago_s: u32,
+    },
+    /// The zone has expired, and is answered for all the same.
+    Stale,
+    /// Likewise, and the answer is that there is no such name.
+    StaleNoName,
 }
 
 impl Ede {
-    fn code_and_text(self) -> (u16, &'static str) {
-        match self {
+    /// The code, and what a person is told beside it.
+    fn code_and_text(self) -> (u16, ArrayString<64>) {
+        let (code, text) = match self {
             Self::NotReady => (14, "zone not loaded yet"),
             Self::Prohibited => (18, ""),
             Self::NotAuthoritative => (20, ""),
             Self::NotSupported => (21, ""),
-            Self::Expired => (24, "zone expired: no primary reached"),
+            Self::Stale => (3, "zone expired: no primary reached"),
+            Self::StaleNoName => (19, "zone expired: no primary reached"),
+            Self::Expired { .. } => (24, "zone expired: no primary reached"),
+        };
+        let mut told = ArrayString::from(text).expect("all are short");
+        if let Self::Expired { ago_s } = self {
+            write!(told, " since {ago_s} s").expect("there is room for a number");
         }
+        (code, told)
     }
 }
 
@@ -201,6 +225,7 @@ impl<'a> Opt<'a> {
     pub const LEN: usize = 11;
 
     /// A record without options.
+    #[inline]
     pub fn new(udp_size: u16, rcode: Rcode, dnssec_ok: bool) -> Self {
         Self {
             udp_size,
@@ -233,11 +258,27 @@ impl<'a> Opt<'a> {
 
     /// Writes the record, with the options that fit.
     pub fn write(&self, writer: &mut Writer<'_>) -> Result<(), Full> {
-        let flags = if self.dnssec_ok { u32::from(DNSSEC_OK) } else { 0 };
-        let ttl = u32::from(self.rcode.0 >> 4) << 24 | flags;
         writer.put(&[0])?;
-        writer.fixed(Section::Additional, Rtype::OPT, Class(self.udp_size), ttl)?;
+        writer.fixed(Section::Additional, Rtype::OPT, Class(self.udp_size), self.ttl())?;
         let data = writer.begin_data()?;
+        self.options(writer);
+        writer.end_data(data)
+    }
+
+    /// Writes the record without options.
+    #[inline]
+    pub fn write_bare(&self, writer: &mut Writer<'_>) -> Result<(), Full> {
+        writer.bare_root_record(Section::Additional, Rtype::OPT, Class(self.udp_size), self.ttl())
+    }
+
+    /// What stands in the place of a TTL (RFC 6891 section 6.1.3).
+    #[inline]
+    fn ttl(&self) -> u32 {
+        let flags = if self.dnssec_ok { u32::from(DNSSEC_OK) } else { 0 };
+        u32::from(self.rcode.0 >> 4) << 24 | flags
+    }
+
+    fn options(&self, writer: &mut Writer<'_>) {
         if let Some(cookie) = &self.cookie {
             option(writer, code::COOKIE, &[cookie]);
         }
@@ -257,7 +298,6 @@ impl<'a> Opt<'a> {
         if let Some((code, text)) = self.error.map(Ede::code_and_text) {
             option(writer, code::ERROR, &[&code.to_be_bytes(), text.as_bytes()]);
         }
-        writer.end_data(data)
     }
 }
 

@@ -35,9 +35,9 @@
 //!
 //! [`server`] starts and stops all this as the [`config`] says; [`control`], [`command`], [`web`]
 //! and [`systemd`] tell how it is; [`stats`] counts; [`clock`] is the time that zones expire by;
-//! [`demo`] shows it.
+//! [`demo`] shows it; [`audit`] asks every server of a zone.
 //!
-//! A module uses only those that stand above it: words ([`name`], [`wire`], [`query`], [`edns`],
+//! A module uses only those that stand above it: words ([`octets`], [`name`], [`wire`], [`query`], [`edns`],
 //! [`tsig`], [`acl`], [`tree`]), data ([`zone`], [`view`]), decisions ([`answer`], [`limit`],
 //! [`xfr`], [`refresh`]), then the outside world. `answer` cannot see a socket, `io` cannot see a message.
 //!
@@ -46,8 +46,10 @@
 //! *query* or *request*: what came. *reply*: what leaves. *version*: one state of a zone,
 //! immutable; its *serial* names it. *diff*: what leads from one version to the next. *view*: all
 //! that is served, published as one. *primary*: whom we copy from. *contact*: a primary's word
-//! that our version is the newest. *port*: a worker's sockets. *turn*: one batch.
+//! that our version is the newest. *round*: one attempt to bring a zone up to date. *lineage*: a
+//! row of versions whose serials can be compared. *port*: a worker's sockets. *turn*: one batch.
 
+pub mod octets;
 pub mod name;
 pub mod wire;
 pub mod query;
@@ -70,6 +72,7 @@ pub mod config;
 pub mod replica;
 pub mod stream;
 pub mod control;
+pub mod audit;
 pub mod command;
 pub mod web;
 pub mod systemd;

@@ -1,5 +1,5 @@
 //! `backstop`: reads arguments, calls the command, turns its error into an exit code: 0, 1 for
-//! what failed, 2 for arguments that are wrong.
+//! what failed, 2 for arguments that are wrong; `audit` has more of them.
 
 use backstop::control::Request;
 use backstop::name::NameBuf;
@@ -35,7 +35,10 @@ enum Command {
     Status {
         /// Show all about this zone
         zone: Option<NameBuf>,
-        /// Print a JSON array
+        /// Show the server as a whole: what it counted, how long answers took
+        #[arg(long, conflicts_with = "zone")]
+        server: bool,
+        /// Print JSON: an array of zones, or the server as an object
         #[arg(long)]
         json: bool,
         #[command(flatten)]
@@ -55,6 +58,9 @@ enum Command {
     },
     /// Have the server re-read its configuration, as on SIGHUP
     Reload(Server),
+    /// Ask every server of a zone, and compare what they say
+    #[command(after_help = audit::EXIT_CODES)]
+    Audit(Box<audit::Arguments>),
 }
 
 #[derive(Args)]
@@ -85,7 +91,7 @@ struct Zone {
 
 fn main() -> ExitCode {
     match run(Arguments::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("backstop: {error}");
             ExitCode::FAILURE
@@ -93,14 +99,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<(), Box<dyn Display>> {
+fn run(command: Command) -> Result<ExitCode, Box<dyn Display>> {
     let find = |at: &Server| command::find_server(at.config.as_deref(), at.control.as_deref());
     let mut out = stdout();
     let done = match command {
+        Command::Audit(arguments) => return audit::run(*arguments),
         Command::Serve(Configuration { config }) => return told(server::serve(&config)),
         Command::Demo => return told(demo::run()),
         Command::Check(Configuration { config }) => command::check(&config, &mut out),
-        Command::Status { zone, json, at } => find(&at).and_then(|server| {
+        Command::Status { server: true, json, at, .. } => find(&at)
+            .and_then(|server| command::server_status(&server, json, &mut out, &mut stderr())),
+        Command::Status { zone, json, at, .. } => find(&at).and_then(|server| {
             let zone = zone.map(|zone| zone.to_string());
             command::status(&server, zone.as_deref(), json, &mut out, &mut stderr())
         }),
@@ -121,11 +130,85 @@ fn run(command: Command) -> Result<(), Box<dyn Display>> {
         }
     };
     match done {
-        Err(error) if error.is_reader_gone() => Ok(()),
+        Err(error) if error.is_reader_gone() => Ok(ExitCode::SUCCESS),
         done => told(done),
     }
 }
 
-fn told<E: Display + 'static>(done: Result<(), E>) -> Result<(), Box<dyn Display>> {
-    done.map_err(|error| -> Box<dyn Display> { Box::new(error) })
+fn told<E: Display + 'static>(done: Result<(), E>) -> Result<ExitCode, Box<dyn Display>> {
+    match done {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => Err(Box::new(error)),
+    }
+}
+
+/// `backstop audit`.
+mod audit {
+    use super::{Display, ExitCode, NameBuf, PathBuf, command, stdout, told};
+    use backstop::audit::{Given, Options, address_of};
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
+    pub(super) const EXIT_CODES: &str = "\
+Exit codes, the worst that applies:
+  0  all servers answer, with the same data      4  NS sets differ, or lead nowhere
+  1  nothing could be asked                      5  a server does not answer as it must
+  2  wrong arguments                             6  other data under one serial; serials in conflict
+  3  a server is behind                          7  no server answers";
+
+    #[derive(clap::Args)]
+    pub(super) struct Arguments {
+        /// The zone's name
+        zone: NameBuf,
+        /// Ask this server; more by repeating it. Without any, the NS set is resolved
+        #[arg(long, value_name = "[NAME=]ADDRESS")]
+        server: Vec<Given>,
+        /// Ask the zone's primaries and the listen addresses of this configuration, too
+        #[arg(long, short, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Sign requests to the servers with this key of the configuration
+        #[arg(long, value_name = "NAME", requires = "config")]
+        key: Option<NameBuf>,
+        /// Resolve the NS set here, not by the host's resolvers
+        #[arg(long, value_name = "ADDRESS", value_parser = address_of)]
+        resolver: Vec<SocketAddr>,
+        /// Ask this server of the parent for the delegation
+        #[arg(long, value_name = "ADDRESS", value_parser = address_of)]
+        parent: Vec<SocketAddr>,
+        /// The port of servers that are resolved
+        #[arg(long, default_value_t = 53)]
+        port: u16,
+        /// Seconds to wait for a reply
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=60))]
+        timeout: u16,
+        /// Compare whole zones of up to this many MiB where transfer is allowed; 0: samples only
+        #[arg(long, value_name = "MIB", default_value_t = 64)]
+        transfer_max: u32,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    }
+
+    pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Display>> {
+        let config = arguments.config.as_deref().map(command::load).transpose();
+        let done = config.and_then(|config| {
+            let options = Options {
+                zone: arguments.zone,
+                servers: arguments.server,
+                config,
+                key: arguments.key,
+                resolvers: arguments.resolver,
+                parents: arguments.parent,
+                port: arguments.port,
+                patience: Duration::from_secs(arguments.timeout.into()),
+                transfer_max: u64::from(arguments.transfer_max) << 20,
+            };
+            command::audit(&options, arguments.json, &mut stdout())
+        });
+        match done {
+            Ok(code) => Ok(code.into()),
+            Err(error) if error.is_reader_gone() => Ok(ExitCode::SUCCESS),
+            Err(error) => told(Err(error)),
+        }
+    }
 }

@@ -14,6 +14,10 @@
 //! It knows nothing of messages: compression pointers are read in `query` and `xfr`, and written
 //! in `wire`.
 
+mod key;
+
+use crate::octets;
+pub use key::{Key, common_labels};
 use std::fmt;
 use std::str::FromStr;
 
@@ -101,8 +105,13 @@ impl<'a> Name<'a> {
 
     /// Is this name `apex` or below it?
     pub fn is_at_or_below(self, apex: Name<'_>) -> bool {
-        let Some(extra) = self.label_count().checked_sub(apex.label_count()) else { return false };
-        self.skip(extra) == apex
+        let mut ancestor = self;
+        while ancestor.len() > apex.len()
+            && let Some(parent) = ancestor.parent()
+        {
+            ancestor = parent;
+        }
+        ancestor == apex
     }
 
     /// An owned copy.
@@ -115,7 +124,7 @@ impl<'a> Name<'a> {
 impl PartialEq<Name<'_>> for Name<'_> {
     fn eq(&self, other: &Name<'_>) -> bool {
         // Length octets are below 64, outside the letters: folding leaves them alone.
-        self.0.eq_ignore_ascii_case(other.0)
+        octets::eq_folded(self.0, other.0)
     }
 }
 
@@ -299,202 +308,6 @@ fn unescape(bytes: &mut std::str::Bytes<'_>) -> Result<u8, NameError> {
     }
     u8::try_from(value).map_err(|_| NameError::BadEscape)
 }
-
-/// What names are looked up and sorted by: the labels from the top down, case folded, each
-/// followed by a zero octet.
-///
-/// No escapes are needed: a folded octet is never in `A..=Z`, so 0x00-0x40 move up by one, and
-/// zero is free as the end of a label. A key is as long as the name without its root octet.
-#[derive(Clone)]
-pub struct Key {
-    len: u8,
-    bytes: [u8; NAME_MAX + 8],
-}
-
-impl Key {
-    /// The longest key, in octets.
-    pub const MAX: usize = NAME_MAX - 1;
-
-    /// The key of `name` without its `above` rightmost labels: relative to a zone of that many
-    /// labels, or the whole name with 0.
-    pub fn of(name: Name<'_>, above: usize) -> Self {
-        if above == 0 {
-            return Self::below(name, Name::ROOT);
-        }
-        let own = name.label_count().saturating_sub(above);
-        Self::leading(name, name.len() - name.skip(own).len())
-    }
-
-    /// The key of `name` relative to `apex`, which is it or above it.
-    pub fn below(name: Name<'_>, apex: Name<'_>) -> Self {
-        Self::leading(name, name.len() - apex.len())
-    }
-
-    /// The key of the labels in the first `len` octets of a name.
-    fn leading(name: Name<'_>, len: usize) -> Self {
-        let mut key = Self::empty();
-        let mut rest = &name.as_wire()[..len];
-        while let Some((&label_len, after)) = rest.split_first() {
-            let (label, after) = after.split_at(usize::from(label_len));
-            // What is to the right in the name is to the left in the key; a label's length octet
-            // makes the room for the zero that ends it.
-            for (to, &byte) in key.bytes[after.len()..].iter_mut().zip(label) {
-                *to = FOLD[usize::from(byte)];
-            }
-            rest = after;
-        }
-        #[expect(clippy::cast_possible_truncation, reason = "a name has 255 octets at most")]
-        {
-            key.len = len as u8;
-        }
-        key
-    }
-
-    /// The key without labels: the zone's apex, or the root.
-    pub fn empty() -> Self {
-        Self { len: 0, bytes: [0; NAME_MAX + 8] }
-    }
-
-    /// The key that `bytes` are: taken from a tree or a store. `None` if they are none.
-    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        if bytes.len() > Self::MAX || bytes.first() == Some(&0) {
-            return None;
-        }
-        let mut label = 0;
-        for &byte in bytes {
-            match byte {
-                0 if label == 0 => return None,
-                0 => label = 0,
-                b'B'..=b'Z' => return None,
-                _ => label += 1,
-            }
-            if label > 63 {
-                return None;
-            }
-        }
-        if label != 0 {
-            return None;
-        }
-        let mut key = Self::empty();
-        key.bytes[..bytes.len()].copy_from_slice(bytes);
-        key.len = u8::try_from(bytes.len()).ok()?;
-        Some(key)
-    }
-
-    /// The octets that order is defined on.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
-    }
-
-    /// As [`as_bytes`](Self::as_bytes), with at least eight zero octets behind them, so that a
-    /// word may be read at any place in the key.
-    pub fn padded(&self) -> &[u8; NAME_MAX + 8] {
-        &self.bytes
-    }
-
-    /// The key of the ancestor whose key has `len` octets; `len` must be the end of a label.
-    pub fn ancestor(&self, len: usize) -> Self {
-        debug_assert!(len == 0 || self.as_bytes()[len - 1] == 0, "not the end of a label");
-        let mut key = Self::empty();
-        key.bytes[..len].copy_from_slice(&self.bytes[..len]);
-        #[expect(clippy::cast_possible_truncation, reason = "not longer than this key")]
-        {
-            key.len = len as u8;
-        }
-        key
-    }
-
-    /// The key of the wildcard below the ancestor of `len` octets (RFC 4592 section 2.1.1).
-    /// `None` if such a name would be too long.
-    pub fn wildcard(&self, len: usize) -> Option<Self> {
-        if len + 2 > Self::MAX {
-            return None;
-        }
-        let mut key = self.ancestor(len);
-        key.bytes[len] = FOLD[usize::from(b'*')];
-        key.len += 2;
-        Some(key)
-    }
-
-    /// How many octets of this key and of `other` are the same whole labels: the key's length of
-    /// their closest common ancestor.
-    pub fn common(&self, other: &[u8]) -> usize {
-        common_labels(self.as_bytes(), other)
-    }
-
-    /// The folded (lower case) name that this is the key of, below `apex`. `None` if the two
-    /// together are too long.
-    pub fn name(&self, apex: Name<'_>) -> Option<NameBuf> {
-        self.write_name(apex, &mut [0; NAME_MAX]).map(Name::to_owned)
-    }
-
-    /// As [`name`](Self::name), into `buffer`.
-    pub fn write_name<'b>(
-        &self,
-        apex: Name<'_>,
-        buffer: &'b mut [u8; NAME_MAX],
-    ) -> Option<Name<'b>> {
-        let own = usize::from(self.len);
-        let wire = buffer.get_mut(..own + apex.len())?;
-        wire[own..].copy_from_slice(apex.as_wire());
-        let mut end = own;
-        for label in self.as_bytes().split_inclusive(|&byte| byte == 0) {
-            let label = &label[..label.len() - 1];
-            let start = end - label.len();
-            wire[start - 1] = u8::try_from(label.len()).ok()?;
-            for (to, &byte) in wire[start..end].iter_mut().zip(label) {
-                *to = UNFOLD[usize::from(byte)];
-            }
-            end = start - 1;
-        }
-        Some(Name(wire))
-    }
-}
-
-impl PartialEq for Key {
-    fn eq(&self, other: &Self) -> bool {
-        self.as_bytes() == other.as_bytes()
-    }
-}
-
-impl Eq for Key {}
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Key({:?})", self.name(Name::ROOT))
-    }
-}
-
-/// How many leading octets two keys have in common, counted in whole labels.
-pub fn common_labels(a: &[u8], b: &[u8]) -> usize {
-    let same = a.iter().zip(b).take_while(|(a, b)| a == b).count();
-    a[..same].iter().rposition(|&byte| byte == 0).map_or(0, |end| end + 1)
-}
-
-const FOLD: [u8; 256] = {
-    let mut table = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        #[expect(clippy::cast_possible_truncation, reason = "below 256")]
-        let folded = (byte as u8).to_ascii_lowercase();
-        table[byte] = if folded <= 0x40 { folded + 1 } else { folded };
-        byte += 1;
-    }
-    table
-};
-
-const UNFOLD: [u8; 256] = {
-    let mut table = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let to = FOLD[byte] as usize;
-        #[expect(clippy::cast_possible_truncation, reason = "below 256")]
-        let folded = (byte as u8).to_ascii_lowercase();
-        table[to] = folded;
-        byte += 1;
-    }
-    table
-};
 
 #[cfg(test)]
 mod tests {

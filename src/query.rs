@@ -82,6 +82,7 @@ pub enum Unfit<'q> {
 
 impl<'q> Query<'q> {
     /// Reads a request.
+    #[inline(always)]
     pub fn read(message: &'q [u8]) -> Result<Self, Unfit<'q>> {
         let Some(head) = message.first_chunk::<HEADER_LEN>() else { return Err(Unfit::Runt) };
         let word = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
@@ -118,6 +119,7 @@ struct Reader<'q> {
 }
 
 impl<'q> Reader<'q> {
+    #[inline(always)]
     fn question(&mut self) -> Option<Question<'q>> {
         // Before the first name there is nothing that a pointer could lead to.
         let (name, rest) = Name::split(&self.message[self.at..])?;
@@ -131,7 +133,21 @@ impl<'q> Reader<'q> {
     }
 
     /// Steps over the records of the three sections, to the end of the message.
+    #[inline]
     fn records(&mut self, counts: [u16; 3]) -> Option<()> {
+        match (self.message.get(self.at..)?, counts) {
+            ([], [0, 0, 0]) => Some(()),
+            // What nearly all requests end with: an OPT record without options.
+            (&[0, 0, 41, a, b, c, d, e, f, 0, 0], [0, 0, 1]) => {
+                let word = |high, low| u16::from_be_bytes([high, low]);
+                self.edns = Edns::read(word(a, b), [word(c, d), word(e, f)], &[]);
+                Some(())
+            }
+            _ => self.any_records(counts),
+        }
+    }
+
+    fn any_records(&mut self, counts: [u16; 3]) -> Option<()> {
         for (section, count) in counts.into_iter().enumerate() {
             for _ in 0..count {
                 self.record(section == 2)?;
@@ -145,7 +161,8 @@ impl<'q> Reader<'q> {
             return None; // A TSIG is the last record.
         }
         let owner = self.at;
-        let fixed_at = skip_name(self.message, owner)?;
+        let at_root = *self.message.get(owner)? == 0;
+        let fixed_at = if at_root { owner + 1 } else { skip_name(self.message, owner)? };
         let fixed = self.message.get(fixed_at..)?.first_chunk::<10>()?;
         let word = |at: usize| u16::from_be_bytes([fixed[at], fixed[at + 1]]);
         let data_at = fixed_at + fixed.len();
@@ -153,7 +170,6 @@ impl<'q> Reader<'q> {
         self.at = data_at + data.len();
         match Rtype(word(0)) {
             Rtype::OPT => {
-                let at_root = self.message[owner] == 0;
                 if !is_additional || !at_root || self.edns.is_some() {
                     return None;
                 }

@@ -4,17 +4,34 @@
 //! time and a random number, and carries out what it asks for. It does no I/O, so its tests need
 //! no sockets and no waiting.
 //!
+//! **A round** is one attempt to bring the zone up to date. Planned ones ask all primaries for
+//! their SOA at once and transfer from the one with the newest; one that a NOTIFY began transfers
+//! from its sender, and asks the others only if that fails. A zone with one primary is asked for
+//! with one question.
+//!
+//! **A lineage** is a row of versions whose serials can be compared. Primaries share one, unless
+//! they are independent: then each has its own. A version belongs to the lineage that it came
+//! from. Another one is turned to when that was of no use for `pin_tolerance_ms`, with an AXFR.
+//!
 //! **Invariants.**
-//! - *one at a time*: a zone asks one primary one thing; what comes meanwhile is remembered once.
+//! - *one transfer at a time*: what is wished for meanwhile is remembered once.
 //! - *it always goes on*: whatever happens, there is a next time.
+//! - *no one waits for the dead*: a primary that does not answer delays no decision for longer
+//!   than [`GATHER_MS`] once another has answered, and no transfer that a NOTIFY asks for at all.
 //! - *only agreement is contact*: the zone's life is prolonged by an installed version or by a
-//!   primary that has the same serial, by nothing else.
+//!   primary that has the same serial, or that of a version held by a check, by nothing else.
+//! - *lineages are not mixed*: an IXFR is asked only of the lineage that the version is from.
 //! - *a flood costs little*: NOTIFYs that turn out to be about nothing are followed up once a
 //!   [`NOTIFY_HOLD_MS`].
 //!
 //! **Sections.** RFC 1034 section 4.3.5, RFC 1995 section 4, RFC 1996 sections 4.5-4.11.
 
+mod round;
+#[cfg(test)]
+mod tests;
+
 use crate::wire::Serial;
+use round::{Round, Turn, Wish};
 
 /// The zone's times, in milliseconds: its SOA's, within the configured bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,11 +42,48 @@ pub struct Times {
     pub retry_ms: u64,
 }
 
+/// What is done about a serial that is lower than ours at every primary that answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LowerSerial {
+    /// It is never taken.
+    Keep,
+    /// It is taken once the zone has expired.
+    AcceptAfterExpiry,
+    /// It is taken as soon as all primaries have one; once the zone has expired, from any.
+    Accept,
+}
+
+/// What the operator has chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Are differences asked for?
+    pub ixfr: bool,
+    /// What becomes of serials that went backwards.
+    pub lower_serial: LowerSerial,
+    /// How long the lineage that the version is from is waited for before another is turned to.
+    pub pin_tolerance_ms: u64,
+}
+
+/// The version held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Have {
+    /// Its serial.
+    pub serial: Serial,
+    /// Its times.
+    pub times: Times,
+    /// The primary that it came from, if that is still one.
+    pub source: Option<usize>,
+    /// When a primary confirmed or renewed it last.
+    pub contact_ms: u64,
+}
+
 /// What has happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The time set by [`Refresh::next_ms`] has come.
     Due,
+    /// The zone has expired.
+    Expired,
     /// A primary says that the zone has changed, and perhaps to which serial.
     Notified {
         /// Which primary.
@@ -41,15 +95,26 @@ pub enum Event {
     Check,
     /// The operator wants the whole zone again.
     Retransfer,
-    /// The primary answered the SOA query, or an IXFR, with this serial and nothing else.
+    /// This primary has other data under our serial, and they are wanted.
+    Diverged(usize),
+    /// What a primary said to the SOA query; `None`: nothing of use.
+    Probed {
+        /// Which primary.
+        primary: usize,
+        /// Its serial.
+        serial: Option<Serial>,
+    },
+    /// To the request for a transfer, the primary answered with this serial and nothing else.
     Told(Serial),
-    /// A version was installed.
+    /// The version transferred was installed.
     Installed(Serial, Times),
-    /// It did not work out.
+    /// A version is held by a check: we know what the primary has.
+    Held(Serial, Times),
+    /// The transfer did not work out.
     Failed(Failure),
 }
 
-/// How it did not work out.
+/// How a transfer did not work out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// The primary does not do IXFR (for us): do not ask it again for a while.
@@ -72,12 +137,12 @@ pub enum Ask {
 }
 
 /// What to do now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Step {
-    /// Ask this primary this.
-    pub ask: Option<(usize, Ask)>,
-    /// The zone was found to be good: its expiry begins anew.
-    pub contact: bool,
+    /// Ask these primaries this, all at once.
+    pub asks: Vec<(usize, Ask)>,
+    /// This primary found the zone to be good: its expiry begins anew.
+    pub contact: Option<usize>,
 }
 
 /// How long NOTIFYs are not followed up after one that was about nothing new.
@@ -86,368 +151,264 @@ pub const NOTIFY_HOLD_MS: u64 = 1_000;
 pub const IXFR_REFUSED_MS: u64 = 3_600_000;
 /// The longest wait of a zone that was never loaded; it begins with a second and doubles.
 pub const EMPTY_WAIT_MS_MAX: u64 = 600_000;
+/// How long the other primaries' answers are waited for once one has answered.
+pub const GATHER_MS: u64 = 1_000;
 /// A failing zone never asks more often than this.
 const RETRY_MS_MIN: u64 = 1_000;
 
 /// One zone's replication.
 #[derive(Debug)]
 pub struct Refresh {
-    serial: Option<Serial>,
-    times: Times,
+    policy: Policy,
+    peers: Vec<Peer>,
+    have: Option<Have>,
+    /// The version that is held by a check: to transfer it again would bring nothing new.
+    withheld: Option<Have>,
     next_ms: u64,
-    doing: Option<Doing>,
+    round: Option<Round>,
     pending: Option<Wish>,
     hold_until_ms: u64,
     failures: u32,
-    ixfr: bool,
-    /// Until when each primary is not asked for IXFR.
-    no_ixfr_until_ms: Vec<u64>,
+    expired: bool,
+    lower: Option<Serial>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Doing {
-    primary: usize,
-    ask: Ask,
-    /// How many primaries have had their turn in this round, this one included.
-    turns: usize,
-    wish: Wish,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wish {
-    Check,
-    Follow { primary: usize, serial: Option<Serial> },
-    Retransfer,
+/// One primary.
+#[derive(Debug)]
+struct Peer {
+    independent: bool,
+    /// A query for its SOA is under way, perhaps since an earlier round.
+    probing: bool,
+    /// Until when it is not asked for IXFR.
+    no_ixfr_until_ms: u64,
+    turn: Turn,
+    /// The serial that it has told in this round.
+    told: Option<Serial>,
 }
 
 impl Refresh {
-    /// A zone with so many primaries, at least one, that holds `serial` and is due at `next_ms`.
+    /// A zone without data that is due at `due_ms`. `independent` tells of each primary, at least
+    /// one, whether it has a lineage of its own.
     pub fn new(
-        primaries: usize,
-        ixfr: bool,
-        serial: Option<Serial>,
-        times: Times,
-        next_ms: u64,
+        independent: impl IntoIterator<Item = bool>,
+        policy: Policy,
+        have: Option<Have>,
+        due_ms: u64,
     ) -> Self {
+        let peer = |independent| Peer {
+            independent,
+            probing: false,
+            no_ixfr_until_ms: 0,
+            turn: Turn::Waiting,
+            told: None,
+        };
         Self {
-            serial,
-            times,
-            next_ms,
-            doing: None,
+            policy,
+            peers: independent.into_iter().map(peer).collect(),
+            have,
+            withheld: None,
+            next_ms: due_ms,
+            round: None,
             pending: None,
             hold_until_ms: 0,
             failures: 0,
-            ixfr,
-            no_ixfr_until_ms: vec![0; primaries],
+            expired: false,
+            lower: None,
         }
     }
 
-    /// When [`Event::Due`] is wanted next, unless something is being asked.
+    /// When [`Event::Due`] is wanted next.
     pub fn next_ms(&self) -> u64 {
-        self.next_ms
+        self.round.as_ref().map_or(self.next_ms, |round| round.wake_ms)
     }
 
     /// Is a primary being asked?
     pub fn is_asking(&self) -> bool {
-        self.doing.is_some()
+        self.round.is_some()
     }
 
-    /// Is the whole zone being fetched because the operator wants it, whatever its serial?
+    /// Is what is being transferred wanted whatever its serial?
     pub fn is_forced(&self) -> bool {
-        self.doing.is_some_and(|doing| doing.wish == Wish::Retransfer)
+        let of = |round: &Round| {
+            round.wish == Wish::Retransfer || round.transfer.is_some_and(|it| it.any_serial)
+        };
+        self.round.as_ref().is_some_and(of)
     }
 
     /// Is what is being asked more urgent than a planned refresh?
     pub fn is_urgent(&self) -> bool {
-        self.doing.is_some_and(|doing| doing.wish != Wish::Check)
+        self.round.as_ref().is_some_and(|round| round.wish != Wish::Check)
     }
 
-    /// Rounds in a row in which no primary was of use.
+    /// Rounds in a row in which no primary was of use, or none had what another promised.
     pub fn failures(&self) -> u32 {
         self.failures
     }
 
+    /// The highest serial at the primaries, if all that answered last have a lower one than ours.
+    pub fn lower(&self) -> Option<Serial> {
+        self.lower
+    }
+
+    /// The primary that the version held came from, if it is still one.
+    pub fn source(&self) -> Option<usize> {
+        self.have?.source
+    }
+
+    /// May what this primary has be compared with the version held, serial by serial?
+    pub fn is_comparable(&self, primary: usize) -> bool {
+        self.newest_known().is_some() && self.pinned() == Some(self.lineage_of(primary))
+    }
+
     /// What to do about `event`. `dice` is a random number.
     pub fn on(&mut self, event: Event, now_ms: u64, dice: u32) -> Step {
+        let mut step = Step::default();
+        let at = At { now_ms, dice };
         match event {
-            Event::Due => self.wish(self.pending.unwrap_or(Wish::Check), now_ms),
-            Event::Check => self.wish(Wish::Check, now_ms),
-            Event::Retransfer => self.wish(Wish::Retransfer, now_ms),
-            Event::Notified { primary, serial } => self.notified(primary, serial, now_ms),
-            Event::Told(serial) => self.told(serial, now_ms, dice),
-            Event::Installed(serial, times) => {
-                (self.serial, self.times) = (Some(serial), times);
-                self.succeed(now_ms, dice, false)
+            Event::Due if self.round.is_some() => self.go_on(at, &mut step),
+            Event::Due => self.wish(self.pending.unwrap_or(Wish::Check), at, &mut step),
+            Event::Expired => {
+                self.expired = true;
+                self.wish(Wish::Check, at, &mut step);
             }
-            Event::Failed(failure) => self.failed(failure, now_ms, dice),
+            Event::Check => self.wish(Wish::Check, at, &mut step),
+            Event::Retransfer => self.wish(Wish::Retransfer, at, &mut step),
+            Event::Diverged(primary) => self.wish(Wish::Repair(primary), at, &mut step),
+            Event::Notified { primary, serial } => self.notified(primary, serial, at, &mut step),
+            Event::Probed { primary, serial } => self.probed(primary, serial, at, &mut step),
+            Event::Told(serial) => self.told(serial, at, &mut step),
+            Event::Installed(serial, times) => self.installed(serial, times, at, &mut step),
+            Event::Held(serial, times) => self.held(serial, times, at, &mut step),
+            Event::Failed(failure) => self.failed(failure, at, &mut step),
+        }
+        step
+    }
+
+    fn wish(&mut self, wish: Wish, at: At, step: &mut Step) {
+        match &self.round {
+            Some(round) if round.transfer.is_some() => {
+                if self.pending != Some(Wish::Retransfer) {
+                    self.pending = Some(wish);
+                }
+            }
+            Some(_) if wish == Wish::Check => {}
+            // Only probes are under way: what they bring is heard all the same.
+            _ => self.begin(wish, at, step),
         }
     }
 
-    fn wish(&mut self, wish: Wish, now_ms: u64) -> Step {
-        if self.doing.is_some() {
-            if self.pending != Some(Wish::Retransfer) {
-                self.pending = Some(wish);
+    fn notified(&mut self, primary: usize, serial: Option<Serial>, at: At, step: &mut Step) {
+        if let Some(held) = self.have {
+            if !self.is_comparable(primary) {
+                // Another lineage: of interest when ours has been silent for long enough.
+                if self.may_switch(at.now_ms) {
+                    self.wish(Wish::Check, at, step);
+                }
+                return;
             }
-            return Step::default();
+            if serial.is_some_and(|told| !told.is_after(held.serial)) {
+                return;
+            }
         }
-        self.pending = None;
-        let primary = match wish {
-            Wish::Follow { primary, .. } => primary,
-            Wish::Check | Wish::Retransfer => 0,
-        };
-        self.ask(primary, 1, wish, now_ms)
-    }
-
-    fn notified(&mut self, primary: usize, serial: Option<Serial>, now_ms: u64) -> Step {
-        if let (Some(told), Some(ours)) = (serial, self.serial)
-            && !told.is_after(ours)
-        {
-            return Step::default();
+        if serial.is_some() && serial == self.withheld.map(|held| held.serial) {
+            return;
         }
         let wish = Wish::Follow { primary, serial };
-        if self.doing.is_none() && now_ms < self.hold_until_ms {
+        if !self.is_transferring() && at.now_ms < self.hold_until_ms {
             self.pending.get_or_insert(wish);
             self.next_ms = self.next_ms.min(self.hold_until_ms);
-            return Step::default();
+            return;
         }
-        self.wish(wish, now_ms)
+        self.wish(wish, at, step);
     }
 
-    /// The first question of a primary's turn.
-    fn ask(&mut self, primary: usize, turns: usize, wish: Wish, now_ms: u64) -> Step {
-        let ask = match (self.serial, wish) {
-            (None, _) | (_, Wish::Retransfer) => Ask::Axfr,
-            // A NOTIFY is worth a connection at once: one round trip less than a probe before it.
-            (Some(have), Wish::Follow { .. }) if self.may_ixfr(primary, now_ms) => Ask::Ixfr(have),
-            (Some(_), _) => Ask::Soa,
-        };
-        self.put(Doing { primary, ask, turns, wish })
-    }
-
-    fn put(&mut self, doing: Doing) -> Step {
-        self.doing = Some(doing);
-        Step { ask: Some((doing.primary, doing.ask)), contact: false }
-    }
-
-    fn may_ixfr(&self, primary: usize, now_ms: u64) -> bool {
-        self.ixfr && self.no_ixfr_until_ms[primary] <= now_ms
-    }
-
-    fn told(&mut self, serial: Serial, now_ms: u64, dice: u32) -> Step {
-        let Some(doing) = self.doing else { return Step::default() };
-        let Some(have) = self.serial else {
-            return self.put(Doing { ask: Ask::Axfr, ..doing });
-        };
-        if serial == have {
-            return self.succeed(now_ms, dice, true);
-        }
-        if !serial.is_after(have) {
-            return self.next_primary(now_ms, dice);
-        }
-        // A newer serial and nothing else: to an IXFR, it means that AXFR is to be used.
-        let ask = match doing.ask {
-            Ask::Soa if self.may_ixfr(doing.primary, now_ms) => Ask::Ixfr(have),
-            _ => Ask::Axfr,
-        };
-        self.put(Doing { ask, ..doing })
-    }
-
-    fn succeed(&mut self, now_ms: u64, dice: u32, nothing_new: bool) -> Step {
-        let doing = self.doing.take();
-        self.failures = 0;
-        self.next_ms = now_ms + jitter_down(self.times.refresh_ms, dice);
-        if nothing_new && matches!(doing, Some(Doing { wish: Wish::Follow { .. }, .. })) {
-            self.hold_until_ms = now_ms + NOTIFY_HOLD_MS;
-        }
-        Step { contact: true, ..self.go_on(now_ms) }
+    fn is_transferring(&self) -> bool {
+        self.round.as_ref().is_some_and(|round| round.transfer.is_some())
     }
 
     /// What was wished for meanwhile, if it is still worth it.
-    fn go_on(&mut self, now_ms: u64) -> Step {
+    fn resume(&mut self, at: At, step: &mut Step) {
         match self.pending.take() {
-            None => Step::default(),
-            Some(Wish::Follow { primary, serial }) => self.notified(primary, serial, now_ms),
-            Some(wish) => self.wish(wish, now_ms),
+            None => {}
+            Some(Wish::Follow { primary, serial }) => self.notified(primary, serial, at, step),
+            Some(wish) => self.wish(wish, at, step),
         }
     }
 
-    fn failed(&mut self, failure: Failure, now_ms: u64, dice: u32) -> Step {
-        let Some(doing) = self.doing else { return Step::default() };
-        match (failure, doing.ask) {
-            (Failure::NoIxfr, Ask::Ixfr(_)) => {
-                self.no_ixfr_until_ms[doing.primary] = now_ms + IXFR_REFUSED_MS;
-                self.put(Doing { ask: Ask::Axfr, ..doing })
-            }
-            (Failure::BadIxfr, Ask::Ixfr(_)) => self.put(Doing { ask: Ask::Axfr, ..doing }),
-            _ => self.next_primary(now_ms, dice),
-        }
+    /// The lineage of a primary, named by the first that has it.
+    fn lineage_of(&self, primary: usize) -> usize {
+        if self.peers[primary].independent { primary } else { self.shared().unwrap_or(primary) }
     }
 
-    fn next_primary(&mut self, now_ms: u64, dice: u32) -> Step {
-        let Some(doing) = self.doing.take() else { return Step::default() };
-        let count = self.no_ixfr_until_ms.len();
-        if doing.turns < count {
-            return self.ask((doing.primary + 1) % count, doing.turns + 1, doing.wish, now_ms);
-        }
-        self.failures = self.failures.saturating_add(1);
-        let wait = if self.serial.is_some() {
-            self.times.retry_ms.max(RETRY_MS_MIN)
-        } else {
-            EMPTY_WAIT_MS_MAX.min(1_000 << (self.failures - 1).min(20))
+    /// The lineage that primaries share, if they do.
+    fn shared(&self) -> Option<usize> {
+        self.peers.iter().position(|peer| !peer.independent)
+    }
+
+    /// The lineage that the version held is from. Where that is not known, it is the shared one.
+    fn pinned(&self) -> Option<usize> {
+        let source = self.have.or(self.withheld)?.source;
+        source.map(|source| self.lineage_of(source)).or_else(|| self.shared())
+    }
+
+    /// The newest version that we know of in its lineage: the one held by a check, or ours.
+    fn newest_known(&self) -> Option<Have> {
+        let of_it = |held: &Have| {
+            held.source.is_none_or(|source| self.pinned() == Some(self.lineage_of(source)))
         };
-        self.next_ms = now_ms + jitter_around(wait, dice);
-        if matches!(self.pending, Some(Wish::Follow { .. })) {
-            self.hold_until_ms = now_ms + NOTIFY_HOLD_MS;
+        self.withheld.filter(of_it).or(self.have)
+    }
+
+    /// Is this what we have, or what a check holds?
+    fn is_known(&self, serial: Serial) -> bool {
+        [self.have, self.newest_known()].iter().flatten().any(|known| known.serial == serial)
+    }
+
+    /// All lineages, the one to begin with first.
+    fn lineages(&self) -> Vec<usize> {
+        let mut all: Vec<usize> =
+            (0..self.peers.len()).filter(|&at| self.lineage_of(at) == at).collect();
+        if let Some(pinned) = self.pinned() {
+            all.sort_by_key(|&lineage| lineage != pinned);
         }
-        self.go_on(now_ms)
+        all
+    }
+
+    /// May another lineage than that of the version held be turned to?
+    fn may_switch(&self, now_ms: u64) -> bool {
+        let tolerance = self.policy.pin_tolerance_ms;
+        let waited = |held: Have| now_ms.saturating_sub(held.contact_ms) >= tolerance;
+        self.expired || self.pinned().is_none() || self.have.is_none_or(waited)
+    }
+
+    fn may_ixfr(&self, primary: usize, now_ms: u64) -> Option<Serial> {
+        let may = self.policy.ixfr
+            && self.peers[primary].no_ixfr_until_ms <= now_ms
+            && self.is_comparable(primary);
+        self.have.filter(|_| may).map(|held| held.serial)
     }
 }
 
-/// Up to a tenth less.
-fn jitter_down(ms: u64, dice: u32) -> u64 {
-    ms - tenth(ms, dice)
+/// The time of an event, and a random number.
+#[derive(Clone, Copy)]
+struct At {
+    now_ms: u64,
+    dice: u32,
 }
 
-/// Up to a tenth less or more.
-fn jitter_around(ms: u64, dice: u32) -> u64 {
-    ms - ms / 10 + 2 * tenth(ms, dice)
-}
-
-/// The share of a tenth of `ms` that `dice` says.
-fn tenth(ms: u64, dice: u32) -> u64 {
-    (ms / 10).saturating_mul(u64::from(dice)) >> 32
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TIMES: Times = Times { refresh_ms: 100_000, retry_ms: 20_000 };
-
-    fn zone(primaries: usize) -> Refresh {
-        Refresh::new(primaries, true, Some(Serial(5)), TIMES, 1000)
+impl At {
+    /// Up to a tenth earlier than in `ms`.
+    fn within(self, ms: u64) -> u64 {
+        self.now_ms + ms - self.tenth(ms)
     }
 
-    fn asks(primary: usize, ask: Ask) -> Step {
-        Step { ask: Some((primary, ask)), contact: false }
+    /// Up to a tenth earlier or later than in `ms`.
+    fn around(self, ms: u64) -> u64 {
+        self.now_ms + ms - ms / 10 + 2 * self.tenth(ms)
     }
 
-    const CONTACT: Step = Step { ask: None, contact: true };
-    const NOTHING: Step = Step { ask: None, contact: false };
-
-    #[test]
-    fn a_due_zone_asks_for_the_soa_and_rests_when_nothing_is_new() {
-        let mut zone = zone(1);
-        assert_eq!(zone.on(Event::Due, 1000, 0), asks(0, Ask::Soa));
-        assert_eq!(zone.on(Event::Told(Serial(5)), 2000, 0), CONTACT);
-        assert_eq!(zone.next_ms(), 102_000);
-        assert_eq!(zone.on(Event::Due, 102_000, 0), asks(0, Ask::Soa));
-        assert_eq!(zone.on(Event::Told(Serial(6)), 102_000, 0), asks(0, Ask::Ixfr(Serial(5))));
-        assert_eq!(zone.on(Event::Installed(Serial(6), TIMES), 103_000, u32::MAX), CONTACT);
-        assert!((193_000..=193_001).contains(&zone.next_ms()), "up to a tenth earlier");
-    }
-
-    #[test]
-    fn a_zone_without_data_is_transferred_without_a_probe_and_backs_off() {
-        let mut zone = Refresh::new(1, true, None, TIMES, 0);
-        let mut now = 0;
-        for wait in [1_000, 2_000, 4_000, 8_000] {
-            assert_eq!(zone.on(Event::Due, now, 1 << 31), asks(0, Ask::Axfr));
-            assert_eq!(zone.on(Event::Failed(Failure::Primary), now, 1 << 31), NOTHING);
-            assert_eq!(zone.next_ms() - now, wait);
-            now = zone.next_ms();
-        }
-        let notify = Event::Notified { primary: 0, serial: None };
-        assert_eq!(zone.on(notify, now - 5, 0), asks(0, Ask::Axfr), "a NOTIFY need not wait");
-        for _ in 0..40 {
-            zone.on(Event::Failed(Failure::Primary), now, 1 << 31);
-            zone.on(Event::Due, now, 0);
-        }
-        assert_eq!(zone.failures(), 44);
-        zone.on(Event::Failed(Failure::Primary), now, 1 << 31);
-        assert_eq!(zone.next_ms() - now, EMPTY_WAIT_MS_MAX);
-    }
-
-    #[test]
-    fn primaries_are_tried_in_order_beginning_with_the_one_that_notified() {
-        let mut zone = zone(3);
-        let notify = Event::Notified { primary: 1, serial: Some(Serial(6)) };
-        assert_eq!(zone.on(notify, 0, 0), asks(1, Ask::Ixfr(Serial(5))));
-        let failed = Event::Failed(Failure::Primary);
-        assert_eq!(zone.on(failed, 0, 0), asks(2, Ask::Ixfr(Serial(5))));
-        assert_eq!(zone.on(failed, 0, 0), asks(0, Ask::Ixfr(Serial(5))));
-        assert_eq!(zone.on(failed, 0, 1 << 31), NOTHING);
-        assert_eq!((zone.next_ms(), zone.failures()), (20_000, 1));
-        assert_eq!(zone.on(Event::Due, 20_000, 0), asks(0, Ask::Soa));
-    }
-
-    #[test]
-    fn a_failed_ixfr_becomes_an_axfr_of_the_same_primary_at_once() {
-        let mut zone = zone(2);
-        let notify = Event::Notified { primary: 1, serial: None };
-        zone.on(notify, 0, 0);
-        assert_eq!(zone.on(Event::Failed(Failure::BadIxfr), 0, 0), asks(1, Ask::Axfr));
-        zone.on(Event::Installed(Serial(7), TIMES), 0, 0);
-        assert_eq!(zone.on(notify, 0, 0), asks(1, Ask::Ixfr(Serial(7))));
-        assert_eq!(zone.on(Event::Failed(Failure::NoIxfr), 0, 0), asks(1, Ask::Axfr));
-        zone.on(Event::Installed(Serial(8), TIMES), 0, 0);
-        assert_eq!(zone.on(notify, 1, 0), asks(1, Ask::Soa), "it is remembered");
-        assert_eq!(zone.on(Event::Told(Serial(9)), 1, 0), asks(1, Ask::Axfr));
-        zone.on(Event::Installed(Serial(9), TIMES), 1, 0);
-        assert_eq!(zone.on(notify, IXFR_REFUSED_MS, 0), asks(1, Ask::Ixfr(Serial(9))));
-    }
-
-    #[test]
-    fn a_single_newer_soa_in_answer_to_an_ixfr_asks_for_an_axfr() {
-        let mut zone = zone(1);
-        zone.on(Event::Notified { primary: 0, serial: None }, 0, 0);
-        assert_eq!(zone.on(Event::Told(Serial(9)), 0, 0), asks(0, Ask::Axfr));
-    }
-
-    #[test]
-    fn a_lower_serial_is_no_contact() {
-        let mut zone = zone(2);
-        zone.on(Event::Due, 0, 0);
-        assert_eq!(zone.on(Event::Told(Serial(4)), 0, 0), asks(1, Ask::Soa));
-        assert_eq!(zone.on(Event::Told(Serial(4)), 0, 0), NOTHING);
-        assert_eq!(zone.failures(), 1);
-    }
-
-    #[test]
-    fn what_comes_while_asking_is_done_afterwards_if_still_of_use() {
-        let mut zone = zone(1);
-        zone.on(Event::Due, 0, 0);
-        let notify = |serial| Event::Notified { primary: 0, serial: Some(Serial(serial)) };
-        assert_eq!(zone.on(notify(6), 0, 0), NOTHING);
-        zone.on(Event::Told(Serial(6)), 0, 0);
-        assert_eq!(zone.on(Event::Installed(Serial(6), TIMES), 0, 0), CONTACT, "6 is here");
-        zone.on(Event::Due, 0, 0);
-        zone.on(notify(8), 0, 0);
-        let step = zone.on(Event::Told(Serial(6)), 0, 0);
-        assert_eq!(step, Step { contact: true, ..asks(0, Ask::Ixfr(Serial(6))) });
-        zone.on(Event::Retransfer, 0, 0);
-        zone.on(notify(9), 0, 0);
-        let step = zone.on(Event::Installed(Serial(9), TIMES), 0, 0);
-        assert_eq!(step, Step { contact: true, ..asks(0, Ask::Axfr) }, "retransfers are kept");
-    }
-
-    #[test]
-    fn notifies_about_nothing_are_followed_up_once_a_second() {
-        let mut zone = zone(1);
-        let notify = Event::Notified { primary: 0, serial: None };
-        let mut asked = 0;
-        for now in 0..10_000 {
-            let mut step = zone.on(notify, now, 0);
-            if step.ask.is_none() && now >= zone.next_ms() {
-                step = zone.on(Event::Due, now, 0);
-            }
-            if step.ask.is_some() {
-                asked += 1;
-                zone.on(Event::Told(Serial(5)), now, 0);
-            }
-        }
-        assert_eq!(asked, 10);
-        let old = Event::Notified { primary: 0, serial: Some(Serial(5)) };
-        assert_eq!(zone.on(old, 1_000_000, 0), NOTHING, "we have that");
+    /// The share of a tenth of `ms` that the dice say.
+    fn tenth(self, ms: u64) -> u64 {
+        (ms / 10).saturating_mul(u64::from(self.dice)) >> 32
     }
 }

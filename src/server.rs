@@ -15,7 +15,7 @@ mod xdp;
 pub use control_thread::Reload;
 
 use crate::clock::{Clock, Kept};
-use crate::config::{self, Algorithm, Config, Durability, Io, LogLevel, Problem};
+use crate::config::{self, Config, Durability, Io, LogFormat, LogLevel, Problem};
 use crate::io::xdp::{Keeper, SetUpError};
 use crate::io::{Backend, OpenError};
 use crate::replica::{self, Limits, Settings};
@@ -23,7 +23,7 @@ use crate::stats::Stats;
 use crate::store::{self, Store, StoreError};
 use crate::stream::{self, Streams};
 use crate::systemd::notify_systemd;
-use crate::tsig::{self, Key, Keys};
+use crate::tsig::Keys;
 use crate::view::{self, Identity, View, Views};
 use crate::{control, web, worker};
 use control_thread::{Bound, ControlThread, Parts};
@@ -364,16 +364,7 @@ fn identity(config: &Config, drawn: [u8; 16]) -> Arc<Identity> {
 }
 
 fn keys(config: &Config) -> Keys {
-    let key = |key: &config::TsigKey| {
-        let algorithm = match key.algorithm {
-            Algorithm::Sha1 => tsig::Algorithm::Sha1,
-            Algorithm::Sha256 => tsig::Algorithm::Sha256,
-            Algorithm::Sha384 => tsig::Algorithm::Sha384,
-            Algorithm::Sha512 => tsig::Algorithm::Sha512,
-        };
-        Arc::new(Key::new(key.name.as_name(), algorithm, key.secret.as_bytes()))
-    };
-    config.keys.values().map(|k| (k.name.clone(), key(k))).collect()
+    config.keys.values().map(|key| (key.name.clone(), Arc::new(key.key()))).collect()
 }
 
 fn store_options(config: &Config) -> store::Options {
@@ -398,7 +389,9 @@ fn needs_restart(old: &Config, new: &Config) -> impl Iterator<Item = &'static st
         ("metrics", a.metrics != b.metrics),
         ("durability", a.durability != b.durability),
         ("keep-removed", a.keep_removed != b.keep_removed),
+        ("metrics-zones", a.metrics_zones != b.metrics_zones),
         ("log-level", a.log_level != b.log_level),
+        ("log-format", a.log_format != b.log_format),
         ("[transfer]", old.transfer != new.transfer),
         ("[xdp]", old.xdp != new.xdp),
     ]
@@ -412,7 +405,7 @@ fn needs_restart(old: &Config, new: &Config) -> impl Iterator<Item = &'static st
 /// It cannot be started.
 pub fn serve(path: &Path) -> Result<(), ServeError> {
     let (config, warnings) = read(path)?;
-    log_to_stderr(config.server.log_level);
+    log_to_stderr(config.server.log_level, config.server.log_format);
     tell(&warnings);
     xdp::limit_rights(&config);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -520,8 +513,8 @@ fn tell(warnings: &[Problem]) {
     }
 }
 
-/// Logs to the standard error, in colours if that is a terminal.
-pub fn log_to_stderr(level: LogLevel) {
+/// Logs to the standard error; text in colours if that is a terminal.
+pub fn log_to_stderr(level: LogLevel, format: LogFormat) {
     let level = match level {
         LogLevel::Error => Level::ERROR,
         LogLevel::Warn => Level::WARN,
@@ -531,6 +524,10 @@ pub fn log_to_stderr(level: LogLevel) {
     };
     let ansi = io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(ansi);
+    let log = log.with_target(false).with_max_level(level);
     // Only a second logger in the process is refused: the first one goes on.
-    let _ = log.with_target(false).with_max_level(level).try_init();
+    let _ = match format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
+    };
 }

@@ -4,15 +4,25 @@
 //! load and a store, not a locked instruction. Stream threads share theirs and use
 //! [`Counter::add_shared`].
 
+mod latency;
+
+pub use latency::{BUCKETS, Latency};
+
 use crossbeam::utils::CachePadded;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// A number that only grows.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
+    /// Zero.
+    pub const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
     /// Adds, when this thread is the only one that does.
     #[inline]
     pub fn add(&self, n: u64) {
@@ -123,12 +133,21 @@ const RCODES: usize = 24;
 /// One worker's counters.
 #[derive(Debug, Default)]
 pub struct Worker {
+    /// What it is called: a worker's number; "stream" are the stream threads.
+    pub name: String,
     /// The plain counters.
     pub served: Served,
+    /// How long requests over UDP waited for their answers.
+    pub latency: Latency,
     rcodes: [Counter; RCODES],
 }
 
 impl Worker {
+    /// Nothing counted yet.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..Self::default() }
+    }
+
     /// Where replies with this rcode are counted.
     pub fn rcode(&self, rcode: u16) -> &Counter {
         &self.rcodes[usize::from(rcode).min(RCODES - 1)]
@@ -136,17 +155,31 @@ impl Worker {
 }
 
 /// All counters of the server.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Stats {
+    start: Instant,
     workers: Mutex<Vec<Arc<CachePadded<Worker>>>>,
     /// The replica's.
     pub replicated: Replicated,
 }
 
+impl Default for Stats {
+    /// Counts from now on.
+    fn default() -> Self {
+        let (workers, replicated) = (Mutex::default(), Replicated::default());
+        Self { start: Instant::now(), workers, replicated }
+    }
+}
+
 impl Stats {
+    /// For how long it has been counted.
+    pub fn up(&self) -> Duration {
+        self.start.elapsed()
+    }
+
     /// Counters for one more worker.
-    pub fn worker(&self) -> Arc<CachePadded<Worker>> {
-        let worker = Arc::new(CachePadded::new(Worker::default()));
+    pub fn worker(&self, name: impl Into<String>) -> Arc<CachePadded<Worker>> {
+        let worker = Arc::new(CachePadded::new(Worker::new(name)));
         self.workers.lock().expect("counting does not panic").push(Arc::clone(&worker));
         worker
     }
@@ -187,7 +220,7 @@ mod tests {
     fn workers_are_summed() {
         let stats = Stats::default();
         for n in [1, 10] {
-            let worker = stats.worker();
+            let worker = stats.worker(n.to_string());
             worker.served.requests.add(n);
             worker.rcode(3).add(n);
             worker.rcode(4000).add(n);

@@ -110,7 +110,7 @@ pub struct Served {
     pub history: Arc<[Arc<Diff>]>,
 }
 
-/// Who may do what with a zone.
+/// Who may do what with a zone, and for how long.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
     /// Who may query; `None`: everybody.
@@ -119,6 +119,8 @@ pub struct Access {
     pub transfer: Acl,
     /// Who may say that it has changed: its primaries, and whom `allow-notify` adds.
     pub notify: Acl,
+    /// Is it answered for also after it has expired?
+    pub serve_stale: bool,
 }
 
 impl Access {
@@ -175,7 +177,24 @@ impl Served {
         ZoneId(Arc::as_ptr(&self.expiry).addr())
     }
 
-    /// The data to answer from: `None` if there are none, or they have expired.
+    /// Seconds until it expires, or would: the SOA's own number if we are its primary (RFC 7314
+    /// section 3).
+    pub fn expires_in_s(&self, now_ms: u64) -> u32 {
+        match self.expiry.get() {
+            Expiry::NEVER => self.zone.as_ref().map_or(0, |zone| zone.soa().expire),
+            at_ms => u32::try_from(at_ms.saturating_sub(now_ms) / 1000).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// The data to answer from, and whether they are stale: `None` if there are none, or they have
+    /// expired and are not served any longer.
+    pub fn answerable(&self, now_ms: u64) -> Option<(&Arc<Zone>, bool)> {
+        let stale = self.expiry.is_over(now_ms);
+        let zone = self.zone.as_ref().filter(|_| !stale || self.access.serve_stale);
+        zone.map(|zone| (zone, stale))
+    }
+
+    /// The data that are good: `None` if there are none, or they have expired.
     pub fn fresh(&self, now_ms: u64) -> Option<&Arc<Zone>> {
         self.zone.as_ref().filter(|_| !self.expiry.is_over(now_ms))
     }
@@ -194,16 +213,16 @@ impl View {
     }
 
     /// The zone with the longest apex at or above the name with this absolute key.
+    #[inline(always)]
     pub fn find(&self, key: &Key) -> Option<&Arc<Served>> {
         let mut above = None;
         loop {
-            let before = self.zones.seek(above.as_ref().unwrap_or(key)).at_or_before()?;
-            let common = before.key.common_labels(key);
-            if common == before.key.len() {
-                return Some(before.value);
+            let place = self.zones.seek(above.as_ref().unwrap_or(key));
+            if let Some(served) = place.at_or_above() {
+                return Some(served);
             }
             // What is between that apex and the name has no apex; go on above where they part.
-            above = Some(key.ancestor(common));
+            above = Some(key.ancestor(place.at_or_before()?.key.common_labels(key)));
         }
     }
 

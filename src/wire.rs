@@ -16,7 +16,9 @@ mod data;
 mod numbers;
 mod writer;
 
-pub use data::{Field, data_fields, data_names, expand_data, expand_name, layout, same_data};
+pub use data::{
+    Field, data_fields, data_names, expand_data, expand_name, is_compressed, layout, same_data,
+};
 pub use numbers::{Class, Opcode, Rcode, Rtype, Serial, flag};
 pub use writer::{DataStart, Full, Mark, Section, Writer};
 

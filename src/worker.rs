@@ -23,7 +23,7 @@ pub(crate) mod panics;
 pub(crate) mod tests;
 
 use crate::answer::{self, Outcome, Transport, Via};
-use crate::clock::{self, Clock};
+use crate::clock::{Clock, Wall};
 use crate::io::{
     self, Backend, Courier, OpenError, Packet, Port, Route, Serve, Socket, Turn, Waker, xdp,
 };
@@ -164,7 +164,8 @@ pub fn start(options: Options, shared: &Shared) -> Result<Handle, OpenError> {
     let desk = Desk {
         view: shared.views.reader(),
         clock: shared.clock,
-        counters: shared.stats.worker(),
+        wall: Wall::new(),
+        counters: shared.stats.worker(options.index.to_string()),
         deferred: shared.deferred.clone(),
         courier: port.courier(),
         limiter: None,
@@ -279,6 +280,7 @@ impl Worker {
 struct Desk {
     view: Reader,
     clock: Clock,
+    wall: Wall,
     counters: Arc<CachePadded<stats::Worker>>,
     deferred: mpsc::Sender<Deferred>,
     courier: Courier,
@@ -299,13 +301,14 @@ impl Desk {
         batch: &mut [Packet<'_>],
         respond: impl Fn(&[u8], &Via<'_>, &View, &mut [u8]) -> Outcome,
     ) {
-        let (now_ms, unix_s) = (self.clock.now_ms(), clock::unix_s());
+        let began = Instant::now();
+        let (now_ms, unix_s) = (self.clock.ms_at(began), self.wall.unix_s(began));
         let view = self.view.refresh();
         set_limit(&mut self.limiter, view.identity.rate_limit.as_ref());
         let served = &self.counters.served;
         served.requests.add(batch.len() as u64);
         served.request_octets.add(batch.iter().map(|packet| packet.request.len() as u64).sum());
-        for packet in batch {
+        for packet in &mut *batch {
             let via = Via {
                 transport: Transport::Udp,
                 peer: packet.route.peer.ip(),
@@ -353,6 +356,8 @@ impl Desk {
                 }
             }
         }
+        // Each of them leaves with the last.
+        self.counters.latency.record(began.elapsed(), batch.len() as u64);
     }
 }
 

@@ -76,6 +76,7 @@ impl Server {
             clock,
             disk: disk_now(),
             xdp: Default::default(),
+            stats: Arc::clone(&stats),
             reload: reload_once(),
         };
         let web_listener = web::bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -86,6 +87,7 @@ impl Server {
             replica: handle.clone(),
             disk: disk_now(),
             xdp: Default::default(),
+            zones_max: 1,
             ready: Arc::clone(&ready),
         };
         let runtime = Runtime::new().unwrap();
@@ -248,6 +250,20 @@ fn status_as_json_is_an_array_with_each_zone() {
     let one = server.backstop(&["status", "--json", "example."]);
     let one: serde_json::Value = serde_json::from_slice(&one.stdout).unwrap();
     assert_eq!(one.as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn status_of_the_server_tells_totals_and_how_long_answers_took() {
+    let server = Server::start();
+    let words = server.backstop(&["status", "--server"]);
+    assert_prints(&words, "\n3 zones: 1 never-loaded, 2 ok\n\n");
+    let json = server.backstop(&["status", "--server", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json["zones"]["states"]["ok"], 2, "{json}");
+    assert_eq!((&json["zones"]["served"], &json["counted"]["published"]), (&2.into(), &2.into()));
+    assert_eq!(json["answers"][0]["worker"], "all");
+    let output = server.backstop(&["status", "example.", "--server"]);
+    assert_fails(&output, 2, "cannot be used with");
 }
 
 #[test]
@@ -440,8 +456,12 @@ fn metrics_and_health_are_told_over_http() {
     ] {
         assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
     }
-    assert!(!page.contains("backstop_zone_serial"));
+    // As many as were chosen, the one in trouble first.
+    let line = "backstop_zone_state{zone=\"away.example.\",state=\"never-loaded\"} 1\n";
+    assert!(page.contains(line) && page.contains("backstop_zones_left_out 2\n"), "{page}");
+    assert!(!page.contains("backstop_zone_serial{"));
     let page = server.get("/metrics?zones=1");
+    assert!(page.contains("backstop_zone_primaries_failing{zone=\"away.example.\"} 1\n"), "{page}");
     assert!(page.contains("backstop_zone_serial{zone=\"many.example.\"} 7\n"), "{page}");
     assert!(server.get("/other").starts_with("HTTP/1.1 404 "));
 }

@@ -44,7 +44,7 @@ fn control(line: &[u8]) {
         Request::Refresh { zone } | Request::Retransfer { zone } | Request::Export { zone } => {
             Some(zone)
         }
-        Request::Reload {} => None,
+        Request::Server {} | Request::Reload {} => None,
     };
     if let Some(Ok(name)) = zone.map(|zone| zone.parse::<NameBuf>()) {
         assert_eq!(name.to_string().parse(), Ok(name));

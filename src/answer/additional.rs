@@ -18,16 +18,14 @@ struct Target<'z> {
 
 const ADDRESSES: &[Rtype] = &[Rtype::A, Rtype::AAAA];
 
-/// Adds what an answer's records point at, as far as there is room. `owner` is theirs.
+/// Adds what an answer's records [point at](points_at_hosts), as far as there is room. `owner` is
+/// theirs.
 pub(super) fn of_answer<'a>(
     answer: &mut Answer<'a, '_>,
     zone: &'a Zone,
     owner: Owner<'_>,
     set: &RecordSet<'_>,
 ) {
-    if !points_at_hosts(set.data_type()) {
-        return;
-    }
     answer.reserve_options();
     for (index, target) in targets(set, owner.name).take(TARGETS_MAX).enumerate() {
         if targets(set, owner.name).take(index).any(|earlier| earlier == target) {
@@ -70,7 +68,7 @@ pub(super) fn of_referral<'a>(
 }
 
 /// Have these records names in them that more records help to use?
-fn points_at_hosts(rtype: Rtype) -> bool {
+pub(super) fn points_at_hosts(rtype: Rtype) -> bool {
     matches!(rtype, Rtype::NS | Rtype::MX | Rtype::SRV | Rtype::SVCB | Rtype::HTTPS | Rtype::NAPTR)
 }
 

@@ -138,7 +138,12 @@ impl<'a> Answer<'a, '_> {
     }
 
     /// Writes what was noted to the authority section.
+    #[inline]
     pub(super) fn write_proofs(&mut self) -> Result<(), Full> {
+        if self.proofs.is_empty() { Ok(()) } else { self.write_noted() }
+    }
+
+    fn write_noted(&mut self) -> Result<(), Full> {
         for at in 0..self.proofs.len() {
             let Proof { zone, entry, rtype } = self.proofs[at];
             let node = Node::of(entry.blob);

@@ -31,7 +31,9 @@ use crate::edns::{Ede, Opt, UDP_SIZE_MIN};
 use crate::name::{Key, NAME_MAX, Name};
 use crate::query::{Header, Query, Question, Unfit};
 use crate::view::{Served, View, ZoneId};
-use crate::wire::{Class, Full, HEADER_LEN, Mark, Opcode, Rcode, Rtype, Section, Writer, flag};
+use crate::wire::{
+    Class, Full, HEADER_LEN, Mark, Opcode, Rcode, Rtype, Section, Writer, flag, is_compressed,
+};
 use crate::zone::{At, Found, Node, RecordSet, Zone};
 use arrayvec::ArrayVec;
 pub use warm::warm;
@@ -137,7 +139,8 @@ pub fn respond(request: &[u8], via: &Via<'_>, view: &View, reply: &mut [u8]) -> 
     }
     match Query::read(request) {
         Ok(query) => {
-            let mut answer = Answer::begin(&query, via, view, reply);
+            let mut answer = Answer::new(&query, via, view, reply);
+            answer.begin();
             match answer.dispatch() {
                 Some(deferred) => Outcome::Defer(deferred),
                 None => answer.finish(),
@@ -147,7 +150,8 @@ pub fn respond(request: &[u8], via: &Via<'_>, view: &View, reply: &mut [u8]) -> 
         Err(Unfit::Response) => Outcome::Silent(Silence::Response),
         Err(Unfit::Malformed { header, question }) => {
             let query = Query { header, question, edns: None, signed: false };
-            let mut answer = Answer::begin(&query, via, view, reply);
+            let mut answer = Answer::new(&query, via, view, reply);
+            answer.begin();
             answer.rcode = if is_known(header) { Rcode::FORMERR } else { Rcode::NOTIMP };
             answer.finish()
         }
@@ -180,7 +184,8 @@ fn empty(
     fail: impl FnOnce(&mut Answer<'_, '_>),
 ) -> Option<usize> {
     let query = Query::read(request).ok().filter(|_| reply.len() >= usize::from(UDP_SIZE_MIN))?;
-    let mut answer = Answer::begin(&query, via, view, reply);
+    let mut answer = Answer::new(&query, via, view, reply);
+    answer.begin();
     fail(&mut answer);
     match answer.finish() {
         Outcome::Reply { len, .. } => Some(len),
@@ -199,6 +204,8 @@ struct Answer<'a, 'b> {
     via: &'a Via<'a>,
     view: &'a View,
     writer: Writer<'b>,
+    /// The largest datagram that we send and take, octets.
+    udp_size: u16,
     /// Behind the question: what a truncated reply goes back to.
     bare: Mark,
     /// What is kept free for OPT and TSIG.
@@ -255,15 +262,18 @@ impl<'n> Sought<'n> {
 }
 
 impl<'a, 'b> Answer<'a, 'b> {
-    fn begin(query: &'a Query<'a>, via: &'a Via<'a>, view: &'a View, reply: &'b mut [u8]) -> Self {
-        let mut answer = Self {
+    #[inline(always)]
+    fn new(query: &'a Query<'a>, via: &'a Via<'a>, view: &'a View, reply: &'b mut [u8]) -> Self {
+        let udp_size = udp_size(via, view);
+        Self {
             query,
             via,
             view,
-            writer: Writer::new(reply, limit(query, via, view)),
+            writer: Writer::new(reply, limit(query, via, udp_size)),
+            udp_size,
             bare: Mark::default(),
             reserved: 0,
-            dnssec_ok: query.edns.is_some_and(|edns| edns.dnssec_ok),
+            dnssec_ok: query.edns.as_ref().is_some_and(|edns| edns.dnssec_ok),
             aa: false,
             tc: false,
             rcode: Rcode::NOERROR,
@@ -273,34 +283,39 @@ impl<'a, 'b> Answer<'a, 'b> {
             links: ArrayVec::new(),
             followed: 0,
             proofs: ArrayVec::new(),
-        };
-        let writer = &mut answer.writer;
-        if let Some(Question { name, rtype, class }) = query.question {
-            writer.question(name, rtype, class).expect("512 octets hold any question");
         }
-        answer.bare = writer.mark();
+    }
+
+    /// Writes the question. Apart from [`new`](Self::new), so that no reply in the making is moved.
+    #[inline(always)]
+    fn begin(&mut self) {
+        if let Some(Question { name, rtype, class }) = &self.query.question {
+            let written = self.writer.question(*name, *rtype, *class);
+            written.expect("512 octets hold any question");
+        }
+        self.bare = self.writer.mark();
         // OPT, and what the caller adds.
-        let reserved = via.reserved + query.edns.map_or(0, |edns| Opt::len_min(&edns));
-        answer.reserved = if writer.reserve(reserved) { reserved } else { 0 };
-        answer
+        let reserved = self.via.reserved + self.query.edns.as_ref().map_or(0, Opt::len_min);
+        self.reserved = if self.writer.reserve(reserved) { reserved } else { 0 };
     }
 
     /// What kind of request is this?
+    #[inline(always)]
     fn dispatch(&mut self) -> Option<Deferred> {
-        let Query { header, question, edns, signed } = *self.query;
+        let Query { header, ref question, ref edns, signed } = *self.query;
         let opcode = header.opcode();
         if signed && self.via.key.is_some() {
             self.rcode = Rcode::FORMERR; // One of them was taken off already.
         } else if signed && opcode != Opcode::NOTIFY {
             return Some(Deferred::Signed);
-        } else if edns.is_some_and(|edns| edns.version > 0) {
+        } else if edns.as_ref().is_some_and(|edns| edns.version > 0) {
             self.rcode = Rcode::BADVERS;
         } else if opcode == Opcode::QUERY && self.lacks_cookie() {
             self.rcode = Rcode::BADCOOKIE;
         } else {
             match (opcode, question) {
                 (Opcode::QUERY, Some(question)) => return self.asked(question),
-                (Opcode::NOTIFY, Some(question)) => return self.notified(question),
+                (Opcode::NOTIFY, Some(question)) => return self.notified(*question),
                 (Opcode::QUERY, None) => self.cookie_asked(),
                 _ => self.fail(Rcode::NOTIMP, Some(Ede::NotSupported)),
             }
@@ -309,27 +324,32 @@ impl<'a, 'b> Answer<'a, 'b> {
     }
 
     /// Is this a question of the kind that zones answer?
-    fn asked(&mut self, question: Question<'a>) -> Option<Deferred> {
+    #[inline(always)]
+    fn asked(&mut self, question: &Question<'a>) -> Option<Deferred> {
         match (question.class, question.rtype) {
-            (Class::IN, Rtype::AXFR | Rtype::IXFR) => return self.transfer(question),
+            (Class::IN, Rtype::AXFR | Rtype::IXFR) => return self.transfer(*question),
             (Class::IN, Rtype::MAILA | Rtype::MAILB) => self.rcode = Rcode::NOTIMP,
             (Class::IN, rtype) if rtype.is_meta() && rtype != Rtype::ANY => {
                 self.rcode = Rcode::FORMERR;
             }
             (Class::IN, _) => self.answer(question),
-            (Class::CH, _) => self.identify(question),
+            (Class::CH, _) => self.identify(*question),
             _ => self.rcode = Rcode::REFUSED,
         }
         None
     }
 
     /// RFC 1034 section 4.3.2, step 2: the zone that is the nearest ancestor to the name.
-    fn answer(&mut self, question: Question<'a>) {
-        let served = served_for(self.view, question.name, question.rtype);
+    fn answer(&mut self, question: &Question<'a>) {
+        let mut key = Key::of(question.name, 0);
+        let served = served_for(self.view, question.name, &key, question.rtype);
         match self.enter(served) {
-            Ok(zone) => {
+            Ok((zone, stale)) => {
                 self.entered = served.map(|served| (served, zone));
-                let pursued = self.pursue(zone, Sought::first(question.name), question.rtype);
+                self.error = stale.then_some(Ede::Stale);
+                key.enter(zone.apex());
+                let sought = Sought::first(question.name);
+                let pursued = self.pursue(zone, sought, &key, question.rtype);
                 // What no additional data had to come after.
                 if pursued.and_then(|()| self.write_proofs()).is_err() {
                     self.truncate();
@@ -339,27 +359,39 @@ impl<'a, 'b> Answer<'a, 'b> {
         }
     }
 
-    /// The data of a zone, if it is served, and to this client.
-    fn enter(&self, served: Option<&'a Served>) -> Result<&'a Zone, (Rcode, Option<Ede>)> {
+    /// The data of a zone, if it is served, and to this client; and whether they are stale.
+    #[inline(always)]
+    fn enter(&self, served: Option<&'a Served>) -> Result<(&'a Zone, bool), (Rcode, Option<Ede>)> {
         let Some(served) = served else {
             return Err((Rcode::REFUSED, Some(Ede::NotAuthoritative)));
         };
         if !served.access.may_query(self.via.peer, self.via.key) {
             return Err((Rcode::REFUSED, Some(Ede::Prohibited)));
         }
-        served.fresh(self.via.now_ms).map(|zone| &**zone).ok_or_else(|| without_data(served))
+        let now_ms = self.via.now_ms;
+        let data = served.answerable(now_ms).ok_or_else(|| without_data(served, now_ms))?;
+        Ok((data.0, data.1))
     }
 
-    /// Step 3: what the zone says about the name.
-    fn pursue(&mut self, zone: &'a Zone, sought: Sought<'_>, rtype: Rtype) -> Result<(), Full> {
-        let key = zone.key(sought.name);
-        match zone.lookup(&key, rtype) {
+    /// Step 3: what the zone says about the name, whose key in it is `key`.
+    fn pursue(
+        &mut self,
+        zone: &'a Zone,
+        sought: Sought<'_>,
+        key: &Key,
+        rtype: Rtype,
+    ) -> Result<(), Full> {
+        let place = match zone.direct(key, rtype) {
+            Ok((node, set)) => return self.give(zone, sought, node, &set),
+            Err(place) => place,
+        };
+        match zone.lookup_at(&place, key, rtype) {
             Found::Records { node, set, at } => {
-                self.prove_expansion(zone, sought.name, &key, at);
+                self.prove_expansion(zone, sought.name, key, at);
                 self.give(zone, sought, node, &set)
             }
             Found::Alias { node, set, at } => {
-                self.prove_expansion(zone, sought.name, &key, at);
+                self.prove_expansion(zone, sought.name, key, at);
                 self.alias(sought, rtype, node, &set)
             }
             Found::Rename { node, set, owner } => {
@@ -371,15 +403,15 @@ impl<'a, 'b> Answer<'a, 'b> {
                 self.refer(zone, owner, node, &set)
             }
             Found::NoData { at: At::Owner, .. } => {
-                self.prove(zone, sought.name, &key, Claim::NoType);
+                self.prove(zone, sought.name, key, Claim::NoType);
                 self.deny(zone, sought, Kind::NoData)
             }
             Found::NoData { at: At::Wildcard(encloser), .. } => {
-                self.prove(zone, sought.name, &key, Claim::NoTypeAtWildcard { encloser });
+                self.prove(zone, sought.name, key, Claim::NoTypeAtWildcard { encloser });
                 self.deny(zone, sought, Kind::NoData)
             }
             Found::NoName { encloser } => {
-                self.prove(zone, sought.name, &key, Claim::NoName { encloser });
+                self.prove(zone, sought.name, key, Claim::NoName { encloser });
                 self.deny(zone, sought, Kind::NoName)
             }
         }
@@ -393,6 +425,7 @@ impl<'a, 'b> Answer<'a, 'b> {
     }
 
     /// Step 3a: the records asked for.
+    #[inline(always)]
     fn give(
         &mut self,
         zone: &'a Zone,
@@ -406,7 +439,9 @@ impl<'a, 'b> Answer<'a, 'b> {
         }
         self.put(Section::Answer, sought.owner(), node, set)?;
         self.write_proofs()?;
-        additional::of_answer(self, zone, sought.owner(), set);
+        if additional::points_at_hosts(set.data_type()) {
+            additional::of_answer(self, zone, sought.owner(), set);
+        }
         Ok(())
     }
 
@@ -465,8 +500,12 @@ impl<'a, 'b> Answer<'a, 'b> {
             return Ok(());
         }
         self.followed += 1;
-        match self.enter(served_for(self.view, target, rtype)) {
-            Ok(zone) => self.pursue(zone, Sought { name: target, at: None }, rtype),
+        let mut key = Key::of(target, 0);
+        match self.enter(served_for(self.view, target, &key, rtype)) {
+            Ok((zone, _)) => {
+                key.enter(zone.apex());
+                self.pursue(zone, Sought { name: target, at: None }, &key, rtype)
+            }
             Err(_) => Ok(()),
         }
     }
@@ -512,6 +551,7 @@ impl<'a, 'b> Answer<'a, 'b> {
         (self.aa, self.kind) = (true, kind);
         if kind == Kind::NoName {
             self.rcode = Rcode::NXDOMAIN;
+            self.error = self.error.map(|_| Ede::StaleNoName);
         }
         let owner = sought.ancestor(zone.apex().len());
         let ttl = zone.soa().negative_ttl();
@@ -526,6 +566,7 @@ impl<'a, 'b> Answer<'a, 'b> {
 
     /// Writes a record set, whole, and its signatures if they are wanted. Returns where its owner
     /// lies.
+    #[inline(always)]
     fn put(
         &mut self,
         section: Section,
@@ -543,6 +584,7 @@ impl<'a, 'b> Answer<'a, 'b> {
         Ok(at)
     }
 
+    #[inline(always)]
     fn put_data(
         &mut self,
         section: Section,
@@ -551,6 +593,14 @@ impl<'a, 'b> Answer<'a, 'b> {
         ttl: u32,
     ) -> Result<Option<usize>, Full> {
         let rtype = set.data_type();
+        if let Some(at) = owner.at
+            && !is_compressed(rtype)
+        {
+            for data in set.iter() {
+                self.writer.plain_record_at(section, at, (rtype, Class::IN, ttl), data)?;
+            }
+            return Ok(owner.at);
+        }
         for data in set.iter() {
             owner.at = self.begin_record(section, owner, rtype, ttl)?;
             self.writer.data(rtype, data)?;
@@ -605,11 +655,16 @@ impl<'a, 'b> Answer<'a, 'b> {
     }
 
     /// OPT, the header, and what is to be said of the reply.
+    #[inline(always)]
     fn finish(&mut self) -> Outcome {
         if let Some(edns) = &self.query.edns {
             self.writer.release(self.reserved - self.via.reserved.min(self.reserved));
             // Reserved at the beginning, unless the caller left no room at all.
-            let _ = self.opt(edns).write(&mut self.writer);
+            let _ = if edns.is_bare() && self.error.is_none() {
+                Opt::new(self.udp_size, self.rcode, edns.dnssec_ok).write_bare(&mut self.writer)
+            } else {
+                self.opt(edns).write(&mut self.writer)
+            };
         }
         let header = self.query.header;
         let flags = header.reply_flags()
@@ -631,27 +686,28 @@ fn udp_size(via: &Via<'_>, view: &View) -> u16 {
 }
 
 /// The largest reply that may be sent, octets.
-fn limit(query: &Query<'_>, via: &Via<'_>, view: &View) -> usize {
-    match (via.transport, query.edns) {
+fn limit(query: &Query<'_>, via: &Via<'_>, udp_size: u16) -> usize {
+    match (via.transport, &query.edns) {
         (Transport::Tcp, _) => usize::from(u16::MAX),
         (Transport::Udp, None) => usize::from(UDP_SIZE_MIN),
-        (Transport::Udp, Some(edns)) => {
-            usize::from(edns.udp_size.max(UDP_SIZE_MIN).min(udp_size(via, view)))
-        }
+        (Transport::Udp, Some(edns)) => usize::from(edns.udp_size.max(UDP_SIZE_MIN).min(udp_size)),
     }
 }
 
 /// Why a zone that is configured has nothing to answer from.
-fn without_data(served: &Served) -> (Rcode, Option<Ede>) {
-    let error = if served.zone.is_some() { Ede::Expired } else { Ede::NotReady };
+fn without_data(served: &Served, now_ms: u64) -> (Rcode, Option<Ede>) {
+    let ago_s = now_ms.saturating_sub(served.expiry.get()) / 1000;
+    let expired = Ede::Expired { ago_s: u32::try_from(ago_s).unwrap_or(u32::MAX) };
+    let error = if served.zone.is_some() { expired } else { Ede::NotReady };
     (Rcode::SERVFAIL, Some(error))
 }
 
 /// The zone that answers about `name`, whether it has data or not. DS records are the parent's:
 /// at the apex of one served zone they come from the one above, if that is served too (RFC 4035
 /// section 3.1.4.1).
-fn served_for<'v>(view: &'v View, name: Name<'_>, rtype: Rtype) -> Option<&'v Served> {
-    let served = view.find(&Key::of(name, 0))?;
+#[inline(always)]
+fn served_for<'v>(view: &'v View, name: Name<'_>, key: &Key, rtype: Rtype) -> Option<&'v Served> {
+    let served = view.find(key)?;
     if rtype == Rtype::DS
         && served.apex.as_name().len() == name.len()
         && let Some(above) = name.parent()

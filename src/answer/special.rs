@@ -4,7 +4,7 @@ use super::{Answer, Deferred, Kind, Sought, Transport, Via};
 use crate::edns::{Ede, Edns, Opt};
 use crate::name::Name;
 use crate::query::Question;
-use crate::view::{Expiry, Served};
+use crate::view::Served;
 use crate::wire::{Class, HEADER_LEN, Rcode, Rtype, Section};
 use crate::zone::Zone;
 
@@ -79,7 +79,9 @@ impl<'a> Answer<'a, '_> {
         if !served.access.transfer.allows(self.via.peer, self.via.key) {
             return Err((Rcode::REFUSED, Some(Ede::Prohibited)));
         }
-        let zone = served.fresh(self.via.now_ms).ok_or_else(|| super::without_data(served))?;
+        let zone = served
+            .fresh(self.via.now_ms)
+            .ok_or_else(|| super::without_data(served, self.via.now_ms))?;
         Ok((served, zone))
     }
 
@@ -119,21 +121,22 @@ impl<'a> Answer<'a, '_> {
             && self.via.transport == Transport::Udp
             && self.via.key.is_none()
             && self.query.question.is_some()
-            && self.query.edns.is_some_and(|edns| edns.cookie.is_some())
+            && self.query.edns.as_ref().is_some_and(|edns| edns.cookie.is_some())
             && !self.is_known_client()
     }
 
     /// Did the client send a cookie that we made for its address?
     pub(super) fn is_known_client(&self) -> bool {
-        let cookie = self.query.edns.and_then(|edns| edns.cookie);
+        let Some(cookie) = self.query.edns.as_ref().and_then(|edns| edns.cookie.as_ref()) else {
+            return false;
+        };
         let Via { peer, unix_s, .. } = *self.via;
-        cookie.is_some_and(|it| it.is_ours(&self.view.identity.cookie_secrets, peer, unix_s))
+        cookie.is_ours(&self.view.identity.cookie_secrets, peer, unix_s)
     }
 
     /// Our OPT record, with the options that the client asked for.
     pub(super) fn opt(&self, edns: &Edns<'_>) -> Opt<'a> {
-        let size = super::udp_size(self.via, self.view);
-        let mut opt = Opt::new(size, self.rcode, edns.dnssec_ok);
+        let mut opt = Opt::new(self.udp_size, self.rcode, edns.dnssec_ok);
         if self.rcode == Rcode::BADVERS {
             return opt;
         }
@@ -146,7 +149,7 @@ impl<'a> Answer<'a, '_> {
         }
         if let Some((served, zone)) = self.entered {
             if edns.expire && self.asks_for_soa(zone) {
-                opt.expire = Some(seconds_left(served, zone, via.now_ms));
+                opt.expire = Some(served.expires_in_s(via.now_ms));
             }
             if edns.zone_version {
                 let labels = u8::try_from(zone.apex_labels()).expect("127 at most");
@@ -161,13 +164,5 @@ impl<'a> Answer<'a, '_> {
         self.query.question.is_some_and(|question| {
             matches!(question.rtype, Rtype::SOA | Rtype::IXFR) && question.name == zone.apex()
         })
-    }
-}
-
-/// Seconds until the zone expires: the SOA's own number if we are its primary.
-fn seconds_left(served: &Served, zone: &Zone, now_ms: u64) -> u32 {
-    match served.expiry.get() {
-        Expiry::NEVER => zone.soa().expire,
-        at_ms => u32::try_from(at_ms.saturating_sub(now_ms) / 1000).unwrap_or(u32::MAX),
     }
 }

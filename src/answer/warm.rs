@@ -37,6 +37,8 @@ pub fn warm<'r>(requests: impl IntoIterator<Item = &'r [u8]>, view: &View) {
 /// Where the answer to this request begins: a zone, and a key in it.
 fn place<'v>(request: &[u8], view: &'v View) -> Option<(&'v Zone, Key)> {
     let (name, _) = Name::split(request.get(HEADER_LEN..)?)?;
-    let zone = view.find(&Key::of(name, 0))?.zone.as_deref()?;
-    Some((zone, zone.key(name)))
+    let mut key = Key::of(name, 0);
+    let zone = view.find(&key)?.zone.as_deref()?;
+    key.enter(zone.apex());
+    Some((zone, key))
 }

@@ -48,6 +48,8 @@ use self::access::Known;
 use self::document::{Document, Kind, Section, Wrong};
 use crate::acl::Acl;
 use crate::name::NameBuf;
+use crate::refresh::LowerSerial;
+use crate::tsig;
 use crate::view::RateLimit;
 
 pub use problem::{Problem, Severity, report};
@@ -213,6 +215,8 @@ pub struct Server {
     pub control: PathBuf,
     /// Where `/metrics` and `/healthz` are served.
     pub metrics: Option<SocketAddr>,
+    /// How many zones `/metrics` tells of one by one.
+    pub metrics_zones: usize,
     /// What `id.server.` and NSID say; `None` hides it. At most 255 octets.
     pub identity: Option<String>,
     /// What `version.bind.` says; `None` hides it. At most 255 octets.
@@ -227,6 +231,8 @@ pub struct Server {
     pub keep_removed: Duration,
     /// The least important events that are logged.
     pub log_level: LogLevel,
+    /// How they are written.
+    pub log_format: LogFormat,
 }
 
 /// `server.io`: the way to the network card.
@@ -264,6 +270,15 @@ pub enum LogLevel {
     Debug,
     /// Everything.
     Trace,
+}
+
+/// `server.log-format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// A line for people.
+    Text,
+    /// An object a line, for programs.
+    Json,
 }
 
 /// `[tcp]`.
@@ -368,6 +383,19 @@ pub struct TsigKey {
     pub secret: Secret,
 }
 
+impl TsigKey {
+    /// What signs with it.
+    pub fn key(&self) -> tsig::Key {
+        let algorithm = match self.algorithm {
+            Algorithm::Sha1 => tsig::Algorithm::Sha1,
+            Algorithm::Sha256 => tsig::Algorithm::Sha256,
+            Algorithm::Sha384 => tsig::Algorithm::Sha384,
+            Algorithm::Sha512 => tsig::Algorithm::Sha512,
+        };
+        tsig::Key::new(self.name.as_name(), algorithm, self.secret.as_bytes())
+    }
+}
+
 /// `key.algorithm`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
@@ -427,10 +455,38 @@ pub struct ZoneSettings {
     pub retry: Clamp,
     /// Bounds on the SOA's expire interval.
     pub expire: Clamp,
+    /// What is answered once it has expired.
+    pub after_expiry: AfterExpiry,
+    /// What is done when all primaries have a lower serial than ours.
+    pub on_lower_serial: LowerSerial,
+    /// What is done when the primary that it came from has other data under our serial.
+    pub on_same_serial: SameSerial,
+    /// How often all of it is compared with that primary's; `None`: never.
+    pub compare_every: Option<Duration>,
+    /// How long the history that it came from is waited for before another's is taken.
+    pub pin_tolerance: Duration,
     /// Whether differences are asked for (RFC 1995); else the whole zone each time.
     pub ixfr: bool,
     /// Octets of wire form that a version may have, and a transfer bring.
     pub max_size: u64,
+}
+
+/// `after-expiry`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterExpiry {
+    /// SERVFAIL.
+    Servfail,
+    /// The old data, marked as stale for those who know extended errors.
+    ServeStale,
+}
+
+/// `on-same-serial`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SameSerial {
+    /// It is told, and nothing else.
+    Report,
+    /// The primary's data are taken.
+    Retransfer,
 }
 
 /// Where a zone's data comes from.

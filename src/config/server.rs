@@ -11,9 +11,9 @@ use toml::de::DeValue;
 
 use super::document::{Kind, Section, Wrong};
 use super::units::{
-    LONGEST, address, choice, duration, integer, rate, short_text, some_text, text,
+    LONGEST, address, choice, duration, integer, off_or, rate, short_text, some_text, text,
 };
-use super::{Durability, Io, LogLevel, Server, Tcp, Transfer, Xdp, XdpMode, ZeroCopy};
+use super::{Durability, Io, LogFormat, LogLevel, Server, Tcp, Transfer, Xdp, XdpMode, ZeroCopy};
 
 pub(super) static SERVER: Kind = Kind {
     title: "[server]",
@@ -24,6 +24,7 @@ pub(super) static SERVER: Kind = Kind {
         "state-dir",
         "control",
         "metrics",
+        "metrics-zones",
         "identity",
         "version",
         "udp-size-v4",
@@ -31,6 +32,7 @@ pub(super) static SERVER: Kind = Kind {
         "durability",
         "keep-removed",
         "log-level",
+        "log-format",
     ],
     shared: &[],
 };
@@ -53,12 +55,19 @@ pub(super) static XDP: Kind = Kind {
     shared: &[],
 };
 
+/// How long the kernel may poll.
+const BUSY_POLL: std::ops::RangeInclusive<Duration> =
+    Duration::from_micros(1)..=Duration::from_millis(10);
+
 /// What the path of a Unix socket may have, in octets (`sun_path` less its final zero).
 const SOCKET_PATH_MAX: usize = 107;
 
 /// The smallest and the largest UDP reply that can be asked for: RFC 1035's 512 octets, and
 /// beyond 4096 nothing but fragments is won.
 const UDP_SIZES: std::ops::RangeInclusive<u16> = 512..=4096;
+
+/// More than Prometheus should be made to keep series of.
+const METRICS_ZONES_MAX: usize = 100_000;
 
 /// What reaches every path unfragmented (RFC 9715).
 const UDP_SIZE: u16 = 1232;
@@ -82,6 +91,9 @@ pub(super) fn server(top: &Section<'_>) -> Server {
         io: server.get("io", choice(IO)).unwrap_or(given.io),
         control: control(&server, &state_dir),
         metrics: metrics(&server, &listen),
+        metrics_zones: server
+            .get("metrics-zones", integer(0..=METRICS_ZONES_MAX))
+            .unwrap_or(given.metrics_zones),
         identity: server.get("identity", short_text).map_or(given.identity, hidden),
         version: server.get("version", short_text).map_or(given.version, hidden),
         udp_size_v4: udp_size("udp-size-v4"),
@@ -91,6 +103,7 @@ pub(super) fn server(top: &Section<'_>) -> Server {
             .get("keep-removed", duration(Duration::ZERO..=LONGEST))
             .unwrap_or(given.keep_removed),
         log_level: server.get("log-level", choice(LOG_LEVEL)).unwrap_or(given.log_level),
+        log_format: server.get("log-format", choice(LOG_FORMAT)).unwrap_or(given.log_format),
         state_dir,
         listen,
     }
@@ -106,6 +119,7 @@ pub(super) fn defaults() -> Server {
         control: state_dir.join("control.sock"),
         state_dir,
         metrics: None,
+        metrics_zones: 0,
         identity: hostname(),
         version: Some(concat!("Backstop ", env!("CARGO_PKG_VERSION")).into()),
         udp_size_v4: UDP_SIZE,
@@ -113,6 +127,7 @@ pub(super) fn defaults() -> Server {
         durability: Durability::Commit,
         keep_removed: Duration::from_hours(7 * 24),
         log_level: LogLevel::Info,
+        log_format: LogFormat::Text,
     }
 }
 
@@ -182,6 +197,8 @@ const LOG_LEVEL: &[(&str, LogLevel)] = &[
     ("trace", LogLevel::Trace),
 ];
 
+const LOG_FORMAT: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
+
 /// The shortest time-out that is not a mistake.
 const SHORTEST: Duration = Duration::from_millis(100);
 
@@ -242,7 +259,7 @@ pub(super) fn xdp(top: &Section<'_>, io: Io) -> Xdp {
         mode: xdp.get("mode", choice(MODE)).unwrap_or(defaults.mode),
         zero_copy: xdp.get("zero-copy", choice(ZERO_COPY)).unwrap_or(defaults.zero_copy),
         ring: xdp.get("ring", ring).unwrap_or(defaults.ring),
-        busy_poll: xdp.get("busy-poll", busy_poll).flatten(),
+        busy_poll: xdp.get("busy-poll", off_or(BUSY_POLL)).flatten(),
     }
 }
 
@@ -263,13 +280,4 @@ fn ring(value: &DeValue<'_>) -> Result<u32, Wrong> {
     }
     let advice = format!("write a power of two, as {}", ring.next_power_of_two());
     Err(Wrong::new(format!("is {ring}"), advice))
-}
-
-fn busy_poll(value: &DeValue<'_>) -> Result<Option<Duration>, Wrong> {
-    if value.as_str() == Some("off") {
-        return Ok(None);
-    }
-    duration(Duration::from_micros(1)..=Duration::from_millis(10))(value)
-        .map(Some)
-        .map_err(|wrong| Wrong { advice: wrong.advice + ", or \"off\"", ..wrong })
 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use super::access::{self, Known};
 use super::document::{At, Kind, Section, Wrong};
-use super::units::{LONGEST, boolean, duration, size, some_text, written};
-use super::{Clamp, Source, ZoneSettings};
+use super::units::{LONGEST, boolean, choice, duration, off_or, size, some_text, written};
+use super::{AfterExpiry, Clamp, SameSerial, Source, ZoneSettings};
 use crate::acl::{Acl, Prefix, Rule};
+use crate::refresh::LowerSerial;
 
 pub(super) const SETTINGS: &[&str] = &[
     "primaries",
@@ -24,9 +25,26 @@ pub(super) const SETTINGS: &[&str] = &[
     "retry-max",
     "expire-min",
     "expire-max",
+    "after-expiry",
+    "on-lower-serial",
+    "on-same-serial",
+    "compare-every",
+    "pin-tolerance",
     "ixfr",
     "max-size",
 ];
+
+const AFTER_EXPIRY: &[(&str, AfterExpiry)] =
+    &[("servfail", AfterExpiry::Servfail), ("serve-stale", AfterExpiry::ServeStale)];
+
+const ON_LOWER_SERIAL: &[(&str, LowerSerial)] = &[
+    ("keep", LowerSerial::Keep),
+    ("accept-after-expiry", LowerSerial::AcceptAfterExpiry),
+    ("accept", LowerSerial::Accept),
+];
+
+const ON_SAME_SERIAL: &[(&str, SameSerial)] =
+    &[("report", SameSerial::Report), ("retransfer", SameSerial::Retransfer)];
 
 pub(super) static TEMPLATE: Kind = Kind { title: "a template", own: &[], shared: SETTINGS };
 
@@ -41,6 +59,11 @@ pub(super) struct Layer {
     refresh: Bounds,
     retry: Bounds,
     expire: Bounds,
+    after_expiry: Option<AfterExpiry>,
+    on_lower_serial: Option<LowerSerial>,
+    on_same_serial: Option<SameSerial>,
+    compare_every: Option<Option<Duration>>,
+    pin_tolerance: Option<Duration>,
     ixfr: Option<bool>,
     max_size: Option<u64>,
     /// A source is there, but wrong: reported already, so nobody is told that it is missing.
@@ -74,6 +97,11 @@ impl Layer {
             refresh: bounds("refresh-min", "refresh-max"),
             retry: bounds("retry-min", "retry-max"),
             expire: bounds("expire-min", "expire-max"),
+            after_expiry: section.get("after-expiry", choice(AFTER_EXPIRY)),
+            on_lower_serial: section.get("on-lower-serial", choice(ON_LOWER_SERIAL)),
+            on_same_serial: section.get("on-same-serial", choice(ON_SAME_SERIAL)),
+            compare_every: section.get("compare-every", off_or(Duration::from_secs(1)..=LONGEST)),
+            pin_tolerance: section.get("pin-tolerance", duration(Duration::ZERO..=LONGEST)),
             ixfr: section.get("ixfr", boolean),
             max_size: section.get("max-size", size(64 << 10)),
         }
@@ -96,6 +124,11 @@ impl Layer {
             refresh: self.refresh.over(below.refresh),
             retry: self.retry.over(below.retry),
             expire: self.expire.over(below.expire),
+            after_expiry: self.after_expiry.or(below.after_expiry),
+            on_lower_serial: self.on_lower_serial.or(below.on_lower_serial),
+            on_same_serial: self.on_same_serial.or(below.on_same_serial),
+            compare_every: self.compare_every.or(below.compare_every),
+            pin_tolerance: self.pin_tolerance.or(below.pin_tolerance),
             ixfr: self.ixfr.or(below.ixfr),
             max_size: self.max_size.or(below.max_size),
         }
@@ -114,6 +147,11 @@ impl Layer {
             refresh: clamp(self.refresh, "refresh", Duration::from_secs(2)),
             retry: clamp(self.retry, "retry", Duration::from_secs(5)),
             expire: clamp(self.expire, "expire", Duration::ZERO),
+            after_expiry: self.after_expiry.unwrap_or(AfterExpiry::Servfail),
+            on_lower_serial: self.on_lower_serial.unwrap_or(LowerSerial::AcceptAfterExpiry),
+            on_same_serial: self.on_same_serial.unwrap_or(SameSerial::Retransfer),
+            compare_every: self.compare_every.unwrap_or(Some(Duration::from_hours(24))),
+            pin_tolerance: self.pin_tolerance.unwrap_or(Duration::from_hours(1)),
             ixfr: self.ixfr.unwrap_or(true),
             max_size: self.max_size.unwrap_or(4 << 30),
             source,

@@ -60,6 +60,8 @@ io = "xdp"
 state-dir = "state"
 control = "state/control.sock"
 metrics = "127.0.0.1:9153"
+metrics-zones = 500
+log-format = "json"
 [xdp]
 interfaces = ["eth0"]
 mode = "native"
@@ -95,6 +97,7 @@ fn the_example_means_what_it_says() {
     assert_eq!(server.state_dir, folder.path().join("state"));
     assert_eq!(server.control, folder.path().join("state/control.sock"));
     assert_eq!(server.metrics, "127.0.0.1:9153".parse().ok());
+    assert_eq!((server.metrics_zones, server.log_format), (500, LogFormat::Json));
     let xdp = &config.xdp;
     assert_eq!((xdp.interfaces[0].as_str(), xdp.mode), ("eth0", XdpMode::Native));
     assert_eq!((xdp.zero_copy, xdp.ring), (ZeroCopy::Off, 2048));
@@ -138,6 +141,31 @@ fn what_is_not_written_has_its_default() {
     assert!(config.zones.is_empty() && config.keys.is_empty());
     assert!(config.rate_limit.is_none() && config.cookies.enabled && !config.cookies.require);
     assert!(config.cookies.secrets.is_empty());
+}
+
+#[test]
+fn what_is_done_about_expiry_and_odd_serials_is_chosen_in_words() {
+    let of = |settings: &str| {
+        let source = "primaries = [{ address = '192.0.2.1' }]";
+        let zone = format!("[[zone]]\nname = 'a'\n{source}\n{settings}");
+        let config = good(&format!("[server]\nlisten = ['127.0.0.1:5300']\n{zone}"));
+        Arc::clone(&config.zones[0].settings)
+    };
+    let usual = of("");
+    assert_eq!(usual.after_expiry, AfterExpiry::Servfail);
+    assert_eq!(usual.on_lower_serial, LowerSerial::AcceptAfterExpiry);
+    assert_eq!(usual.on_same_serial, SameSerial::Retransfer);
+    assert_eq!(usual.compare_every, Some(Duration::from_hours(24)));
+    assert_eq!(usual.pin_tolerance, Duration::from_hours(1));
+    let chosen = of("after-expiry = 'serve-stale'\non-lower-serial = 'keep'\n\
+                     on-same-serial = 'report'\ncompare-every = 'off'\npin-tolerance = '5m'");
+    assert_eq!(chosen.after_expiry, AfterExpiry::ServeStale);
+    assert_eq!(chosen.on_lower_serial, LowerSerial::Keep);
+    assert_eq!(chosen.on_same_serial, SameSerial::Report);
+    assert_eq!(chosen.compare_every, None);
+    assert_eq!(chosen.pin_tolerance, Duration::from_mins(5));
+    assert_eq!(of("on-lower-serial = 'accept'").on_lower_serial, LowerSerial::Accept);
+    assert_eq!(of("compare-every = '2h'").compare_every, Some(Duration::from_hours(2)));
 }
 
 #[test]

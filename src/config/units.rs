@@ -105,6 +105,19 @@ pub(super) fn duration(
     }
 }
 
+/// A time within `range`, or "off".
+pub(super) fn off_or(
+    range: RangeInclusive<Duration>,
+) -> impl Fn(&DeValue<'_>) -> Result<Option<Duration>, Wrong> {
+    let duration = duration(range);
+    move |value| match value.as_str() {
+        Some("off") => Ok(None),
+        _ => duration(value)
+            .map(Some)
+            .map_err(|wrong| Wrong { advice: wrong.advice + ", or \"off\"", ..wrong }),
+    }
+}
+
 /// A number of octets with its unit, as "16MiB", of at least `least`.
 pub(super) fn size(least: u64) -> impl Fn(&DeValue<'_>) -> Result<u64, Wrong> {
     move |value| {

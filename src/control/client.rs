@@ -1,6 +1,6 @@
 //! The commands' side of the control socket.
 
-use super::{Done, Exported, PATIENCE, Refused, Request, Status};
+use super::{Done, Exported, PATIENCE, Refused, Request, ServerStatus, Status};
 use serde::de::DeserializeOwned;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -65,6 +65,14 @@ impl Client {
     /// No server answers, or it has no such zone.
     pub fn status(&self, zone: Option<&str>) -> Result<Status, ClientError> {
         Ok(self.ask(&Request::Status { zone: zone.map(str::to_owned) })?.0)
+    }
+
+    /// How the server is as a whole.
+    ///
+    /// # Errors
+    /// No server answers.
+    pub fn server(&self) -> Result<ServerStatus, ClientError> {
+        Ok(self.ask(&Request::Server {})?.0)
     }
 
     /// Has a command carried out that is replied to with words.

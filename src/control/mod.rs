@@ -27,8 +27,9 @@ mod tests;
 pub use client::{Client, ClientError};
 pub use server::{ListenError, Listener, Parts, serve};
 
-use crate::replica::ZoneStatus;
+use crate::replica::{Counts, ZoneStatus};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// What a client may ask for. Zones are in presentation form, the last dot may be left out.
@@ -40,6 +41,8 @@ pub enum Request {
         /// Which.
         zone: Option<String>,
     },
+    /// How the server is as a whole.
+    Server {},
     /// Ask the primaries for a newer version now.
     Refresh {
         /// Of which zone.
@@ -68,6 +71,45 @@ pub struct Status {
     pub io: Vec<String>,
     /// The zones, in no order.
     pub zones: Vec<ZoneStatus>,
+}
+
+/// The reply to [`Request::Server`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ServerStatus {
+    /// Of the program.
+    pub version: String,
+    /// Seconds since it was started.
+    pub up_s: u64,
+    /// What is wrong.
+    pub warnings: Vec<String>,
+    /// The zones in a few numbers.
+    pub zones: Counts,
+    /// What was counted since the start: by what it is called in the metrics.
+    pub counted: BTreeMap<String, u64>,
+    /// How long answers took since the start: of each worker, and of all at the end.
+    pub answers: Vec<Answers>,
+}
+
+/// How long a worker took for its answers: from taking a batch of UDP requests until their answers
+/// were written. Times are nanoseconds, to within an eighth.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Answers {
+    /// Its number; "all" for all of them together.
+    pub worker: String,
+    /// How many.
+    pub count: u64,
+    /// Half of them took no longer.
+    pub p50_ns: u64,
+    /// Nine of ten.
+    pub p90_ns: u64,
+    /// 99 of a hundred.
+    pub p99_ns: u64,
+    /// 999 of a thousand.
+    pub p999_ns: u64,
+    /// None took longer.
+    pub max_ns: u64,
 }
 
 /// The reply to [`Request::Export`], before the zone file.

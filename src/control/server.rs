@@ -1,13 +1,15 @@
 //! The server's side of the control socket.
 
-use super::{Done, Exported, PATIENCE, Refused, Request, Status};
+use super::{Answers, Done, Exported, PATIENCE, Refused, Request, ServerStatus, Status};
 use crate::clock::Clock;
 use crate::io::xdp::Reporter;
 use crate::name::NameBuf;
 use crate::replica::{CommandError, Handle};
+use crate::stats::{Latency, Stats};
 use crate::store::Disk;
 use crate::view::Views;
 use crate::zone::{self, Zone};
+use hdrhistogram::Histogram;
 use serde::Serialize;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::fs::{self, DirBuilder, File, Permissions};
@@ -43,6 +45,8 @@ pub struct Parts {
     pub views: Arc<Views>,
     /// What zones expire by.
     pub clock: Clock,
+    /// What is counted.
+    pub stats: Arc<Stats>,
     /// How the store's disk is.
     pub disk: Box<dyn Fn() -> Disk + Send + Sync>,
     /// How AF_XDP is.
@@ -193,6 +197,7 @@ pub async fn serve(listener: Listener, parts: Parts) -> io::Result<()> {
 /// What is sent to a client.
 enum Reply {
     Status(Status),
+    Server(ServerStatus),
     Done(String),
     Refused(String),
     Zone(Exported, Arc<Zone>),
@@ -225,6 +230,7 @@ fn request(line: &[u8]) -> Result<Request, String> {
 async fn carry_out(request: Request, parts: Arc<Parts>) -> Result<Reply, String> {
     match request {
         Request::Status { zone } => status(zone, &parts).await.map(Reply::Status),
+        Request::Server {} => Ok(Reply::Server(server_status(&parts).await)),
         Request::Refresh { zone } => {
             let apex = apex(&zone)?;
             info!(zone = %apex, "to be refreshed now, as asked on the control socket");
@@ -269,6 +275,47 @@ async fn status(zone: Option<String>, parts: &Parts) -> Result<Status, String> {
     Ok(Status { warnings, io, zones })
 }
 
+async fn server_status(parts: &Parts) -> ServerStatus {
+    let replicated = parts.stats.replicated.each();
+    let counted = parts.stats.served().into_iter().chain(replicated);
+    ServerStatus {
+        version: env!("CARGO_PKG_VERSION").into(),
+        up_s: parts.stats.up().as_secs(),
+        warnings: warnings(&(parts.disk)()),
+        zones: parts.replica.count().await,
+        counted: counted.map(|(name, _, count)| (name.to_owned(), count)).collect(),
+        answers: answers(&parts.stats),
+    }
+}
+
+/// Of each worker that has answered, and of all.
+fn answers(stats: &Stats) -> Vec<Answers> {
+    let mut all = Latency::empty();
+    let mut each = Vec::new();
+    for worker in stats.workers() {
+        let mut own = Latency::empty();
+        worker.latency.add_to(&mut own);
+        if !own.is_empty() {
+            each.push(told(&worker.name, &own));
+            worker.latency.add_to(&mut all);
+        }
+    }
+    each.push(told("all", &all));
+    each
+}
+
+fn told(worker: &str, histogram: &Histogram<u64>) -> Answers {
+    Answers {
+        worker: worker.to_owned(),
+        count: histogram.len(),
+        p50_ns: histogram.value_at_quantile(0.5),
+        p90_ns: histogram.value_at_quantile(0.9),
+        p99_ns: histogram.value_at_quantile(0.99),
+        p999_ns: histogram.value_at_quantile(0.999),
+        max_ns: histogram.max(),
+    }
+}
+
 /// What an operator should know of the disk.
 fn warnings(disk: &Disk) -> Vec<String> {
     let advice = if disk.full { "make room on the disk" } else { "see to the disk" };
@@ -303,6 +350,7 @@ fn write(client: UnixStream, reply: &Reply) -> io::Result<()> {
     let mut out = BufWriter::with_capacity(64 * 1024, client);
     match reply {
         Reply::Status(status) => line(status, &mut out)?,
+        Reply::Server(status) => line(status, &mut out)?,
         Reply::Done(done) => line(&Done { done: done.clone() }, &mut out)?,
         Reply::Refused(error) => line(&Refused { error: error.clone() }, &mut out)?,
         Reply::Zone(exported, zone) => {

@@ -6,6 +6,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
+mod server;
+
+pub use server::server;
+
 /// The columns of the table.
 const HEAD: [&str; 7] =
     ["ZONE", "STATE", "SERIAL", "LAST CONTACT", "NEXT REFRESH", "EXPIRES IN", "PRIMARY"];
@@ -39,7 +43,12 @@ pub fn zones(zones: &[ZoneStatus], out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "{}", summary(zones))
 }
 
-fn row(cells: &[String; 7], widths: &[usize; 7], out: &mut impl Write) -> io::Result<()> {
+/// A line of a table.
+pub(crate) fn row<const N: usize>(
+    cells: &[String; N],
+    widths: &[usize; N],
+    out: &mut impl Write,
+) -> io::Result<()> {
     let mut line = String::new();
     for (cell, width) in cells.iter().zip(widths) {
         // Writing to a string does not fail.
@@ -97,19 +106,23 @@ fn errors(zone: &ZoneStatus) -> impl Iterator<Item = String> {
 }
 
 /// What peers and files brought, without what a terminal would obey.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
     text.chars().map(escaped).collect()
 }
 
 /// "3 zones: 1 expired, 2 ok".
 fn summary(zones: &[ZoneStatus]) -> String {
-    let mut states: BTreeMap<State, usize> = BTreeMap::new();
+    let mut states: BTreeMap<State, u64> = BTreeMap::new();
     for zone in zones {
         *states.entry(zone.state).or_default() += 1;
     }
+    summary_of(&states)
+}
+
+fn summary_of(states: &BTreeMap<State, u64>) -> String {
     let counts: Vec<_> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
-    match zones.len() {
+    match states.values().sum::<u64>() {
         0 => "no zones are configured".into(),
         1 => format!("1 zone: {}", counts.join(", ")),
         count => format!("{count} zones: {}", counts.join(", ")),
@@ -127,8 +140,15 @@ pub fn zone(zone: &ZoneStatus, out: &mut impl Write) -> io::Result<()> {
     if let Some(serial) = zone.serial {
         field("serial", format!("{serial} ({})", counted(zone.records, "record")))?;
     }
+    if zone.behind_serials > 0 {
+        let (serials, s) = (zone.behind_serials, time(zone.behind_s));
+        field("behind", format!("by {serials} of serial, known for {s}"))?;
+    }
     if let Some(s) = zone.last_contact_s {
-        field("last contact", last_contact(zone, s))?;
+        field("last contact", format!("{} ago", time(s)))?;
+    }
+    if let Some(address) = zone.primary {
+        field("copied from", address.to_string())?;
     }
     if let Some(text) = refresh(zone) {
         field("next refresh", text)?;
@@ -159,6 +179,9 @@ pub fn zone(zone: &ZoneStatus, out: &mut impl Write) -> io::Result<()> {
             field("", format!("error: {}", plain(error)))?;
         }
     }
+    if let Some(theirs) = zone.lower_serial {
+        writeln!(out, "\n{}", lower_serial(zone, theirs))?;
+    }
     if zone.same_serial_difference {
         writeln!(out, "\n{}", difference(zone))?;
     }
@@ -167,8 +190,15 @@ pub fn zone(zone: &ZoneStatus, out: &mut impl Write) -> io::Result<()> {
 
 fn meaning(zone: &ZoneStatus) -> &'static str {
     match zone.state {
+        State::Expired if zone.serve_stale => {
+            "no primary has renewed it in time; it is served stale until one does"
+        }
         State::Expired => {
             "no primary has renewed it in time; it is answered with SERVFAIL until one does"
+        }
+        State::Damaged => {
+            "what was kept of it is damaged, and no primary has given it anew; it is answered \
+             with SERVFAIL until one does"
         }
         State::NeverLoaded if is_from_file(zone) => {
             "its file has not been loaded yet; it is answered with SERVFAIL until then"
@@ -176,6 +206,13 @@ fn meaning(zone: &ZoneStatus) -> &'static str {
         State::NeverLoaded => {
             "no primary has given it yet; it is answered with SERVFAIL until one does"
         }
+        State::LowerSerial => {
+            "it is served; all primaries that answer have a lower serial than ours"
+        }
+        State::Expiring => {
+            "it is served, but less than half of its time is left, and the primaries are of no use"
+        }
+        State::HeldByCheck => "it is served; a newer version is held back: it did not pass a check",
         State::Stale if is_from_file(zone) => {
             "it is served, but its file could not be read when it was last tried"
         }
@@ -185,11 +222,6 @@ fn meaning(zone: &ZoneStatus) -> &'static str {
         State::Ok if is_from_file(zone) => "it is served",
         State::Ok => "it is served, as fresh as its SOA demands",
     }
-}
-
-fn last_contact(zone: &ZoneStatus, s: u64) -> String {
-    let with = zone.primary.map(|address| format!(", with {address}"));
-    format!("{} ago{}", time(s), with.unwrap_or_default())
 }
 
 fn transfer(last: &LastTransfer) -> String {
@@ -214,6 +246,17 @@ fn asked(primary: &PrimaryStatus) -> String {
     format!("{}: {asked}{}", primary.address, serial.unwrap_or_default())
 }
 
+/// What to do about a serial that went backwards.
+fn lower_serial(zone: &ZoneStatus, theirs: u32) -> String {
+    let ours = zone.serial.map_or_else(String::new, |serial| format!(", {serial}"));
+    format!(
+        "The primaries have serial {theirs}, which is lower than ours{ours}: it went backwards \
+         there.\nRaise it above ours at the primary; or, to take the primary's version here as it \
+         is:\n    backstop retransfer {}",
+        zone.zone
+    )
+}
+
 /// What to do about data that changed without their serial.
 fn difference(zone: &ZoneStatus) -> String {
     let serial = zone.serial.map_or_else(String::new, |serial| format!(" {serial}"));
@@ -231,7 +274,7 @@ fn counted(count: u64, what: &str) -> String {
 }
 
 /// Seconds, as a person says them: the two largest units, "3m12s".
-fn time(s: u64) -> String {
+pub(crate) fn time(s: u64) -> String {
     const UNITS: [(u64, char); 4] = [(86_400, 'd'), (3600, 'h'), (60, 'm'), (1, 's')];
     let at = UNITS.iter().position(|&(unit, _)| s >= unit).unwrap_or(3);
     let (unit, letter) = UNITS[at];

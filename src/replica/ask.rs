@@ -7,6 +7,8 @@
 
 use super::inbox::Inbox;
 use super::limits::{Lane, Limits};
+use super::probe::probe;
+use super::sameness::Difference;
 use crate::name::NameBuf;
 use crate::refresh::{Ask, Failure};
 use crate::tsig::{Key, TsigError, Verifier};
@@ -18,9 +20,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::{JoinError, spawn_blocking};
-use tokio::time::{timeout, timeout_at};
+use tokio::time::timeout;
 
 /// A primary of a zone.
 #[derive(Clone)]
@@ -38,6 +40,10 @@ pub(super) struct Job {
     pub(super) lane: Lane,
     /// The version held.
     pub(super) have: Option<Arc<Zone>>,
+    /// It came from this primary.
+    pub(super) is_source: bool,
+    /// The whole zone is only to be compared with that.
+    pub(super) compares: bool,
     pub(super) max_octets: u64,
 }
 
@@ -51,6 +57,13 @@ pub(super) enum Answer {
         changes: Vec<Change>,
         /// It was the whole zone that came: the one change is how it compares to ours.
         compared: bool,
+    },
+    /// The whole zone was compared with the version held.
+    Compared {
+        /// Its serial.
+        serial: Serial,
+        /// Has it the same records?
+        same: bool,
     },
     /// The whole zone.
     Whole {
@@ -100,6 +113,9 @@ pub(super) enum AskError {
     /// The reply is no transfer.
     #[error("{0}")]
     Transfer(#[from] XfrError),
+    /// The primary answers with an error, and says more about it.
+    #[error("the primary answered {0} ({1})")]
+    Refused(Rcode, String),
     /// The transfer is no zone.
     #[error("{0}")]
     Build(#[from] BuildError),
@@ -115,7 +131,12 @@ impl AskError {
     /// What it means for what to ask next.
     pub(super) fn failure(&self) -> Failure {
         match self {
-            Self::Transfer(XfrError::Rcode(rcode)) if refuses_ixfr(*rcode) => Failure::NoIxfr,
+            Self::Transfer(XfrError::Rcode(rcode)) | Self::Refused(rcode, _)
+                if refuses_ixfr(*rcode) =>
+            {
+                Failure::NoIxfr
+            }
+            Self::Refused(..) => Failure::BadIxfr,
             Self::Transfer(error) if error.asks_for_axfr() => Failure::BadIxfr,
             Self::OutOfSync(_) => Failure::BadIxfr,
             _ => Failure::Primary,
@@ -127,110 +148,75 @@ fn refuses_ixfr(rcode: Rcode) -> bool {
     matches!(rcode, Rcode::REFUSED | Rcode::NOTIMP | Rcode::FORMERR | Rcode::NOTAUTH)
 }
 
-/// The answer, and what the transfer brought as far as it came.
+/// The answer, and what came with it.
 pub(super) struct Asked {
     pub(super) answer: Result<Answer, AskError>,
     pub(super) statistics: Statistics,
     pub(super) began: Instant,
+    /// Seconds until the zone expires at the primary, if it says so (RFC 7314).
+    pub(super) expire_s: Option<u32>,
+    /// A sign that the primary has other data under our serial.
+    pub(super) difference: Option<Difference>,
 }
 
 /// Asks.
 pub(super) async fn ask(job: Job, limits: Arc<Limits>) -> Asked {
     let address = job.primary.address.ip();
     let _place = limits.place(address, job.lane).await;
-    let began = Instant::now();
-    let mut statistics = Statistics::default();
-    let answer = match limits.is_silent(address) {
-        Some(left) => Err(AskError::Silent(left)),
-        None if job.ask == Ask::Soa => probe(&job, &limits).await.map(Answer::Told),
-        None => transfer(&job, &limits, &mut statistics).await,
+    let mut asked = Asked {
+        answer: Ok(Answer::Told(Serial(0))),
+        statistics: Statistics::default(),
+        began: Instant::now(),
+        expire_s: None,
+        difference: None,
     };
-    match &answer {
-        Err(AskError::Connect(error)) if error.kind() == io::ErrorKind::TimedOut => {
+    if let Some(left) = limits.is_silent(address) {
+        asked.answer = Err(AskError::Silent(left));
+        return asked;
+    }
+    for edns in [true, false] {
+        asked.answer = match job.ask {
+            Ask::Soa => probe(&job, &limits, edns, &mut asked).await.map(Answer::Told),
+            _ => transfer(&job, &limits, edns, &mut asked).await,
+        };
+        // It may know no EDNS (RFC 6891 section 7). Without IXFR there is still AXFR.
+        let malformed = Rcode::FORMERR;
+        let is_old = matches!(&asked.answer,
+            Err(AskError::Transfer(XfrError::Rcode(rcode))) if *rcode == malformed);
+        if !is_old || matches!(job.ask, Ask::Ixfr(_)) {
+            break;
+        }
+    }
+    match &asked.answer {
+        Err(AskError::Connect(error) | AskError::Io(error)) if is_unreachable(error.kind()) => {
             limits.silent(address);
         }
         Err(_) => {}
         Ok(_) => limits.heard(address),
     }
-    Asked { answer, statistics, began }
+    asked
 }
 
-/// How long a datagram's answer is waited for, attempt by attempt.
-const PROBE_WAITS: [Duration; 3] =
-    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(3)];
-/// The UDP size that we offer.
-const PROBE_SIZE: u16 = 1232;
-
-/// The primary's serial: over UDP, or over TCP if that brings nothing.
-async fn probe(job: &Job, limits: &Limits) -> Result<Serial, AskError> {
-    match probe_udp(job).await {
-        Err(AskError::TimeOut(_) | AskError::Transfer(XfrError::Truncated)) => {
-            probe_tcp(job, limits).await
-        }
-        other => other,
-    }
-}
-
-async fn probe_udp(job: &Job) -> Result<Serial, AskError> {
-    let primary = &job.primary;
-    let socket = UdpSocket::bind(primary.source.unwrap_or_else(|| any(primary.address))).await?;
-    socket.connect(primary.address).await?;
-    let mut reply = vec![0; usize::from(PROBE_SIZE)];
-    for wait in PROBE_WAITS {
-        let (id, request, mut verifier) = soa_request(job);
-        socket.send(&request).await?;
-        let until = tokio::time::Instant::now() + wait;
-        while let Ok(len) = timeout_at(until, socket.recv(&mut reply)).await {
-            match read_serial(job, id, &mut reply[..len?], verifier.as_mut()) {
-                // Not the reply to this question: a late one, or forged.
-                Err(AskError::Transfer(XfrError::NotOurs)) => {}
-                other => return other,
-            }
-        }
-    }
-    Err(AskError::TimeOut(PROBE_WAITS.iter().sum()))
-}
-
-async fn probe_tcp(job: &Job, limits: &Limits) -> Result<Serial, AskError> {
-    let options = limits.options();
-    let (id, request, mut verifier) = soa_request(job);
-    let stream = connect(&job.primary, options.connect_timeout).await?;
-    let mut inbox = Inbox::new(send(stream, &request, options.stall_timeout).await?);
-    let mut stretch = inbox.next(options.stall_timeout).await?;
-    let reply = stretch.next().ok_or(AskError::Closed)?;
-    read_serial(job, id, reply, verifier.as_mut())
-}
-
-fn soa_request(job: &Job) -> (u16, Vec<u8>, Option<Verifier>) {
-    let id = random_id();
-    let mut request = xfr::soa_query(id, job.apex.as_name(), Some(PROBE_SIZE));
-    let key = job.primary.key.as_ref();
-    let verifier = key.map(|key| key.sign_request(&mut request, unix_s()));
-    (id, request, verifier)
-}
-
-fn read_serial(
-    job: &Job,
-    id: u16,
-    reply: &mut [u8],
-    verifier: Option<&mut Verifier>,
-) -> Result<Serial, AskError> {
-    let reply = match verifier {
-        Some(verifier) => verifier.verify(reply, unix_s())?,
-        None => reply,
-    };
-    Ok(xfr::parse_soa_reply(reply, id, job.apex.as_name())?.serial)
+/// Is nobody there, as far as the network can tell? One who refuses a connection is.
+fn is_unreachable(error: io::ErrorKind) -> bool {
+    use io::ErrorKind::{HostUnreachable, NetworkUnreachable, TimedOut};
+    matches!(error, TimedOut | HostUnreachable | NetworkUnreachable)
 }
 
 /// A transfer under way: what takes its messages apart.
 struct Reading {
     incoming: Incoming,
     verifier: Option<Verifier>,
+    /// Seconds until the zone expires at the primary: what the first message says.
+    expire_s: Option<u32>,
 }
 
 /// Stretches of up to so many octets are read where they arrive: handing them to a builder would
 /// take longer.
 const READ_HERE: usize = 32 * 1024;
+
+/// How long more than one newer SOA is waited for in answer to an IXFR.
+const LONE_SOA_WAIT: Duration = Duration::from_secs(1);
 
 impl Reading {
     /// Reads the messages of a stretch.
@@ -240,7 +226,11 @@ impl Reading {
                 Some(verifier) => verifier.verify(message, unix_s())?,
                 None => message,
             };
-            match self.incoming.message(message)? {
+            if self.incoming.statistics().messages == 0 {
+                self.expire_s = xfr::read_extended(message).expire_s;
+            }
+            let progress = self.incoming.message(message);
+            match progress.map_err(|error| refused(error, message))? {
                 Progress::More => {}
                 end => {
                     if let Some(verifier) = &self.verifier {
@@ -254,10 +244,19 @@ impl Reading {
     }
 }
 
+/// An error, with what the primary says of it beside the RCODE.
+pub(super) fn refused(error: XfrError, reply: &[u8]) -> AskError {
+    match (error, xfr::read_extended(reply).error) {
+        (XfrError::Rcode(rcode), Some(text)) => AskError::Refused(rcode, text),
+        _ => error.into(),
+    }
+}
+
 async fn transfer(
     job: &Job,
     limits: &Limits,
-    statistics: &mut Statistics,
+    edns: bool,
+    asked: &mut Asked,
 ) -> Result<Answer, AskError> {
     let options = limits.options();
     let id = random_id();
@@ -266,17 +265,22 @@ async fn transfer(
         Ask::Ixfr(have) => {
             (xfr::ixfr_query(id, apex, have), Incoming::ixfr(apex, id, have, job.max_octets))
         }
+        _ if job.compares => (xfr::axfr_query(id, apex), Incoming::sum(apex, id, job.max_octets)),
         _ => (xfr::axfr_query(id, apex), Incoming::axfr(apex, id, job.max_octets)),
     };
+    if edns {
+        xfr::extend(&mut request, false);
+    }
     let key = job.primary.key.as_ref();
     let verifier = key.map(|key| key.sign_request(&mut request, unix_s()));
     let stream = connect(&job.primary, options.connect_timeout).await?;
     let stream = send(stream, &request, options.stall_timeout).await?;
     let mut inbox = Inbox::new(stream);
     inbox.min_rate = options.min_rate;
-    let mut reading = Reading { incoming, verifier };
+    let mut reading = Reading { incoming, verifier, expire_s: None };
     let end = receive(&mut inbox, &mut reading, options.stall_timeout).await;
-    *statistics = reading.incoming.statistics();
+    asked.statistics = reading.incoming.statistics();
+    asked.expire_s = reading.expire_s;
     let end = match (end, reading.incoming.lone_soa()) {
         // All that it had to say: it was not the first of a record a message.
         (Err(AskError::Closed | AskError::Stalled(_)), Some(serial)) => {
@@ -297,14 +301,22 @@ async fn receive(
     loop {
         if stretch.len() <= READ_HERE {
             match reading.read(&mut stretch)? {
+                // One newer SOA: a transfer's first record, or all that there is to come (RFC 1995
+                // section 4). The rest of a transfer follows on the heels of its beginning.
+                Progress::More if reading.incoming.lone_soa().is_some() => {
+                    stretch = inbox.next(stall.min(LONE_SOA_WAIT)).await?;
+                }
                 Progress::More => stretch = inbox.next(stall).await?,
                 end => return Ok(end),
             }
             continue;
         }
         // The reading state goes to the builder and comes back.
-        let empty =
-            Reading { incoming: Incoming::axfr(crate::name::Name::ROOT, 0, 0), verifier: None };
+        let empty = Reading {
+            incoming: Incoming::axfr(crate::name::Name::ROOT, 0, 0),
+            verifier: None,
+            expire_s: None,
+        };
         let mut away = std::mem::replace(reading, empty);
         let mut built = spawn_blocking(move || {
             let progress = away.read(&mut stretch);
@@ -328,6 +340,11 @@ async fn install(job: &Job, end: Progress) -> Result<Answer, AskError> {
     match end {
         Progress::More => Err(AskError::Closed),
         Progress::UpToDate(serial) | Progress::Behind(serial) => Ok(Answer::Told(serial)),
+        Progress::Summed(theirs, soa) => {
+            let have = job.have.clone().ok_or(AskError::Closed)?;
+            let same = spawn_blocking(move || have.sum() == theirs).await?;
+            Ok(Answer::Compared { serial: soa.serial, same })
+        }
         Progress::Whole(builder, _) => {
             let have = job.have.clone();
             spawn_blocking(move || whole(*builder, have)).await?
@@ -400,7 +417,7 @@ pub(super) async fn connect(primary: &Primary, wait: Duration) -> Result<TcpStre
 }
 
 /// Sends a request with its length before it.
-async fn send(
+pub(super) async fn send(
     mut stream: TcpStream,
     request: &[u8],
     wait: Duration,

@@ -7,8 +7,10 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tracing::{info, warn};
 
 /// The limits and time-outs of outgoing requests.
 #[derive(Clone, Debug)]
@@ -32,17 +34,22 @@ pub(super) enum Lane {
     Planned,
     /// A NOTIFY or the operator does.
     Urgent,
+    /// A zone is looked at for what its serial does not tell. There is time.
+    Idle,
 }
+
+/// How many jobs of [`Lane::Idle`] run at once, and one from each primary.
+const IDLE: usize = 2;
 
 /// The places.
 pub(super) struct Limits {
     options: Options,
-    all: [Arc<Semaphore>; 2],
+    all: [Arc<Semaphore>; 3],
     primaries: Mutex<HashMap<(IpAddr, usize), Arc<Semaphore>>>,
     silent: Mutex<HashMap<IpAddr, Silent>>,
 }
 
-/// An address that did not answer a connection attempt.
+/// An address where nobody answered a connection attempt.
 #[derive(Clone, Copy)]
 struct Silent {
     until: Instant,
@@ -60,7 +67,8 @@ const SILENT: (Duration, Duration) = (Duration::from_secs(10), Duration::from_se
 
 impl Limits {
     pub(super) fn new(options: Options) -> Self {
-        let all = [(); 2].map(|()| Arc::new(Semaphore::new(options.concurrent.max(1))));
+        let concurrent = options.concurrent.max(1);
+        let all = [concurrent, concurrent, IDLE].map(|places| Arc::new(Semaphore::new(places)));
         Self { options, all, primaries: Mutex::default(), silent: Mutex::default() }
     }
 
@@ -70,10 +78,10 @@ impl Limits {
 
     /// Waits for a place.
     pub(super) async fn place(&self, primary: IpAddr, lane: Lane) -> Place {
+        let places = if lane == Lane::Idle { 1 } else { self.options.per_primary.max(1) };
         let lane = lane as usize;
         let of_primary = {
             let mut primaries = self.primaries.lock().expect("no panic while it is held");
-            let places = self.options.per_primary.max(1);
             let entry = primaries.entry((primary, lane));
             Arc::clone(entry.or_insert_with(|| Arc::new(Semaphore::new(places))))
         };
@@ -90,7 +98,8 @@ impl Limits {
         (!left.is_zero()).then_some(left)
     }
 
-    /// It did not answer: all its zones leave it alone for a while, each time for longer.
+    /// It did not answer: all its zones leave it alone for a while, each time for longer. Told
+    /// here, once for all of them.
     pub(super) fn silent(&self, primary: IpAddr) {
         let mut silent = self.silent.lock().expect("no panic while it is held");
         let now = Instant::now();
@@ -99,12 +108,18 @@ impl Limits {
         if entry.until <= now {
             entry.wait = (entry.wait * 2).min(SILENT.1);
             entry.until = now + entry.wait;
+            let s = entry.wait.as_secs();
+            warn!(primary = %primary, left_alone_s = s, "unreachable: all its zones leave it \
+                alone for this long, or until a NOTIFY comes from it");
         }
     }
 
     /// It has given a sign of life.
     pub(super) fn heard(&self, primary: IpAddr) {
-        self.silent.lock().expect("no panic while it is held").remove(&primary);
+        let mut silent = self.silent.lock().expect("no panic while it is held");
+        if silent.remove(&primary).is_some() {
+            info!(primary = %primary, "it is there again");
+        }
     }
 }
 
@@ -112,24 +127,52 @@ impl Limits {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_silent_address_is_left_alone_until_it_is_heard() {
-        let options = Options {
+    fn limits() -> Limits {
+        Limits::new(Options {
             concurrent: 1,
             per_primary: 1,
             connect_timeout: Duration::from_secs(5),
             stall_timeout: Duration::from_secs(30),
             min_rate: 1024,
-        };
-        let limits = Limits::new(options);
-        let (one, other) = ([127, 0, 0, 1].into(), [127, 0, 0, 2].into());
-        assert!(limits.is_silent(one).is_none());
-        limits.silent(one);
-        limits.silent(one);
-        let left = limits.is_silent(one).unwrap();
-        assert!(left <= SILENT.0 && left > SILENT.0 / 2, "two zones' findings are one");
-        assert!(limits.is_silent(other).is_none());
-        limits.heard(one);
-        assert!(limits.is_silent(one).is_none());
+        })
+    }
+
+    const ONE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 1));
+    const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 2));
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_address_is_left_alone_for_longer_and_longer_until_it_is_heard() {
+        let limits = limits();
+        assert!(limits.is_silent(ONE).is_none());
+        for wait in [10, 20, 40, 80, 160, 300, 300] {
+            limits.silent(ONE);
+            limits.silent(ONE);
+            let left = limits.is_silent(ONE).unwrap();
+            assert_eq!(left, Duration::from_secs(wait), "two zones' findings are one");
+            tokio::time::advance(left - Duration::from_millis(1)).await;
+            assert!(limits.is_silent(ONE).is_some());
+            tokio::time::advance(Duration::from_millis(1)).await;
+            assert!(limits.is_silent(ONE).is_none(), "after {wait} s it may be asked again");
+        }
+        limits.silent(ONE);
+        assert!(limits.is_silent(OTHER).is_none());
+        limits.heard(ONE);
+        assert!(limits.is_silent(ONE).is_none());
+        limits.silent(ONE);
+        assert_eq!(limits.is_silent(ONE), Some(SILENT.0), "it begins anew");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_lane_has_places_of_its_own() {
+        let limits = limits();
+        let _planned = limits.place(ONE, Lane::Planned).await;
+        let _urgent = limits.place(ONE, Lane::Urgent).await;
+        let _idle = limits.place(ONE, Lane::Idle).await;
+        let soon = Duration::from_secs(1);
+        for lane in [Lane::Planned, Lane::Urgent, Lane::Idle] {
+            assert!(tokio::time::timeout(soon, limits.place(ONE, lane)).await.is_err());
+        }
+        let other = limits.place(OTHER, Lane::Idle);
+        assert!(tokio::time::timeout(soon, other).await.is_ok());
     }
 }

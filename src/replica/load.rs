@@ -59,6 +59,9 @@ pub fn load(
         Err(damage) => {
             error!(%damage, "stored data is damaged; the zone will be transferred again");
             loaded.damaged += 1;
+            if let Some(&at) = damage.apex.as_ref().and_then(|apex| index.get(apex)) {
+                loaded.entries[at].damaged = Some(damage.to_string());
+            }
         }
         Ok(stored) => match index.get(&stored.apex) {
             None if stored.state.retired_at_ms.is_none() => unwanted.push(stored.apex),
@@ -72,6 +75,7 @@ pub fn load(
                 Err(what) => {
                     error!(zone = %stored.apex, what, "stored data makes no zone; it will be transferred again");
                     loaded.damaged += 1;
+                    loaded.entries[at].damaged = Some(what);
                 }
             },
         },

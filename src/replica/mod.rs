@@ -14,10 +14,13 @@
 //! **Sections.** RFC 1034 section 4.3.5, RFC 1995, RFC 1996, RFC 5936.
 
 mod ask;
+mod compare;
 mod inbox;
 mod limits;
 mod load;
 mod notify;
+mod probe;
+mod sameness;
 mod scheduler;
 mod status;
 #[cfg(test)]
@@ -28,7 +31,7 @@ mod zone;
 pub use limits::Options as Limits;
 pub use load::{Loaded, load};
 pub use scheduler::CLOCK;
-pub use status::{LastTransfer, PrimaryStatus, State, ZoneStatus};
+pub use status::{Counts, LastTransfer, PrimaryStatus, State, ZoneStatus};
 
 use crate::clock::Clock;
 use crate::config::ZoneConfig;
@@ -62,6 +65,8 @@ enum Command {
     Check(NameBuf, Reply),
     Retransfer(NameBuf, Reply),
     Status(Option<NameBuf>, oneshot::Sender<Vec<ZoneStatus>>),
+    Count(oneshot::Sender<Counts>),
+    Worst(usize, oneshot::Sender<Vec<ZoneStatus>>),
     Configure(Settings),
     Stop,
 }
@@ -121,6 +126,24 @@ impl Handle {
     pub async fn status(&self, apex: Option<NameBuf>) -> Vec<ZoneStatus> {
         let (reply, status) = oneshot::channel();
         if self.commands.send(Command::Status(apex, reply)).is_err() {
+            return Vec::new();
+        }
+        status.await.unwrap_or_default()
+    }
+
+    /// How the zones are, in a few numbers. It costs a look at each zone, no text.
+    pub async fn count(&self) -> Counts {
+        let (reply, counts) = oneshot::channel();
+        if self.commands.send(Command::Count(reply)).is_err() {
+            return Counts::default();
+        }
+        counts.await.unwrap_or_default()
+    }
+
+    /// How up to `zones_max` zones are, those in trouble first.
+    pub async fn worst(&self, zones_max: usize) -> Vec<ZoneStatus> {
+        let (reply, status) = oneshot::channel();
+        if self.commands.send(Command::Worst(zones_max, reply)).is_err() {
             return Vec::new();
         }
         status.await.unwrap_or_default()

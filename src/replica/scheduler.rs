@@ -4,20 +4,22 @@ use super::ask::{Answer, Asked, Job, ask, random};
 use super::limits::{Lane, Limits};
 use super::notify::Notifier;
 use super::versions::{Recalled, Version};
-use super::zone::{Entry, Known};
-use super::{Command, CommandError, Loaded, Notified, Parts, Settings, ZoneStatus};
+use super::zone::{Approach, Entry, Known};
+use super::{Command, CommandError, Counts, Loaded, Notified, Parts, Settings, ZoneStatus};
 use crate::clock::Clock;
 use crate::name::NameBuf;
-use crate::refresh::{Ask, Event, Step};
+use crate::refresh::{Ask, Event, LowerSerial, Step};
 use crate::stats::Stats;
 use crate::store::{Store, StoreError};
 use crate::tsig::Keys;
 use crate::view::{Served, Views};
+use crate::wire::Serial;
+use crate::zone::Zone;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 /// How often the clock is kept and zones that are no longer wanted are looked for.
 const KEEP_MS: u64 = 60_000;
@@ -56,6 +58,7 @@ pub(super) struct Done {
 
 pub(super) enum What {
     Asked { primary: usize, ask: Ask, asked: Asked },
+    Compared { primary: usize, have: Option<Arc<Zone>>, asked: Asked },
     Read(Result<Answer, String>, Instant),
     Stored(Result<(), StoreError>, Version),
     Recalled(Recalled),
@@ -134,9 +137,35 @@ impl Scheduler {
             Command::Status(apex, reply) => {
                 let _ = reply.send(self.status(apex));
             }
+            Command::Count(reply) => {
+                let _ = reply.send(self.count());
+            }
+            Command::Worst(zones_max, reply) => {
+                let _ = reply.send(self.worst(zones_max));
+            }
             Command::Configure(settings) => self.configure(&settings),
             Command::Stop => self.stopping = true,
         }
+    }
+
+    fn count(&self) -> Counts {
+        let now_ms = self.clock.now_ms();
+        let mut counts = Counts::default();
+        self.entries.iter().flatten().for_each(|entry| entry.count(now_ms, &mut counts));
+        counts
+    }
+
+    /// Texts are made for the zones that are told of only.
+    fn worst(&self, zones_max: usize) -> Vec<ZoneStatus> {
+        let now_ms = self.clock.now_ms();
+        let entries = self.entries.iter().flatten();
+        let mut zones: Vec<_> = entries.map(|entry| (entry.state(now_ms), entry)).collect();
+        if zones_max < zones.len() {
+            zones.select_nth_unstable_by_key(zones_max, |&(state, _)| state);
+            zones.truncate(zones_max);
+        }
+        zones.sort_by_key(|&(state, _)| state);
+        zones.into_iter().map(|(_, entry)| entry.status(now_ms)).collect()
     }
 
     fn status(&self, apex: Option<NameBuf>) -> Vec<ZoneStatus> {
@@ -192,12 +221,18 @@ impl Scheduler {
 
     fn due(&mut self, id: usize, now_ms: u64) {
         let entry = self.entry_mut(id);
-        if entry.zone.is_some() && !entry.expiry_told && entry.expiry.is_over(now_ms) {
-            entry.expiry_told = true;
-            let since = entry.contact_ms.map(|at| now_ms.saturating_sub(at) / 1000);
-            error!(zone = %entry.apex, last_contact_s = since, "expired: no primary could be \
-                reached in time; it is answered with SERVFAIL until one can");
+        let approach = entry.approach(now_ms);
+        if approach > entry.told {
+            entry.told = approach;
+            tell_approach(entry, now_ms);
+            if approach == Approach::Over {
+                self.on(id, Event::Expired);
+            }
         }
+        if self.entry(id).compares_at_ms() <= now_ms {
+            self.compare(id);
+        }
+        let entry = self.entry(id);
         if entry.file().is_some() {
             // A file is read on command; if it never could be, it is tried again.
             let missing = entry.zone.is_none() && entry.refresh.next_ms() <= now_ms;
@@ -215,38 +250,61 @@ impl Scheduler {
     /// Feeds an event to the zone's state machine and does what it says.
     pub(super) fn on(&mut self, id: usize, event: Event) {
         let now_ms = self.clock.now_ms();
-        let step = self.entry_mut(id).refresh.on(event, now_ms, random());
+        let entry = self.entry_mut(id);
+        let before = entry.refresh.lower();
+        let step = entry.refresh.on(event, now_ms, random());
+        tell_lower(entry, before);
         self.take(id, step, now_ms);
     }
 
     pub(super) fn take(&mut self, id: usize, step: Step, now_ms: u64) {
-        if step.contact {
-            let entry = self.entry_mut(id);
-            entry.prolong(now_ms);
+        let entry = self.entry_mut(id);
+        if let Some(source) = entry.refresh.source() {
+            entry.primary = Some(entry.primaries[source].primary.address);
+        }
+        if let Some(primary) = step.contact {
+            entry.confirm(primary, now_ms);
             if let Some(zone) = entry.zone.clone() {
-                let kept = entry.kept(zone.soa(), now_ms, entry.refresh.next_ms());
+                let kept = entry.kept_on(zone.soa(), now_ms);
                 let apex = entry.apex.clone();
                 self.store.touch(apex.as_name(), kept);
             }
         }
-        if let Some((primary, ask)) = step.ask {
+        self.entry_mut(id).note_lag(now_ms);
+        for (primary, ask) in step.asks {
             self.ask(id, primary, ask);
         }
         self.plan(id);
     }
 
-    fn ask(&mut self, id: usize, primary: usize, what: Ask) {
+    fn ask(&mut self, id: usize, primary: usize, ask: Ask) {
+        let urgent = self.entry(id).refresh.is_urgent();
+        let lane = if urgent { Lane::Urgent } else { Lane::Planned };
+        self.spawn(id, primary, ask, lane, move |asked| What::Asked { primary, ask, asked });
+    }
+
+    /// Asks a primary of the zone; what comes of it is told as `what`.
+    pub(super) fn spawn(
+        &self,
+        id: usize,
+        primary: usize,
+        question: Ask,
+        lane: Lane,
+        what: impl FnOnce(Asked) -> What + Send + 'static,
+    ) {
         let entry = self.entry(id);
         let job = Job {
             apex: entry.apex.clone(),
             primary: entry.primaries[primary].primary.clone(),
-            ask: what,
-            lane: if entry.refresh.is_urgent() { Lane::Urgent } else { Lane::Planned },
+            ask: question,
+            lane,
             have: entry.zone.clone(),
+            is_source: entry.source() == Some(primary),
+            compares: lane == Lane::Idle,
             max_octets: entry.settings.max_size,
         };
         let replicated = &self.stats.replicated;
-        match what {
+        match question {
             Ask::Soa => replicated.probes.add(1),
             Ask::Ixfr(_) | Ask::Axfr => replicated.transfers.add(1),
         }
@@ -255,7 +313,7 @@ impl Scheduler {
         tokio::spawn(async move {
             let asked = ask(job, limits).await;
             // At shutdown nobody wants to know any more.
-            let _ = done.send(Done { id, epoch, what: What::Asked { primary, ask: what, asked } });
+            let _ = done.send(Done { id, epoch, what: what(asked) });
         });
     }
 
@@ -269,6 +327,9 @@ impl Scheduler {
         }
         match what {
             What::Asked { primary, ask, asked } => self.asked(id, primary, ask, asked),
+            What::Compared { primary, have, asked } => {
+                self.compared(id, primary, have.as_ref(), asked);
+            }
             What::Read(read, began) => self.read(id, read, began),
             What::Recalled(recalled) => self.recalled(id, recalled),
             What::Stored(Ok(()), version) => self.stored(id, version),
@@ -364,6 +425,53 @@ impl Scheduler {
 
     pub(super) fn entry_mut(&mut self, id: usize) -> &mut Entry {
         self.entries[id].as_mut().expect("ids are of zones that are there")
+    }
+}
+
+/// Says once how near a zone's expiry is.
+fn tell_approach(entry: &Entry, now_ms: u64) {
+    let last_contact_s = entry.contact_ms.map(|at| now_ms.saturating_sub(at) / 1000);
+    let expires_in_s = entry.expiry.get().saturating_sub(now_ms) / 1000;
+    let why = entry.primaries.iter().find_map(|known| known.error.as_deref());
+    let share = match entry.approach(now_ms) {
+        Approach::Far => return,
+        Approach::Over if entry.access.serve_stale => {
+            error!(zone = %entry.apex, last_contact_s, why, "expired: no primary could be \
+                reached in time; it is served stale until one can");
+            return;
+        }
+        Approach::Over => {
+            error!(zone = %entry.apex, last_contact_s, why, "expired: no primary could be \
+                reached in time; it is answered with SERVFAIL until one can");
+            return;
+        }
+        Approach::Half => "half",
+        Approach::Tenth => "a tenth",
+    };
+    warn!(zone = %entry.apex, last_contact_s, expires_in_s, why, "expiring: less than {share} of \
+        the time is left in which it is served without a primary");
+}
+
+/// Says once that a zone's serial went backwards at its primaries.
+pub(super) fn tell_lower(entry: &Entry, before: Option<Serial>) {
+    let ours = entry.zone.as_ref().map(|zone| zone.serial().0);
+    match (before, entry.refresh.lower()) {
+        (None, Some(theirs)) => {
+            let next = match entry.settings.on_lower_serial {
+                LowerSerial::Keep => "ours stays until `backstop retransfer`",
+                LowerSerial::AcceptAfterExpiry => {
+                    "theirs is taken when the zone expires, or by `backstop retransfer`"
+                }
+                LowerSerial::Accept => "theirs is taken as soon as all primaries have a lower one",
+            };
+            error!(zone = %entry.apex, ours, theirs = theirs.0, next,
+                "lower-serial: all primaries that answer have a lower serial than ours");
+        }
+        (Some(theirs), None) => {
+            info!(zone = %entry.apex, ours, theirs = theirs.0, "no longer do all primaries that \
+                answer have a lower serial");
+        }
+        _ => {}
     }
 }
 

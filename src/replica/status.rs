@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 /// One zone's status. Times are seconds from now, or ago.
@@ -21,10 +22,18 @@ pub struct ZoneStatus {
     pub last_contact_s: Option<u64>,
     /// Seconds until the primaries are asked next; 0 while they are being asked.
     pub refresh_in_s: u64,
-    /// Seconds until the zone is no longer answered for; none for never.
+    /// Seconds until the zone expires; none for never.
     pub expires_in_s: Option<u64>,
-    /// The primary that the version came from or that confirmed it last.
+    /// Is it answered for also after that?
+    pub serve_stale: bool,
+    /// How far the newest serial that a primary has told is ahead of ours.
+    pub behind_serials: u32,
+    /// For how many seconds a newer one has been known; 0 if none is.
+    pub behind_s: u64,
+    /// The primary that the version came from.
     pub primary: Option<SocketAddr>,
+    /// The serial that the primaries have, if all that answered have a lower one than ours.
+    pub lower_serial: Option<u32>,
     /// A primary had other data under the serial that we had: it was edited without a new one.
     pub same_serial_difference: bool,
     /// How many older versions can be told as differences to our own secondaries.
@@ -41,13 +50,21 @@ pub struct ZoneStatus {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
-    /// No primary has renewed it in time: SERVFAIL.
+    /// No primary has renewed it in time: SERVFAIL, if stale data are not to be served.
     Expired,
+    /// There is no version: what was kept is damaged, and no primary has given it anew. SERVFAIL.
+    Damaged,
     /// There is no version yet: SERVFAIL.
     NeverLoaded,
+    /// It is served; all primaries that answer have a lower serial.
+    LowerSerial,
+    /// It is served; half of its time is over, and the primaries are of no use.
+    Expiring,
+    /// It is served; a newer version has come and did not pass a check.
+    HeldByCheck,
     /// It is served, but the last round of asking was of no use.
     Stale,
-    /// It is served; a primary had other data under the same serial.
+    /// It is served; the primary it came from has other data under the same serial.
     Diverged,
     /// A primary is being asked.
     Refreshing,
@@ -55,11 +72,64 @@ pub enum State {
     Ok,
 }
 
+impl State {
+    /// Every state, in their order.
+    pub fn all() -> impl Iterator<Item = Self> {
+        std::iter::successors(Some(Self::Expired), |state| state.next())
+    }
+
+    /// The one after this. Who adds a state is told by the compiler to name it here.
+    fn next(self) -> Option<Self> {
+        match self {
+            Self::Expired => Some(Self::Damaged),
+            Self::Damaged => Some(Self::NeverLoaded),
+            Self::NeverLoaded => Some(Self::LowerSerial),
+            Self::LowerSerial => Some(Self::Expiring),
+            Self::Expiring => Some(Self::HeldByCheck),
+            Self::HeldByCheck => Some(Self::Stale),
+            Self::Stale => Some(Self::Diverged),
+            Self::Diverged => Some(Self::Refreshing),
+            Self::Refreshing => Some(Self::Ok),
+            Self::Ok => None,
+        }
+    }
+
+    /// Is there a version that is good to answer from?
+    pub fn is_fresh(self) -> bool {
+        !matches!(self, Self::Expired | Self::Damaged | Self::NeverLoaded)
+    }
+}
+
+/// All zones in a few numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Counts {
+    /// How many there are of each state; none of those that no zone is in.
+    pub states: BTreeMap<State, u64>,
+    /// How many are answered for.
+    pub served: u64,
+    /// Seconds until the first of those that are served expires.
+    pub soonest_expiry_s: Option<u64>,
+    /// Seconds since the good contact with a primary that is longest ago.
+    pub oldest_contact_s: Option<u64>,
+}
+
+impl Counts {
+    /// How many zones.
+    pub fn zones(&self) -> u64 {
+        self.states.values().sum()
+    }
+}
+
 impl std::fmt::Display for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
             Self::Expired => "expired",
+            Self::Damaged => "damaged",
             Self::NeverLoaded => "never-loaded",
+            Self::LowerSerial => "lower-serial",
+            Self::Expiring => "expiring",
+            Self::HeldByCheck => "held-by-check",
             Self::Stale => "stale",
             Self::Diverged => "diverged",
             Self::Refreshing => "refreshing",

@@ -2,10 +2,12 @@
 //! failure that is told.
 
 use super::Kept;
-use super::ask::{Answer, Asked, Change, compare, random};
+use super::ask::{Answer, AskError, Asked, Change, compare, random};
+use super::compare::tell_difference;
 use super::load::{Restored, restore};
-use super::scheduler::{Done, Scheduler, What};
+use super::scheduler::{Done, Scheduler, What, tell_lower};
 use super::zone::{Entry, Last, millis};
+use crate::config::SameSerial;
 use crate::refresh::{Ask, Event, Failure, Step};
 use crate::stats::Replicated;
 use crate::store::{self, History, StoreError};
@@ -16,7 +18,7 @@ use crate::zone::{Soa, Zone, file};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::task::spawn_blocking;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 /// A version on its way from a primary to the view.
 pub(super) struct Version {
@@ -69,6 +71,7 @@ impl Scheduler {
             Err(what) => {
                 error!(zone = %entry.apex, what, "what is kept cannot be used; the zone will be \
                     transferred");
+                entry.damaged = Some(what);
             }
             Ok(Some(((zone, history), state))) => {
                 info!(zone = %entry.apex, serial = %zone.serial(), "configured again: served as \
@@ -90,7 +93,11 @@ impl Scheduler {
         let entry = self.entry_mut(id);
         let known = &mut entry.primaries[primary];
         known.asked_ms = Some(now_ms);
+        let before = known.error.take();
         known.error = asked.answer.as_ref().err().map(ToString::to_string);
+        if asked.answer.is_ok() {
+            known.expire_s = asked.expire_s;
+        }
         let version = |zone: &Arc<Zone>, changes, kind, differs| Version {
             zone: Arc::clone(zone),
             changes,
@@ -104,15 +111,23 @@ impl Scheduler {
         match asked.answer {
             Err(error) => {
                 let failure = error.failure();
-                tell_failure(entry, primary, ask, failure, &error.to_string(), asked.began);
-                if ask != Ask::Soa {
-                    self.stats.replicated.transfers_failed.add(1);
+                tell_failure(entry, primary, ask, failure, &error, asked.began);
+                if ask == Ask::Soa {
+                    return self.on(id, Event::Probed { primary, serial: None });
                 }
+                self.stats.replicated.transfers_failed.add(1);
                 self.on(id, Event::Failed(failure));
             }
             Ok(Answer::Told(serial)) => {
                 entry.primaries[primary].serial = Some(serial);
-                self.told(id, primary, serial);
+                note_behind(entry, primary, serial, before.as_deref());
+                match ask {
+                    Ask::Soa => self.on(id, Event::Probed { primary, serial: Some(serial) }),
+                    _ => self.on(id, Event::Told(serial)),
+                }
+                if let Some(difference) = asked.difference {
+                    self.differs(id, primary, &difference);
+                }
             }
             Ok(Answer::Changed { changes, compared }) => {
                 let zone = Arc::clone(&changes.last().expect("at least one").zone);
@@ -121,6 +136,8 @@ impl Scheduler {
                 let version = version(&zone, changes, kind, false);
                 self.keep(id, version);
             }
+            // It is not asked for here.
+            Ok(Answer::Compared { .. }) => self.on(id, Event::Failed(Failure::Primary)),
             Ok(Answer::Whole { zone, differs }) => {
                 let version = version(&zone, Vec::new(), "AXFR", differs);
                 self.whole(id, primary, version);
@@ -128,42 +145,42 @@ impl Scheduler {
         }
     }
 
-    pub(super) fn told(&mut self, id: usize, primary: usize, serial: Serial) {
-        let entry = self.entry_mut(id);
-        if let Some(ours) = entry.zone.as_ref().map(|zone| zone.serial()) {
-            if ours != serial && !serial.is_after(ours) {
-                let known = &mut entry.primaries[primary];
-                let behind = format!("its serial {serial} is behind ours, {ours}");
-                warn!(zone = %entry.apex, primary = %known.primary.address, why = %behind,
-                    "not used; `backstop retransfer` takes its version all the same");
-                known.error = Some(behind);
-            } else if ours == serial {
-                entry.primary = Some(entry.primaries[primary].primary.address);
-            }
-        }
-        self.on(id, Event::Told(serial));
-    }
-
     /// A whole zone: wanted, if it is newer, or if the operator wants it in any case.
     pub(super) fn whole(&mut self, id: usize, primary: usize, version: Version) {
         let serial = version.zone.serial();
         let entry = self.entry_mut(id);
         let forced = entry.refresh.is_forced();
+        let repair = entry.settings.on_same_serial == SameSerial::Retransfer;
+        let address = entry.primaries[primary].primary.address;
         entry.primaries[primary].serial = Some(serial);
         match version.from {
-            Some(ours) if ours == serial && version.differs => {
-                warn!(zone = %entry.apex, %serial,
-                    primary = %entry.primaries[primary].primary.address,
+            Some(ours) if ours == serial && version.differs && forced => {
+                warn!(zone = %entry.apex, %serial, primary = %address,
                     "the primary has other data under the serial that we have: \
                      it was edited without a new serial; its data are taken");
                 self.keep(id, version);
             }
+            Some(ours) if ours == serial && version.differs => {
+                tell_difference(entry, primary, &"all records were compared");
+                match repair {
+                    true => self.keep(id, version),
+                    false => self.on(id, Event::Told(serial)),
+                }
+            }
             Some(ours) if ours == serial => {
                 info!(zone = %entry.apex, %serial, "transferred anew: nothing is different");
-                entry.difference = false;
-                self.told(id, primary, serial);
+                (entry.difference, entry.diverged) = (false, false);
+                self.on(id, Event::Told(serial));
             }
-            Some(ours) if !serial.is_after(ours) && !forced => self.told(id, primary, serial),
+            Some(ours) if !serial.is_after(ours) && !forced => {
+                note_behind(entry, primary, serial, None);
+                self.on(id, Event::Told(serial));
+            }
+            Some(ours) if !serial.is_after(ours) => {
+                warn!(zone = %entry.apex, primary = %address, %ours, theirs = %serial,
+                    "a lower serial is taken: from now on ours is the primary's");
+                self.keep(id, version);
+            }
             _ => self.keep(id, version),
         }
     }
@@ -175,8 +192,7 @@ impl Scheduler {
         if let Some(primary) = version.primary {
             entry.primary = Some(entry.primaries[primary].primary.address);
         }
-        let next_ms = |soa: &Soa| now_ms + entry.times(soa).refresh_ms;
-        let kept = |soa: &Soa| entry.kept(soa, now_ms, next_ms(soa));
+        let kept = |soa: &Soa| entry.kept_anew(soa, version.primary, now_ms);
         let apex = entry.apex.as_name();
         let epoch = entry.epoch;
         let mut ticket = None;
@@ -233,7 +249,12 @@ impl Scheduler {
         };
         entry.zone = Some(Arc::clone(&version.zone));
         entry.difference = version.differs;
-        entry.error = None;
+        // What the operator took is told of until it is compared again or gets a serial of its own.
+        entry.diverged = version.differs && entry.refresh.is_forced();
+        (entry.error, entry.damaged) = (None, None);
+        if version.kind == "AXFR" || entry.compare_ms == u64::MAX {
+            entry.compare_in(10, now_ms, random());
+        }
         entry.trim_history();
         let times = entry.times(version.zone.soa());
         let serial = version.zone.serial();
@@ -253,10 +274,12 @@ impl Scheduler {
                 records = version.statistics.records, octets = version.statistics.octets,
                 messages = version.statistics.messages, outside = version.statistics.outside, ms,
                 "transferred");
-            entry.prolong(now_ms);
+            entry.prolong(Some(primary), now_ms);
+            let before = entry.refresh.lower();
             let step = entry.refresh.on(Event::Installed(serial, times), now_ms, random());
             self.ready.push((id, entry.served()));
-            let step = Step { contact: false, ..step };
+            tell_lower(entry, before);
+            let step = Step { contact: None, ..step };
             self.take(id, step, now_ms);
         } else {
             entry.reading = false;
@@ -316,7 +339,7 @@ impl Scheduler {
         let from = entry.zone.as_ref().map(|zone| zone.serial());
         let (zone, changes, differs) = match read {
             Err(error) => return self.unreadable(id, error),
-            Ok(Answer::Told(_)) => return,
+            Ok(Answer::Told(_) | Answer::Compared { .. }) => return,
             Ok(Answer::Changed { changes, .. }) => {
                 (Arc::clone(&changes.last().expect("at least one").zone), changes, false)
             }
@@ -357,13 +380,28 @@ impl Scheduler {
     }
 }
 
+/// Notes a serial that is lower than ours; `before` is what was wrong with this primary before.
+fn note_behind(entry: &mut Entry, primary: usize, serial: Serial, before: Option<&str>) {
+    let Some(ours) = entry.zone.as_ref().map(|zone| zone.serial()) else { return };
+    if !entry.refresh.is_comparable(primary) || ours == serial || serial.is_after(ours) {
+        return;
+    }
+    let known = &mut entry.primaries[primary];
+    let behind = format!("its serial {serial} is behind ours, {ours}");
+    // Told when it is new, not at each check.
+    if before != Some(&behind) {
+        warn!(zone = %entry.apex, primary = %known.primary.address, why = %behind, "not used");
+    }
+    known.error = Some(behind);
+}
+
 /// Says that a primary was of no use, and what comes next.
 fn tell_failure(
     entry: &Entry,
     primary: usize,
     ask: Ask,
     failure: Failure,
-    why: &str,
+    why: &AskError,
     began: Instant,
 ) {
     let address = entry.primaries[primary].primary.address;
@@ -375,5 +413,10 @@ fn tell_failure(
     };
     let ms = millis(began.elapsed());
     let serial = entry.zone.as_ref().map(|zone| zone.serial().0);
-    warn!(zone = %entry.apex, primary = %address, asked, serial, why, next, ms, "failed");
+    if let AskError::Silent(_) = why {
+        // That it is silent was told once, for all its zones.
+        debug!(zone = %entry.apex, primary = %address, asked, serial, %why, next, "not asked");
+        return;
+    }
+    warn!(zone = %entry.apex, primary = %address, asked, serial, %why, next, ms, "failed");
 }

@@ -1,10 +1,10 @@
 //! One zone as the scheduler knows it.
 
-use super::ask::Primary;
-use super::status::{LastTransfer, PrimaryStatus, State, ZoneStatus};
-use crate::config::{Source, ZoneConfig, ZoneSettings};
+use super::ask::{Primary, random};
+use super::status::{Counts, LastTransfer, PrimaryStatus, State, ZoneStatus};
+use crate::config::{AfterExpiry, Source, ZoneConfig, ZoneSettings};
 use crate::name::NameBuf;
-use crate::refresh::{Refresh, Times};
+use crate::refresh::{Have, Policy, Refresh, Times};
 use crate::store;
 use crate::tsig::Keys;
 use crate::view::{Access, Expiry, Served};
@@ -30,9 +30,23 @@ pub(super) struct Entry {
     pub(super) zone: Option<Arc<Zone>>,
     pub(super) history: Arc<[Arc<Diff>]>,
     pub(super) contact_ms: Option<u64>,
+    /// The primary that the version came from.
     pub(super) primary: Option<SocketAddr>,
+    /// A primary had other data under our serial, whether they were taken or not.
     pub(super) difference: bool,
-    pub(super) expiry_told: bool,
+    /// Such data were found at the primary that ours came from, and are not taken.
+    pub(super) diverged: bool,
+    /// When all of it is compared with the primary's next, and whether it is.
+    pub(super) compare_ms: u64,
+    pub(super) comparing: bool,
+    /// Since when a newer serial is known.
+    pub(super) behind_ms: Option<u64>,
+    /// For how long the last contact made the version good.
+    pub(super) granted_ms: u64,
+    /// How much was told of the approach of expiry.
+    pub(super) told: Approach,
+    /// What the store kept is damaged, and how.
+    pub(super) damaged: Option<String>,
     pub(super) error: Option<String>,
     pub(super) last: Option<Last>,
     /// Answers to questions of an earlier configuration are not for this one.
@@ -43,10 +57,25 @@ pub(super) struct Entry {
     pub(super) reading: bool,
 }
 
+/// How near expiry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Approach {
+    /// More than half of the time is left.
+    Far,
+    /// Less than half.
+    Half,
+    /// Less than a tenth.
+    Tenth,
+    /// None.
+    Over,
+}
+
 /// A primary and what it said last.
 pub(super) struct Known {
     pub(super) primary: Primary,
     pub(super) serial: Option<Serial>,
+    /// Seconds until the zone expires there, if it says so.
+    pub(super) expire_s: Option<u32>,
     pub(super) error: Option<String>,
     pub(super) asked_ms: Option<u64>,
 }
@@ -60,15 +89,12 @@ pub(super) struct Last {
     pub(super) at_ms: u64,
 }
 
-/// A zone that has no version yet refreshes as soon as it can; these are never waited for.
-const NO_TIMES: Times = Times { refresh_ms: 0, retry_ms: 0 };
-
 impl Entry {
     /// A zone without data, due at `due_ms`.
     pub(super) fn new(config: &ZoneConfig, keys: &Keys, due_ms: u64, epoch: u64) -> Self {
         let settings = Arc::clone(&config.settings);
         let primaries = primaries(&settings, keys);
-        let refresh = Refresh::new(primaries.len().max(1), settings.ixfr, None, NO_TIMES, due_ms);
+        let refresh = refresh(&settings, None, due_ms);
         Self {
             apex: config.name.clone(),
             access: access(&settings),
@@ -81,7 +107,13 @@ impl Entry {
             contact_ms: None,
             primary: None,
             difference: false,
-            expiry_told: false,
+            diverged: false,
+            compare_ms: u64::MAX,
+            comparing: false,
+            behind_ms: None,
+            granted_ms: 0,
+            told: Approach::Far,
+            damaged: None,
             error: None,
             last: None,
             epoch,
@@ -98,15 +130,16 @@ impl Entry {
         state: &store::State,
         due_ms: u64,
     ) {
-        let times = self.times(zone.soa());
-        let count = self.primaries.len().max(1);
-        self.refresh = Refresh::new(count, self.settings.ixfr, Some(zone.serial()), times, due_ms);
+        self.primary = state.primary;
         let never = self.file().is_some();
         self.expiry.set(if never { Expiry::NEVER } else { state.expires_at_ms });
+        self.granted_ms = state.expires_at_ms.saturating_sub(state.contact_ms);
         self.contact_ms = Some(state.contact_ms);
-        self.primary = state.primary;
         self.history = history.into();
         self.zone = Some(zone);
+        self.refresh = refresh(&self.settings, self.have(), due_ms);
+        // Spread over the whole time: a start finds many zones at once.
+        self.compare_in(u64::from(random() % 10), due_ms, random());
         self.trim_history();
     }
 
@@ -116,18 +149,28 @@ impl Entry {
         self.settings = Arc::clone(&config.settings);
         self.access = access(&self.settings);
         self.primaries = primaries(&self.settings, keys);
-        let soa = self.zone.as_ref().map(|zone| zone.soa().clone());
-        let (serial, times) =
-            soa.map_or((None, NO_TIMES), |soa| (Some(soa.serial), self.times(&soa)));
-        let count = self.primaries.len().max(1);
-        self.refresh = Refresh::new(count, self.settings.ixfr, serial, times, due_ms);
+        self.refresh = refresh(&self.settings, self.have(), due_ms);
+        self.comparing = false;
+        self.compare_in(u64::from(random() % 10), now_ms, random());
         self.reading = false;
         self.epoch = epoch;
         if self.file().is_some() && self.zone.is_some() {
             self.expiry.set(Expiry::NEVER);
         } else if self.expiry.get() == Expiry::NEVER {
-            self.prolong(now_ms);
+            self.prolong(None, now_ms);
         }
+    }
+
+    /// The version held, as the state machine knows it.
+    fn have(&self) -> Option<Have> {
+        let soa = self.zone.as_ref()?.soa();
+        let from = |address| self.primaries.iter().position(|it| it.primary.address == address);
+        Some(Have {
+            serial: soa.serial,
+            times: self.times(soa),
+            source: self.primary.and_then(from),
+            contact_ms: self.contact_ms.unwrap_or(0),
+        })
     }
 
     /// The zone file that the zone is from, if it is.
@@ -154,14 +197,96 @@ impl Entry {
         self.settings.expire.apply(Duration::from_secs(soa.expire.into()))
     }
 
-    /// A primary has confirmed or renewed the version.
-    pub(super) fn prolong(&mut self, now_ms: u64) {
+    /// For how long a version with this SOA is good if `primary` has it now, milliseconds: never
+    /// for longer than there (RFC 7314 section 4).
+    fn good_for_ms(&self, soa: &Soa, primary: Option<usize>) -> u64 {
+        let there = primary.and_then(|primary| self.primaries[primary].expire_s);
+        let there = there.map_or(u64::MAX, |s| u64::from(s) * 1000);
+        millis(self.expire(soa)).min(there)
+    }
+
+    /// A primary has confirmed the version.
+    pub(super) fn confirm(&mut self, primary: usize, now_ms: u64) {
+        let at = self.expiry.get();
+        self.prolong(Some(primary), now_ms);
+        // Who learnt it from another secondary can know of a later contact than this one.
+        if at > self.expiry.get() {
+            self.expiry.set(at);
+            self.granted_ms = at - now_ms;
+        }
+    }
+
+    /// A primary has renewed the version.
+    pub(super) fn prolong(&mut self, primary: Option<usize>, now_ms: u64) {
         let Some(zone) = &self.zone else { return };
-        let expire = self.expire(zone.soa());
-        let at = if self.file().is_some() { Expiry::NEVER } else { now_ms + millis(expire) };
-        self.expiry.set(at);
+        self.granted_ms = self.good_for_ms(zone.soa(), primary);
+        let until = now_ms.saturating_add(self.granted_ms);
+        self.expiry.set(if self.file().is_some() { Expiry::NEVER } else { until });
         self.contact_ms = Some(now_ms);
-        self.expiry_told = false;
+        self.told = Approach::Far;
+    }
+
+    /// How near expiry is. Half of the time is nothing to speak of while the primaries are of use.
+    pub(super) fn approach(&self, now_ms: u64) -> Approach {
+        let at = self.expiry.get();
+        let left_ms = at.saturating_sub(now_ms);
+        match () {
+            () if self.zone.is_none() || at == Expiry::NEVER => Approach::Far,
+            () if left_ms == 0 => Approach::Over,
+            () if left_ms <= self.granted_ms / 10 => Approach::Tenth,
+            () if left_ms <= self.granted_ms / 2 && self.refresh.failures() > 0 => Approach::Half,
+            () => Approach::Far,
+        }
+    }
+
+    /// When the next approach of expiry is to be told.
+    fn approach_ms(&self) -> u64 {
+        let at = self.expiry.get();
+        if self.zone.is_none() || at == Expiry::NEVER {
+            return u64::MAX;
+        }
+        match self.told {
+            Approach::Far if self.refresh.failures() > 0 => at.saturating_sub(self.granted_ms / 2),
+            Approach::Far | Approach::Half => at.saturating_sub(self.granted_ms / 10),
+            Approach::Tenth => at,
+            Approach::Over => u64::MAX,
+        }
+    }
+
+    /// Compares all of it with its primary's in a share of the usual time, in tenths, with up to
+    /// another tenth by `dice`.
+    pub(super) fn compare_in(&mut self, tenths: u64, now_ms: u64, dice: u32) {
+        let every_ms = self.settings.compare_every.map(millis);
+        self.compare_ms = every_ms.map_or(u64::MAX, |every_ms| {
+            let tenth = every_ms / 10;
+            now_ms.saturating_add(tenths * tenth + (tenth.saturating_mul(dice.into()) >> 32))
+        });
+    }
+
+    /// When all of it is to be compared with its primary's.
+    pub(super) fn compares_at_ms(&self) -> u64 {
+        let never = self.comparing || self.zone.is_none() || self.file().is_some();
+        if never { u64::MAX } else { self.compare_ms }
+    }
+
+    /// The primary that the version came from, if it is still one.
+    pub(super) fn source(&self) -> Option<usize> {
+        let is_source = |known: &Known| Some(known.primary.address) == self.primary;
+        self.primaries.iter().position(is_source)
+    }
+
+    /// Notes whether a newer serial is known than that of the version held.
+    pub(super) fn note_lag(&mut self, now_ms: u64) {
+        let behind = self.behind_serials() > 0;
+        self.behind_ms = behind.then(|| self.behind_ms.unwrap_or(now_ms));
+    }
+
+    fn behind_serials(&self) -> u32 {
+        let Some(ours) = self.zone.as_ref().map(|zone| zone.serial()) else { return 0 };
+        let comparable = (0..self.primaries.len()).filter(|&at| self.refresh.is_comparable(at));
+        let told = comparable.filter_map(|at| self.primaries[at].serial);
+        let newer = told.filter(|serial| serial.is_after(ours));
+        newer.map(|serial| serial.0.wrapping_sub(ours.0)).max().unwrap_or(0)
     }
 
     /// Keeps as much history as is worth it.
@@ -193,15 +318,25 @@ impl Entry {
         })
     }
 
-    /// What the store is to keep beside the version `soa` is of.
-    pub(super) fn kept(&self, soa: &Soa, contact_ms: u64, next_ms: u64) -> store::State {
+    /// What the store is to keep beside the version `soa` is of, which `primary` gave now.
+    pub(super) fn kept_anew(&self, soa: &Soa, primary: Option<usize>, now_ms: u64) -> store::State {
+        let until = now_ms.saturating_add(self.good_for_ms(soa, primary));
+        self.kept(soa, now_ms, until)
+    }
+
+    /// What the store is to keep beside the version held, which was confirmed now.
+    pub(super) fn kept_on(&self, soa: &Soa, now_ms: u64) -> store::State {
+        self.kept(soa, now_ms, self.expiry.get())
+    }
+
+    fn kept(&self, soa: &Soa, now_ms: u64, expires_at_ms: u64) -> store::State {
         let expire = self.expire(soa);
         store::State {
             serial: soa.serial.0,
             has_data: true,
-            contact_ms,
-            refresh_at_ms: next_ms,
-            expires_at_ms: contact_ms.saturating_add(millis(expire)),
+            contact_ms: now_ms,
+            refresh_at_ms: now_ms + self.times(soa).refresh_ms,
+            expires_at_ms,
             expire_s: u32::try_from(expire.as_secs()).unwrap_or(u32::MAX),
             primary: self.primary,
             retired_at_ms: None,
@@ -210,25 +345,42 @@ impl Entry {
 
     /// When the scheduler should look at it next.
     pub(super) fn due_ms(&self) -> u64 {
-        let asking = self.refresh.is_asking() || self.reading;
-        let ask = if asking || self.file().is_some() && self.zone.is_some() {
-            u64::MAX
-        } else {
-            self.refresh.next_ms()
-        };
-        let expiry =
-            if self.zone.is_some() && !self.expiry_told { self.expiry.get() } else { u64::MAX };
-        ask.min(expiry)
+        let never = self.reading || self.file().is_some() && self.zone.is_some();
+        let ask_ms = if never { u64::MAX } else { self.refresh.next_ms() };
+        ask_ms.min(self.approach_ms()).min(self.compares_at_ms())
     }
 
-    fn state(&self, now_ms: u64) -> State {
-        match &self.zone {
-            None => State::NeverLoaded,
-            Some(_) if self.expiry.is_over(now_ms) => State::Expired,
-            Some(_) if self.refresh.failures() > 0 || self.error.is_some() => State::Stale,
-            Some(_) if self.difference => State::Diverged,
-            Some(_) if self.refresh.is_asking() => State::Refreshing,
-            Some(_) => State::Ok,
+    /// Adds it to the numbers of all zones.
+    pub(super) fn count(&self, now_ms: u64, counts: &mut Counts) {
+        *counts.states.entry(self.state(now_ms)).or_default() += 1;
+        let min = |a: Option<u64>, b: u64| Some(a.map_or(b, |a| a.min(b)));
+        let over = self.expiry.is_over(now_ms);
+        if self.zone.is_some() && (!over || self.access.serve_stale) {
+            counts.served += 1;
+            let at = self.expiry.get();
+            if !over && at != Expiry::NEVER {
+                counts.soonest_expiry_s =
+                    min(counts.soonest_expiry_s, at.saturating_sub(now_ms) / 1000);
+            }
+        }
+        if let Some(at) = self.contact_ms.filter(|_| self.file().is_none()) {
+            let ago_s = now_ms.saturating_sub(at) / 1000;
+            counts.oldest_contact_s = counts.oldest_contact_s.max(Some(ago_s));
+        }
+    }
+
+    pub(super) fn state(&self, now_ms: u64) -> State {
+        let failing = self.refresh.failures() > 0 || self.error.is_some();
+        match self.approach(now_ms) {
+            _ if self.zone.is_none() && self.damaged.is_some() => State::Damaged,
+            _ if self.zone.is_none() => State::NeverLoaded,
+            Approach::Over => State::Expired,
+            _ if self.refresh.lower().is_some() => State::LowerSerial,
+            Approach::Half | Approach::Tenth => State::Expiring,
+            Approach::Far if failing => State::Stale,
+            Approach::Far if self.diverged => State::Diverged,
+            Approach::Far if self.refresh.is_asking() => State::Refreshing,
+            Approach::Far => State::Ok,
         }
     }
 
@@ -245,10 +397,14 @@ impl Entry {
             last_contact_s: self.contact_ms.filter(|_| !from_file).map(ago),
             refresh_in_s: if self.refresh.is_asking() { 0 } else { until(self.refresh.next_ms()) },
             expires_in_s: expires.filter(|_| self.zone.is_some()).map(until),
+            serve_stale: self.access.serve_stale,
+            behind_serials: self.behind_serials(),
+            behind_s: self.behind_ms.map_or(0, ago),
             primary: self.primary,
+            lower_serial: self.refresh.lower().map(|serial| serial.0),
             same_serial_difference: self.difference,
             versions_held: self.history.len(),
-            error: self.error.clone(),
+            error: self.error.clone().or_else(|| self.damaged.clone()),
             last_transfer: self.last.as_ref().map(|last| LastTransfer {
                 kind: last.kind.into(),
                 octets: last.octets,
@@ -281,10 +437,25 @@ fn primaries(settings: &ZoneSettings, keys: &Keys) -> Vec<Known> {
             key: primary.key.as_ref().and_then(|key| keys.get(&key.name).cloned()),
         },
         serial: None,
+        expire_s: None,
         error: None,
         asked_ms: None,
     });
     known.collect()
+}
+
+fn refresh(settings: &ZoneSettings, have: Option<Have>, due_ms: u64) -> Refresh {
+    let independent: Vec<bool> = match &settings.source {
+        Source::Primaries(primaries) => primaries.iter().map(|it| it.independent).collect(),
+        // A file is read by the clock of attempts of a zone with one primary.
+        Source::File(_) => vec![false],
+    };
+    let policy = Policy {
+        ixfr: settings.ixfr,
+        lower_serial: settings.on_lower_serial,
+        pin_tolerance_ms: millis(settings.pin_tolerance),
+    };
+    Refresh::new(independent, policy, have, due_ms)
 }
 
 fn access(settings: &ZoneSettings) -> Arc<Access> {
@@ -292,6 +463,7 @@ fn access(settings: &ZoneSettings) -> Arc<Access> {
         query: settings.allow_query.clone(),
         transfer: settings.allow_transfer.clone(),
         notify: settings.allow_notify.clone(),
+        serve_stale: settings.after_expiry == AfterExpiry::ServeStale,
     })
 }
 

@@ -24,13 +24,15 @@ pub type Reload = Box<dyn Fn() -> Result<String, String> + Send + Sync>;
 pub(super) struct Bound {
     control: control::Listener,
     web: Option<TcpListener>,
+    /// How many zones `/metrics` tells of one by one.
+    zones_max: usize,
 }
 
 impl Bound {
     pub(super) fn bind(config: &Config) -> Result<Self, ServeError> {
         let control = control::Listener::bind(&config.server.control)?;
         let web = config.server.metrics.map(web::bind).transpose()?;
-        Ok(Self { control, web })
+        Ok(Self { control, web, zones_max: config.server.metrics_zones })
     }
 }
 
@@ -89,11 +91,13 @@ async fn serve(bound: Bound, parts: Parts) {
         views: Arc::clone(&parts.views),
         replica: parts.replica.clone(),
         disk: disk(&parts.store),
+        zones_max: bound.zones_max,
         ready: parts.ready,
         xdp: parts.xdp.clone(),
     };
     let of_control = control::Parts {
         disk: disk(&parts.store),
+        stats: parts.stats,
         replica: parts.replica,
         views: parts.views,
         clock: parts.clock,

@@ -146,7 +146,7 @@ impl Streams {
             .thread_name("stream")
             .enable_all()
             .build()?;
-        let counters = stats.worker();
+        let counters = stats.worker("stream");
         let service = Service { views, clock, stats, counters, notified: Box::new(notified) };
         let shared = Arc::new(Shared {
             service,

@@ -221,6 +221,7 @@ impl Service {
             Some(have) => Outgoing::ixfr(&asked, zone, served.since(have)),
             None => Outgoing::axfr(&asked, zone),
         };
+        let outgoing = outgoing.expiring_in(served.expires_in_s(request.now_ms));
         Ok((asked, serial, outgoing))
     }
 

@@ -1,9 +1,10 @@
 //! An inner node: up to [`FAN_OUT`] children and the separators between them.
 
-use super::key::{Padded, Sought, WORD, common_octets, rank, word};
+use super::key::{Padded, Sought};
 use super::page::{PAGE_MIN, Page};
 use super::prefetch;
 use crate::name::NAME_MAX;
+use crate::octets;
 use std::cmp::Ordering;
 use std::ops::Range;
 use triomphe::{Arc, ThinArc};
@@ -13,9 +14,9 @@ use triomphe::{Arc, ThinArc};
 pub(super) const FAN_OUT: usize = 32;
 /// A node below this is joined with a sibling that has room.
 pub(super) const FAN_MIN: usize = FAN_OUT / 4;
-/// Octets of the common prefix that are kept in the node. With them, the node and its reference
-/// count are 448 bytes, a size class of the allocator.
-const INLINE: usize = 38;
+/// Octets of the common prefix that are kept in the node, a multiple of eight. With them, the node
+/// and its reference count are within 640 bytes, a size class of the allocator.
+const INLINE: usize = 64;
 
 /// A child, owned.
 #[derive(Clone)]
@@ -61,7 +62,7 @@ impl<'t, V> NodeRef<'t, V> {
         match self {
             Self::Page(page) => page.prefetch(),
             Self::Inner(inner) => {
-                for line in 0..3 {
+                for line in 0..6 {
                     prefetch(std::ptr::from_ref(inner).cast(), 64 * line);
                 }
             }
@@ -100,8 +101,8 @@ pub(super) struct Inner<V> {
     prefix: u8,
     /// The first of them.
     start: [u8; INLINE],
-    /// Of each separator the word behind the prefix.
-    words: [i32; FAN_OUT],
+    /// Of each separator the eight octets behind the prefix.
+    words: [u64; FAN_OUT],
     /// Where each separator ends (2), and then the separators, whole: read when the words cannot
     /// decide. Shared by the copies of a node.
     separators: ThinArc<(), u8>,
@@ -113,11 +114,13 @@ pub(super) type Split<V> = Option<(Vec<u8>, Arc<Inner<V>>)>;
 
 impl<V> Inner<V> {
     /// How many children.
+    #[inline(always)]
     pub(super) fn count(&self) -> usize {
         usize::from(self.count)
     }
 
     /// Child `at`, if there are that many.
+    #[inline(always)]
     pub(super) fn child(&self, at: usize) -> Option<NodeRef<'_, V>> {
         match &self.children {
             Children::Pages(pages) => pages.get(at)?.as_ref().map(NodeRef::Page),
@@ -147,20 +150,24 @@ impl<V> Inner<V> {
     }
 
     /// Under which child `sought` is, or would be.
+    #[inline(always)]
     pub(super) fn slot(&self, sought: Sought<'_>) -> usize {
         let separators = self.count().saturating_sub(1);
         let prefix = usize::from(self.prefix);
-        let order = match self.start.get(..prefix) {
-            Some(start) => sought.compare_start(start),
-            None => sought.compare_start(&self.separator(0)[..prefix]),
+        let order = if prefix <= INLINE {
+            sought.compare_start(&self.start, prefix)
+        } else {
+            sought.first(prefix).cmp(&self.separator(0)[..prefix])
         };
         match order {
             Ordering::Less => return 0,
             Ordering::Greater => return separators,
             Ordering::Equal => {}
         }
-        let words = self.words[..separators].iter().copied();
-        let (mut low, mut high) = rank(words, sought.word(prefix));
+        let mine = sought.words(prefix);
+        let words = &self.words[..separators];
+        let mut low = words.partition_point(|&word| word < mine);
+        let mut high = low + words[low..].iter().take_while(|&&word| word == mine).count();
         while low < high {
             let middle = usize::midpoint(low, high);
             if self.separator(middle) <= sought.as_bytes() {
@@ -178,7 +185,7 @@ impl<V: Clone> Inner<V> {
     pub(super) fn pack<S: AsRef<[u8]>>(separators: &[S], children: Vec<Node<V>>) -> Self {
         debug_assert!(children.len() <= FAN_OUT && separators.len() + 1 >= children.len());
         let first = separators.first().map_or(&[][..], AsRef::as_ref);
-        let prefix = separators.last().map_or(0, |last| common_octets(first, last.as_ref()));
+        let prefix = separators.last().map_or(0, |last| octets::common(first, last.as_ref()));
         let mut start = [0; INLINE];
         let inline = prefix.min(INLINE);
         start[..inline].copy_from_slice(&first[..inline]);
@@ -188,7 +195,7 @@ impl<V: Clone> Inner<V> {
             let separator = separator.as_ref();
             let mut padded: Padded = [0; NAME_MAX + 8];
             padded[..separator.len()].copy_from_slice(separator);
-            words[at] = word(&padded, prefix);
+            words[at] = Sought::new(&padded, separator.len()).words(prefix);
             block.extend_from_slice(separator);
             let end = u16::try_from(block.len()).expect("31 separators of 254 octets");
             block[2 * at..2 * at + 2].copy_from_slice(&end.to_le_bytes());
@@ -359,4 +366,4 @@ impl<V> Children<V> {
     }
 }
 
-const _: () = assert!(WORD == size_of::<i32>());
+const _: () = assert!(INLINE.is_multiple_of(8));

@@ -1,6 +1,7 @@
 //! Keys as the tree holds and compares them: in pieces, and by their first differing word.
 
 use crate::name::{Key, NAME_MAX};
+use crate::octets;
 use std::cmp::Ordering;
 use std::fmt;
 
@@ -14,83 +15,97 @@ pub(super) type Padded = [u8; NAME_MAX + 8];
 #[derive(Clone, Copy)]
 pub(super) struct Sought<'k> {
     padded: &'k Padded,
+    start: usize,
     len: usize,
 }
 
 impl<'k> Sought<'k> {
-    /// The first `len` octets of `padded`; those behind must be zero.
+    /// The first `len` octets of `padded`; those behind must be zero, eight at least.
+    #[inline]
     pub(super) fn new(padded: &'k Padded, len: usize) -> Self {
-        debug_assert!(padded[len..].iter().all(|&byte| byte == 0), "not padded with zeros");
-        Self { padded, len }
+        Self::within(padded, 0, len)
+    }
+
+    /// As [`new`](Self::new), but for the octets from `start` on.
+    #[inline]
+    fn within(padded: &'k Padded, start: usize, len: usize) -> Self {
+        debug_assert!(padded[start + len..].iter().all(|&byte| byte == 0), "not padded with zeros");
+        debug_assert!(padded.len() >= start + len + 8, "too few zeros");
+        Self { padded, start, len }
     }
 
     pub(super) fn as_bytes(self) -> &'k [u8] {
-        &self.padded[..self.len]
-    }
-
-    pub(super) fn padded(self) -> &'k Padded {
-        self.padded
+        &self.padded[self.start..self.start + self.len]
     }
 
     pub(super) fn len(self) -> usize {
         self.len
     }
 
-    /// How the key's first octets compare with `prefix`, zeros standing in for missing ones.
-    /// A zero is below all octets a key could have there, so the order is right.
-    pub(super) fn compare_start(self, prefix: &[u8]) -> Ordering {
-        self.padded[..prefix.len()].cmp(prefix)
+    /// The first `len` octets, zeros standing in for missing ones.
+    pub(super) fn first(self, len: usize) -> &'k [u8] {
+        let end = self.padded.len().min(self.start + len);
+        &self.padded[self.start..end]
     }
 
-    /// The word behind the first `at` octets, in the form whose signed order is the octets' order.
-    pub(super) fn word(self, at: usize) -> i32 {
-        word(self.padded, at)
+    /// The eight octets behind the first `at`, the first one highest.
+    #[inline(always)]
+    fn octets(self, at: usize) -> u64 {
+        // No key reaches further: there are zeros. Said so, it costs no check.
+        let at = (self.start + at).min(NAME_MAX);
+        let octets = self.padded[at..at + 8].first_chunk();
+        u64::from_be_bytes(*octets.expect("eight octets"))
+    }
+
+    /// How the key's first octets compare with the first `len` of `bytes`, zeros standing in for
+    /// missing ones. A zero is below all octets a key could have there, so the order is right.
+    /// Whole words of `bytes` are read: what is behind the `len` does not matter, but is there.
+    #[inline(always)]
+    pub(super) fn compare_start(self, bytes: &[u8], len: usize) -> Ordering {
+        let mut at = 0;
+        while at < len {
+            let theirs = bytes.get(at..at + 8).and_then(|octets| octets.first_chunk());
+            let unused = 8 * 8_usize.saturating_sub(len - at);
+            let mine = self.octets(at) >> unused;
+            let theirs = u64::from_be_bytes(*theirs.unwrap_or(&[0; 8])) >> unused;
+            if mine != theirs {
+                return mine.cmp(&theirs);
+            }
+            at += 8;
+        }
+        Ordering::Equal
+    }
+
+    /// The two words behind the first `at` octets.
+    #[inline(always)]
+    pub(super) fn words(self, at: usize) -> u64 {
+        self.octets(at)
+    }
+
+    /// The word behind the first `at` octets.
+    #[inline(always)]
+    pub(super) fn word(self, at: usize) -> u32 {
+        (self.octets(at) >> 32) as u32
     }
 
     /// What follows that word.
+    #[inline(always)]
     pub(super) fn rest(self, at: usize) -> &'k [u8] {
-        self.padded.get(at + WORD..self.len).unwrap_or(&[])
+        self.as_bytes().get(at + WORD..).unwrap_or(&[])
     }
 }
 
 impl<'k> From<&'k Key> for Sought<'k> {
     fn from(key: &'k Key) -> Self {
-        Self::new(key.padded(), key.as_bytes().len())
+        let (padded, start) = key.padded();
+        Self::within(padded, start, key.len())
     }
 }
 
-/// The word at `at`: signed, because SSE2 compares only signed words, thus with the top bit
-/// flipped.
-pub(super) fn word(padded: &Padded, at: usize) -> i32 {
-    let octets = [padded[at], padded[at + 1], padded[at + 2], padded[at + 3]];
-    i32::from_be_bytes(octets) ^ i32::MIN
-}
-
-/// How many of `words` are below `mine`, and how many are not above it. One pass without
-/// branches, over a slice: a loop of fixed length would be unrolled to scalar code.
-pub(super) fn rank(words: impl Iterator<Item = i32>, mine: i32) -> (usize, usize) {
-    let (mut below, mut equal) = (0_u32, 0_u32);
-    for word in words {
-        below += u32::from(word < mine);
-        equal += u32::from(word == mine);
-    }
-    (below as usize, (below + equal) as usize)
-}
-
-/// How many leading octets two strings share: eight at a time, keys being long and alike.
-#[inline]
-pub(super) fn common_octets(a: &[u8], b: &[u8]) -> usize {
-    let len = a.len().min(b.len());
-    let (a_words, b_words) = (a[..len].chunks_exact(8), b[..len].chunks_exact(8));
-    for (at, (x, y)) in a_words.zip(b_words).enumerate() {
-        let word = |octets: &[u8]| u64::from_le_bytes(octets.try_into().expect("eight octets"));
-        let differ = word(x) ^ word(y);
-        if differ != 0 {
-            return 8 * at + differ.trailing_zeros() as usize / 8;
-        }
-    }
-    let rest = len / 8 * 8;
-    rest + a[rest..len].iter().zip(&b[rest..len]).take_while(|(a, b)| a == b).count()
+/// The word at `at`.
+#[inline(always)]
+pub(super) fn word(padded: &Padded, at: usize) -> u32 {
+    Sought { padded, start: at, len: 0 }.word(0)
 }
 
 /// The key of an entry, as it lies in its page: in three pieces, nothing copied.
@@ -104,8 +119,8 @@ pub struct EntryKey<'t> {
 
 impl<'t> EntryKey<'t> {
     /// A key of `len` octets: those all keys of a page begin with, a word, and what follows it.
-    pub(super) fn new(prefix: &'t [u8], word: i32, rest: &'t [u8], len: u8) -> Self {
-        Self { prefix, word: (word ^ i32::MIN).to_be_bytes(), rest, len }
+    pub(super) fn new(prefix: &'t [u8], word: u32, rest: &'t [u8], len: u8) -> Self {
+        Self { prefix, word: word.to_be_bytes(), rest, len }
     }
 
     /// The key that is all in `bytes`, at most [`Key::MAX`] of them.
@@ -131,7 +146,15 @@ impl<'t> EntryKey<'t> {
 
     /// Does the key begin with `prefix`?
     pub fn starts_with(&self, prefix: &[u8]) -> bool {
-        self.common(prefix) == prefix.len()
+        let mut rest = prefix;
+        for piece in self.pieces() {
+            let (theirs, after) = rest.split_at(piece.len().min(rest.len()));
+            if !piece.starts_with(theirs) {
+                return false;
+            }
+            rest = after;
+        }
+        rest.is_empty()
     }
 
     /// How many leading octets this key and `key` have in common, counted in whole labels: the
@@ -142,7 +165,11 @@ impl<'t> EntryKey<'t> {
 
     /// As [`common_labels`](Self::common_labels).
     pub(super) fn common_labels_of(&self, sought: Sought<'_>) -> usize {
-        let shared = &sought.as_bytes()[..self.common(sought.as_bytes())];
+        let common = self.common(sought);
+        if common == self.len() {
+            return common; // All of it, so an ancestor, or the key itself.
+        }
+        let shared = &sought.as_bytes()[..common];
         shared.iter().rposition(|&byte| byte == 0).map_or(0, |end| end + 1)
     }
 
@@ -163,17 +190,24 @@ impl<'t> EntryKey<'t> {
         to[at..at + WORD].fill(0);
     }
 
-    /// How many leading octets this key and `other` have in common.
-    pub(super) fn common(&self, other: &[u8]) -> usize {
+    /// How many leading octets this key and the one sought have in common.
+    pub(super) fn common(&self, sought: Sought<'_>) -> usize {
         let mut at = 0;
-        for piece in self.pieces() {
-            let same = common_octets(piece, &other[at..]);
-            at += same;
-            if same < piece.len() {
-                break;
+        while at < self.prefix.len() {
+            let theirs = octets::word(&self.prefix[at..]) ^ sought.octets(at).swap_bytes();
+            let differ = theirs & octets::mask(self.prefix.len() - at);
+            if differ != 0 {
+                return at + differ.trailing_zeros() as usize / 8;
             }
+            at += 8;
         }
-        at
+        let differ = u32::from_be_bytes(self.word) ^ sought.word(self.prefix.len());
+        let common = self.prefix.len() + differ.leading_zeros() as usize / 8;
+        let len = self.len().min(sought.len());
+        if differ != 0 || self.rest.is_empty() {
+            return common.min(len);
+        }
+        common + octets::common(self.rest, sought.rest(self.prefix.len()))
     }
 }
 

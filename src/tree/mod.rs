@@ -22,9 +22,9 @@
 //!
 //! **Sections.** RFC 4034 section 6.1 (order of names).
 //!
-//! It does not index by anything but the order, store empty non-terminals
-//! ([`Place::encloser`] finds them), or lock: a tree is changed by its one owner. Readers borrow
-//! from the version they hold and never touch a reference count.
+//! It does not index by anything but the order, store empty non-terminals (a name's neighbours
+//! show which of its ancestors exist), or lock: a tree is changed by its one owner. Readers
+//! borrow from the version they hold and never touch a reference count.
 
 mod inner;
 mod key;
@@ -38,8 +38,9 @@ pub use key::EntryKey;
 pub use seek::{Place, Range};
 
 use crate::name::Key;
+use crate::octets;
 use inner::{FAN_OUT, Inner, Node, NodeRef};
-use key::{Sought, common_octets};
+use key::Sought;
 use page::{PAGE_FILL, Page, entry_size};
 use std::collections::HashSet;
 use triomphe::Arc;
@@ -111,7 +112,10 @@ impl<V> Tree<V> {
         let mut node = self.root()?;
         loop {
             match node {
-                NodeRef::Page(page) => return page.content(page.search(sought).ok()?),
+                NodeRef::Page(page) => {
+                    let (at, blob) = page.search(sought).ok()?;
+                    return Some((blob, page.value(at)?));
+                }
                 NodeRef::Inner(inner) => node = inner.child(inner.slot(sought))?,
             }
             node.prefetch();
@@ -282,7 +286,7 @@ impl<V: Clone> Draft<V> {
         if let Some(&(first, _)) = self.ends.first() {
             let last = self.ends.len() - 1;
             assert!(self.key(last) < key, "keys must ascend strictly");
-            let shared = self.shared.min(common_octets(&self.bytes[..first], key));
+            let shared = self.shared.min(octets::common(&self.bytes[..first], key));
             if shared < self.shared {
                 self.share(shared);
             }

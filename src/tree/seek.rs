@@ -20,6 +20,7 @@ struct Path<'t, V> {
 }
 
 impl<'t, V> Path<'t, V> {
+    #[inline(always)]
     fn to(mut node: NodeRef<'t, V>, sought: Sought<'_>) -> Option<Self> {
         let (mut left, mut right) = (None, None);
         loop {
@@ -58,41 +59,46 @@ pub struct Place<'t, 'k, V> {
     path: Option<Path<'t, V>>,
     /// Of the key's entry in the page, or of the first one behind its place.
     at: usize,
-    found: bool,
+    /// The key's blob, if it has an entry.
+    found: Option<&'t [u8]>,
 }
 
 impl<'t, V> Place<'t, '_, V> {
     /// Blob and value of exactly the key.
+    #[inline(always)]
     pub fn exact(&self) -> Option<(&'t [u8], &'t V)> {
-        if self.found { self.path.as_ref()?.page.content(self.at) } else { None }
+        self.found.zip(self.path.as_ref()?.page.value(self.at))
     }
 
     /// The last entry that is not after the key.
+    #[inline(always)]
     pub fn at_or_before(&self) -> Option<Entry<'t, V>> {
         let path = self.path.as_ref()?;
-        match (self.at + usize::from(self.found)).checked_sub(1) {
+        match (self.at + usize::from(self.found.is_some())).checked_sub(1) {
             Some(at) => path.page.entry(at),
             None => path.page_before()?.last(),
+        }
+    }
+
+    /// The value of the last entry that is not after the key, if it is an ancestor's or the key's
+    /// own.
+    #[inline(always)]
+    pub fn at_or_above(&self) -> Option<&'t V> {
+        let path = self.path.as_ref()?;
+        match (self.at + usize::from(self.found.is_some())).checked_sub(1) {
+            Some(at) => path.page.if_at_or_above(at, self.sought),
+            None => {
+                let page = path.page_before()?;
+                page.if_at_or_above(page.count().checked_sub(1)?, self.sought)
+            }
         }
     }
 
     /// The first entry after the key.
     pub fn after(&self) -> Option<Entry<'t, V>> {
         let path = self.path.as_ref()?;
-        let next = path.page.entry(self.at + usize::from(self.found));
+        let next = path.page.entry(self.at + usize::from(self.found.is_some()));
         next.or_else(|| path.page_after()?.entry(0))
-    }
-
-    /// How many octets of the key exist: as an entry, or as the ancestor of one. The key's
-    /// length of the closest encloser (RFC 4592 section 3.3.1), empty non-terminals included.
-    pub fn encloser(&self) -> usize {
-        let sought = self.sought;
-        if self.found {
-            return sought.len();
-        }
-        // Both decide: an empty non-terminal may have all it encloses on one side.
-        let neighbours = self.at_or_before().into_iter().chain(self.after());
-        neighbours.map(|entry| entry.key.common_labels_of(sought)).max().unwrap_or(0)
     }
 }
 
@@ -138,12 +144,17 @@ impl<'t, V> Range<'t, V> {
 
 impl<V> Tree<V> {
     /// One descent to the place of `key`.
+    #[inline(always)]
     pub fn seek<'k>(&self, key: &'k Key) -> Place<'_, 'k, V> {
         let sought = Sought::from(key);
-        let path = self.root().and_then(|root| Path::to(root, sought));
-        let found = path.as_ref().map_or(Err(0), |path| path.page.search(sought));
-        let at = found.unwrap_or_else(|at| at);
-        Place { sought, path, at, found: found.is_ok() }
+        let Some(path) = self.root().and_then(|root| Path::to(root, sought)) else {
+            return Place { sought, path: None, at: 0, found: None };
+        };
+        let (at, found) = match path.page.search(sought) {
+            Ok((at, blob)) => (at, Some(blob)),
+            Err(at) => (at, None),
+        };
+        Place { sought, path: Some(path), at, found }
     }
 
     /// All entries in order.
@@ -162,7 +173,8 @@ impl<V> Tree<V> {
         padded[..prefix.len()].copy_from_slice(prefix);
         let sought = Sought::new(&padded, prefix.len());
         range.page = self.root().and_then(|root| Path::to(root, sought)).map(|path| path.page);
-        range.at = range.page.map_or(0, |page| page.search(sought).unwrap_or_else(|at| at));
+        range.at =
+            range.page.map_or(0, |page| page.search(sought).map_or_else(|at| at, |(at, _)| at));
         (range.prefix, range.prefix_len) = (padded, prefix.len());
         range
     }
@@ -171,7 +183,7 @@ impl<V> Tree<V> {
     pub fn after(&self, key: &Key) -> Range<'_, V> {
         let sought = Sought::from(key);
         let page = self.root().and_then(|root| Path::to(root, sought)).map(|path| path.page);
-        let at = page.map_or(0, |page| page.search(sought).map_or_else(|at| at, |at| at + 1));
+        let at = page.map_or(0, |page| page.search(sought).map_or_else(|at| at, |(at, _)| at + 1));
         Range { root: self.root(), page, at, prefix: [0; NAME_MAX + 8], prefix_len: 0 }
     }
 

@@ -2,13 +2,14 @@
 
 use super::Parts;
 use crate::io::xdp::{Mode, QueueTold, Told};
-use crate::replica::{State, ZoneStatus};
+use crate::replica::{Counts, State, ZoneStatus};
+use crate::stats::Worker;
 use crate::store::Disk;
 use crate::wire::Rcode;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text;
 use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeMetric,
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeMetric, NoLabelSet,
 };
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
@@ -16,9 +17,28 @@ use prometheus_client::registry::Registry;
 use std::fmt;
 use std::fs;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-/// Zones whose numbers are told at the most; those in trouble go first.
+/// Zones whose numbers are told at the most if a request asks for them; those in trouble go first.
 pub(super) const ZONES_MAX: usize = 10_000;
+
+/// Where the ranges end that answer latencies are counted in, nanoseconds: powers of two from a
+/// microsecond to a quarter of a second.
+const LATENCY_NS: [u64; 13] = [
+    1 << 10,
+    1 << 11,
+    1 << 12,
+    1 << 13,
+    1 << 14,
+    1 << 15,
+    1 << 16,
+    1 << 18,
+    1 << 20,
+    1 << 22,
+    1 << 24,
+    1 << 26,
+    1 << 28,
+];
 
 /// A counter's name, meaning and number.
 type Count = (&'static str, &'static str, u64);
@@ -31,52 +51,36 @@ pub(super) struct Snapshot {
     /// Replies by rcode; the last place is for all that are not told apart.
     rcodes: Vec<u64>,
     replicated: Vec<Count>,
+    latencies: Vec<Latency>,
     configured: usize,
-    zones: Zones,
-    /// In full, if they were asked for.
-    each: Option<Vec<ZoneStatus>>,
+    zones: Counts,
+    /// Those that are told one by one.
+    each: Vec<ZoneStatus>,
     disk: Disk,
     xdp: Vec<Told>,
     process: Process,
 }
 
-/// The zones in a few numbers.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Zones {
-    states: [u64; STATES.len()],
-    /// Seconds until the first of those that are served expires.
-    soonest_expiry_s: Option<u64>,
-    /// Seconds since the good contact that is longest ago.
-    oldest_contact_s: Option<u64>,
+/// How long one worker's answers took.
+#[derive(Debug)]
+struct Latency {
+    worker: String,
+    sum_s: f64,
+    /// Where each range ends, in seconds, and how many answers are in it.
+    buckets: Vec<(f64, u64)>,
 }
 
-const STATES: [State; 6] = [
-    State::Expired,
-    State::NeverLoaded,
-    State::Stale,
-    State::Diverged,
-    State::Refreshing,
-    State::Ok,
-];
-
-impl Zones {
-    fn of(zones: &[ZoneStatus]) -> Self {
-        let count = |state| zones.iter().filter(|zone| zone.state == state).count() as u64;
-        let fresh =
-            zones.iter().filter(|zone| zone.serial.is_some() && zone.state != State::Expired);
-        Self {
-            states: STATES.map(count),
-            soonest_expiry_s: fresh.filter_map(|zone| zone.expires_in_s).min(),
-            oldest_contact_s: zones.iter().filter_map(|zone| zone.last_contact_s).max(),
-        }
-    }
-
-    /// How many are answered for.
-    fn served(&self) -> u64 {
-        let with_data = STATES.iter().zip(self.states);
-        let served =
-            with_data.filter(|(state, _)| !matches!(state, State::Expired | State::NeverLoaded));
-        served.map(|(_, count)| count).sum()
+impl Latency {
+    /// Nothing of those that do not measure it.
+    fn of(worker: &Worker) -> Option<Self> {
+        let ranges = worker.latency.ranges(&LATENCY_NS);
+        let ends = LATENCY_NS.iter().map(|&ns| Duration::from_nanos(ns).as_secs_f64());
+        let buckets: Vec<_> = ends.chain([f64::INFINITY]).zip(ranges).collect();
+        buckets.iter().any(|&(_, count)| count > 0).then(|| Self {
+            worker: worker.name.clone(),
+            sum_s: worker.latency.sum_s(),
+            buckets,
+        })
     }
 }
 
@@ -111,20 +115,20 @@ fn cpu_s(stat: &str) -> Option<f64> {
 
 impl Snapshot {
     /// Gathers the numbers.
-    pub(super) async fn take(parts: &Parts, with_zones: bool) -> Self {
-        let mut each = parts.replica.status(None).await;
-        let zones = Zones::of(&each);
-        if with_zones {
-            each.sort_by_key(|zone| zone.state);
-        }
+    /// Takes them. Up to `zones_max` zones are told one by one, those in trouble first.
+    pub(super) async fn take(parts: &Parts, zones_max: usize) -> Self {
+        let zones = parts.replica.count().await;
+        let each = if zones_max > 0 { parts.replica.worst(zones_max).await } else { Vec::new() };
+        let workers = parts.stats.workers();
         Self {
             ready: parts.ready.load(Ordering::Relaxed),
             served: parts.stats.served(),
             rcodes: parts.stats.rcodes().to_vec(),
             replicated: parts.stats.replicated.each().collect(),
             configured: parts.views.load().len(),
+            latencies: workers.iter().filter_map(|worker| Latency::of(worker)).collect(),
             zones,
-            each: with_zones.then_some(each),
+            each,
             disk: (parts.disk)(),
             xdp: parts.xdp.report(),
             process: Process::now(),
@@ -161,12 +165,34 @@ impl Snapshot {
         Ok(())
     }
 
+    /// How long requests over UDP waited in each worker until their answers were written.
+    fn latencies(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        const NAME: &str = "backstop_answer_latency_seconds";
+        const HELP: &str = "From taking a batch of UDP requests until their answers are written";
+        let mut metric = to.encode_descriptor(NAME, HELP, None, MetricType::Histogram)?;
+        for latency in &self.latencies {
+            let labels = [("worker", &*latency.worker)];
+            let count = latency.buckets.iter().map(|&(_, count)| count).sum();
+            metric.encode_family(&labels)?.encode_histogram::<NoLabelSet>(
+                latency.sum_s,
+                count,
+                &latency.buckets,
+                None,
+            )?;
+        }
+        Ok(())
+    }
+
     fn zones(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let states = STATES.map(|state| [("state", state.to_string())]);
-        let states = states.iter().zip(self.zones.states);
+        let counts = State::all().map(|state| {
+            let count = self.zones.states.get(&state).copied().unwrap_or(0);
+            ([("state", state.to_string())], count)
+        });
+        let counts: Vec<_> = counts.collect();
+        let states = counts.iter().map(|(labels, count)| (labels, *count));
         gauges(to, "backstop_zones", "Zones by state", states)?;
         gauge(to, "backstop_zones_configured", "Zones configured", self.configured as u64)?;
-        gauge(to, "backstop_zones_served", "Zones answered for", self.zones.served())?;
+        gauge(to, "backstop_zones_served", "Zones answered for", self.zones.served)?;
         if let Some(s) = self.zones.soonest_expiry_s {
             let help = "Seconds until the first of the zones served expires";
             gauge(to, "backstop_soonest_expiry_seconds", help, s)?;
@@ -178,13 +204,19 @@ impl Snapshot {
         Ok(())
     }
 
-    fn each_zone(&self, all: &[ZoneStatus], to: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let told = &all[..all.len().min(ZONES_MAX)];
+    fn each_zone(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let told = &self.each;
         let labels: Vec<_> = told.iter().map(|zone| [("zone", &*zone.zone)]).collect();
         let numbers = |number: fn(&ZoneStatus) -> Option<u64>| {
             let numbers = labels.iter().zip(told);
             numbers.filter_map(move |(label, zone)| Some((label, number(zone)?)))
         };
+        let states: Vec<_> = told
+            .iter()
+            .map(|zone| [("zone", zone.zone.clone()), ("state", zone.state.to_string())])
+            .collect();
+        let states = states.iter().map(|labels| (labels, 1_u64));
+        gauges(to, "backstop_zone_state", "1 for the state that the zone is in", states)?;
         let serials = numbers(|zone| zone.serial.map(u64::from));
         gauges(to, "backstop_zone_serial", "Serial served", serials)?;
         let contacts = numbers(|zone| zone.last_contact_s);
@@ -192,7 +224,16 @@ impl Snapshot {
         gauges(to, "backstop_zone_last_contact_seconds", help, contacts)?;
         let expiries = numbers(|zone| zone.expires_in_s);
         gauges(to, "backstop_zone_expires_in_seconds", "Seconds until it expires", expiries)?;
-        let left_out = (all.len() - told.len()) as u64;
+        let refreshes = numbers(|zone| Some(zone.refresh_in_s));
+        let help = "Seconds until the primaries are asked next";
+        gauges(to, "backstop_zone_refresh_in_seconds", help, refreshes)?;
+        let failing = numbers(|zone| {
+            let failing = zone.primaries.iter().filter(|primary| primary.last_error.is_some());
+            Some(failing.count() as u64)
+        });
+        let help = "Primaries that were of no use when they were asked last";
+        gauges(to, "backstop_zone_primaries_failing", help, failing)?;
+        let left_out = self.zones.zones().saturating_sub(told.len() as u64);
         gauge(to, "backstop_zones_left_out", "Zones whose numbers are not told here", left_out)
     }
 
@@ -246,10 +287,11 @@ impl Snapshot {
 impl Collector for Snapshot {
     fn encode(&self, mut to: DescriptorEncoder<'_>) -> fmt::Result {
         self.server(&mut to)?;
+        self.latencies(&mut to)?;
         self.zones(&mut to)?;
         self.xdp(&mut to)?;
-        if let Some(all) = &self.each {
-            self.each_zone(all, &mut to)?;
+        if !self.each.is_empty() {
+            self.each_zone(&mut to)?;
         }
         self.machine(&mut to)
     }
@@ -296,6 +338,7 @@ fn gauges<'l, const N: usize, V: EncodeGaugeValue>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     fn status(zone: &str, state: State, expires_in_s: u64) -> ZoneStatus {
         ZoneStatus {
@@ -307,6 +350,10 @@ mod tests {
             refresh_in_s: 1,
             expires_in_s: (state != State::NeverLoaded).then_some(expires_in_s),
             primary: None,
+            serve_stale: false,
+            behind_serials: 0,
+            behind_s: 0,
+            lower_serial: None,
             same_serial_difference: false,
             versions_held: 0,
             error: None,
@@ -315,15 +362,24 @@ mod tests {
         }
     }
 
-    fn snapshot(each: Option<Vec<ZoneStatus>>) -> Snapshot {
-        let all = each.clone().unwrap_or_default();
+    fn snapshot(each: Vec<ZoneStatus>) -> Snapshot {
+        let worker = Worker::new("3");
+        worker.latency.record(Duration::from_nanos(900), 5);
+        worker.latency.record(Duration::from_micros(3), 2);
+        worker.latency.record(Duration::from_secs(2), 1);
+        let mut states: BTreeMap<State, u64> = BTreeMap::new();
+        for zone in &each {
+            *states.entry(zone.state).or_default() += 1;
+        }
+        let latencies = [worker, Worker::default()];
         Snapshot {
             ready: true,
             served: vec![("requests", " Requests received.", 12)],
             rcodes: vec![9, 0, 0, 2, 1],
             replicated: vec![("axfrs", " Whole zones received.", 3)],
-            configured: all.len(),
-            zones: Zones::of(&all),
+            latencies: latencies.iter().filter_map(Latency::of).collect(),
+            configured: each.len(),
+            zones: Counts { states, served: 9, soonest_expiry_s: Some(40), oldest_contact_s: None },
             each,
             disk: Disk { file_len: 4096, queued: 2, error: Some("no".into()), full: false },
             xdp: vec![Told {
@@ -338,23 +394,21 @@ mod tests {
     }
 
     #[test]
-    fn zones_are_summed_up_by_state_and_by_what_is_most_urgent() {
-        let all = [
-            status("a.", State::Ok, 500),
-            status("b.", State::Stale, 40),
-            status("c.", State::Expired, 0),
-            status("d.", State::NeverLoaded, 0),
-        ];
-        let zones = Zones::of(&all);
-        assert_eq!(zones.states, [1, 1, 1, 0, 0, 1]);
-        assert_eq!((zones.served(), zones.soonest_expiry_s), (2, Some(40)));
-        assert_eq!(zones.oldest_contact_s, Some(250));
-        assert_eq!(Zones::of(&[]), Zones::default());
+    fn every_state_is_told_also_those_that_no_zone_is_in() {
+        let page = snapshot(vec![status("a.", State::Stale, 9)]).text();
+        for state in State::all() {
+            let line = format!(
+                "backstop_zones{{state=\"{state}\"}} {}\n",
+                u64::from(state == State::Stale)
+            );
+            assert!(page.contains(&line), "{line} is not in\n{page}");
+        }
+        assert!(State::all().is_sorted(), "they come in their order");
     }
 
     #[test]
     fn the_page_has_each_number_with_its_meaning() {
-        let page = snapshot(None).text();
+        let page = snapshot(Vec::new()).text();
         for line in [
             "# HELP backstop_requests Requests received.",
             "# TYPE backstop_requests counter",
@@ -364,6 +418,13 @@ mod tests {
             "backstop_rcodes_total{rcode=\"NXDOMAIN\"} 2",
             "backstop_rcodes_total{rcode=\"other\"} 1",
             "backstop_zones{state=\"never-loaded\"} 0",
+            "backstop_zones_served 9",
+            "backstop_soonest_expiry_seconds 40",
+            "backstop_answer_latency_seconds_bucket{le=\"0.000001024\",worker=\"3\"} 5",
+            "backstop_answer_latency_seconds_bucket{le=\"0.000004096\",worker=\"3\"} 7",
+            "backstop_answer_latency_seconds_bucket{le=\"0.268435456\",worker=\"3\"} 7",
+            "backstop_answer_latency_seconds_bucket{le=\"+Inf\",worker=\"3\"} 8",
+            "backstop_answer_latency_seconds_count{worker=\"3\"} 8",
             "backstop_ready 1",
             "backstop_xdp{interface=\"eth0\",mode=\"native\",zero_copy=\"false\"} 1",
             "backstop_xdp_received_total{interface=\"eth0\",queue=\"0\"} 7",
@@ -382,10 +443,13 @@ mod tests {
 
     #[test]
     fn each_zone_is_told_if_asked_for_up_to_a_limit() {
-        let many = (0..=ZONES_MAX).map(|i| status(&format!("z{i}.\\\""), State::Ok, 9)).collect();
-        let page = snapshot(Some(many)).text();
+        let mut many =
+            snapshot(vec![status("z0.\\\"", State::Ok, 9), status("z1.", State::NeverLoaded, 9)]);
+        many.zones.states = BTreeMap::from([(State::Ok, 2), (State::NeverLoaded, 1)]);
+        let page = many.text();
         let serials = page.lines().filter(|line| line.starts_with("backstop_zone_serial{"));
-        assert_eq!(serials.count(), ZONES_MAX);
+        assert_eq!(serials.count(), 1);
+        assert!(page.contains("backstop_zone_state{zone=\"z1.\",state=\"never-loaded\"} 1\n"));
         assert!(page.contains("backstop_zone_expires_in_seconds{zone=\"z0.\\\\\\\"\"} 9\n"));
         assert!(page.contains("backstop_zones_left_out 1\n"));
     }

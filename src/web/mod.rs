@@ -4,13 +4,17 @@
 //! [serves](serve) it on the threads for control. [`metrics`] gathers the numbers and writes them.
 //!
 //! - `GET /metrics`: the numbers of the server as a whole, in OpenMetrics text; how many there are
-//!   does not depend on the number of zones. `/metrics?zones=1` adds those of each zone.
-//! - `GET /healthz`: 200 while the server answers, 503 before that and while it stops.
+//!   does not depend on the number of zones. Those of single zones, the ones in trouble first, are
+//!   added for as many as the configuration says; `/metrics?zones=1` has up to
+//!   [`metrics::ZONES_MAX`].
+//! - `GET /healthz`: 200 while the server answers, 503 before that and while it stops. It answers
+//!   once all that was stored is served; that one zone expires changes nothing, or one customer's
+//!   dead primary would take every node out of service.
 //!
 //! **Invariants.**
 //! - *bounded*: no more than [`CONNECTIONS_MAX`] connections at a time, none for longer than
-//!   [`CONNECTION_TIME`], no page made anew more often than each [`PAGE_TIME`], no more than
-//!   [`metrics::ZONES_MAX`] zones in it.
+//!   [`CONNECTION_TIME`], no page made anew more often than each [`PAGE_TIME`], no more zones in
+//!   it than were chosen.
 //!
 //! It neither encrypts nor asks who wants to know: it belongs on a local or private address.
 
@@ -59,6 +63,8 @@ pub struct Parts {
     pub disk: Box<dyn Fn() -> Disk + Send + Sync>,
     /// How AF_XDP is.
     pub xdp: Reporter,
+    /// How many zones are told of one by one.
+    pub zones_max: usize,
     /// Whether the server answers: not before it has loaded its zones, and not while it stops.
     pub ready: Arc<AtomicBool>,
 }
@@ -140,7 +146,9 @@ async fn page(shared: &Shared, with_zones: bool) -> String {
         return page.text.clone();
     }
     let start = Instant::now();
-    let text = Snapshot::take(&shared.parts, with_zones).await.text();
+    let chosen = shared.parts.zones_max;
+    let zones_max = if with_zones { chosen.max(metrics::ZONES_MAX) } else { chosen };
+    let text = Snapshot::take(&shared.parts, zones_max).await.text();
     *kept = Some(Page { text: text.clone(), made: Instant::now(), took: start.elapsed() });
     text
 }

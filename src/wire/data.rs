@@ -44,6 +44,14 @@ pub fn layout(rtype: Rtype) -> &'static [Field] {
     }
 }
 
+/// May names in the data of such records be compressed (RFC 3597 section 4)?
+#[inline]
+pub fn is_compressed(rtype: Rtype) -> bool {
+    // The types of RFC 1035 alone.
+    const OF_RFC_1035: u16 = 0b1101_0011_1111_1100;
+    rtype.0 < 16 && OF_RFC_1035 >> rtype.0 & 1 == 1
+}
+
 /// Calls `part` for each field of uncompressed `data` in order, with its octets, and at the end
 /// with the opaque rest. `None` if the data are malformed: too short, or not ended where the
 /// type's fixed form ends.
@@ -212,6 +220,13 @@ mod tests {
         assert!(!same_data(Rtype::TXT, b"\x01a", b"\x01A"));
         assert!(same_data(Rtype::NAPTR, b"1234\x01a\0\0\x01b\0", b"1234\x01a\0\0\x01B\0"));
         assert!(!same_data(Rtype::NAPTR, b"1234\x01a\0\0\x01b\0", b"1234\x01A\0\0\x01b\0"));
+    }
+
+    #[test]
+    fn the_types_whose_names_are_compressed_are_those_with_such_a_field() {
+        for rtype in (0..=u16::MAX).map(Rtype) {
+            assert_eq!(is_compressed(rtype), layout(rtype).contains(&Field::Name), "{rtype:?}");
+        }
     }
 
     #[test]

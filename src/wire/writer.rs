@@ -1,7 +1,8 @@
 //! The writer of messages: into a slice, with name compression and a hard end.
 
-use super::{Class, Field, HEADER_LEN, Rtype, layout};
-use crate::name::Name;
+use super::{Class, Field, HEADER_LEN, Rtype, is_compressed, layout};
+use crate::name::{NAME_MAX, Name};
+use crate::octets;
 use arrayvec::ArrayVec;
 
 /// What did not fit. The caller rewinds, and decides whether that means TC.
@@ -43,7 +44,7 @@ pub struct Writer<'b> {
     at: usize,
     end: usize,
     counts: [u16; 4],
-    /// Suffixes already in the message: hash << 16 | offset.
+    /// Names already in the message, each behind its parent: hash << 16 | offset.
     seen: ArrayVec<u32, SEEN_MAX>,
     /// Names that begin before this offset have their suffixes in `seen`.
     question_len: usize,
@@ -120,12 +121,12 @@ impl<'b> Writer<'b> {
     }
 
     /// Writes the question, its name's case kept. It is the first thing after the header.
+    #[inline]
     pub fn question(&mut self, name: Name<'_>, rtype: Rtype, class: Class) -> Result<(), Full> {
         debug_assert_eq!(self.at, HEADER_LEN, "the question comes first");
         self.put(name.as_wire())?;
         self.question_len = name.len();
-        self.put_u16(rtype.0)?;
-        self.put_u16(class.0)?;
+        self.put_u32(u32::from(rtype.0) << 16 | u32::from(class.0))?;
         self.counts[Section::Question as usize] += 1;
         Ok(())
     }
@@ -162,6 +163,45 @@ impl<'b> Writer<'b> {
         self.fixed(section, rtype, class, ttl)
     }
 
+    /// A whole record, its owner the name that begins at `offset` of this message, its data as
+    /// they are.
+    #[inline]
+    pub fn plain_record_at(
+        &mut self,
+        section: Section,
+        offset: usize,
+        (rtype, class, ttl): (Rtype, Class, u32),
+        data: &[u8],
+    ) -> Result<(), Full> {
+        debug_assert!(offset < self.at && offset <= POINTER_MAX, "no such name to point at");
+        let len = u16::try_from(data.len()).map_err(|_| Full)?;
+        let (head, body) = self.take(12 + data.len())?.split_at_mut(12);
+        let kind = u64::from(rtype.0) << 16 | u64::from(class.0);
+        let first = (0xc000 | offset as u64) << 48 | kind << 16 | u64::from(ttl >> 16);
+        head[..8].copy_from_slice(&first.to_be_bytes());
+        head[8..].copy_from_slice(&(ttl << 16 | u32::from(len)).to_be_bytes());
+        octets::copy(body, data);
+        self.counts[section as usize] += 1;
+        Ok(())
+    }
+
+    /// A whole record of the root without data.
+    #[inline]
+    pub fn bare_root_record(
+        &mut self,
+        section: Section,
+        rtype: Rtype,
+        class: Class,
+        ttl: u32,
+    ) -> Result<(), Full> {
+        let kind = u64::from(rtype.0) << 16 | u64::from(class.0);
+        let record = self.take(11)?;
+        record[..8].copy_from_slice(&(kind << 24 | u64::from(ttl >> 8)).to_be_bytes());
+        record[8..].copy_from_slice(&[ttl.to_be_bytes()[3], 0, 0]);
+        self.counts[section as usize] += 1;
+        Ok(())
+    }
+
     /// What follows a record's owner, up to the data's length.
     #[inline]
     pub fn fixed(
@@ -171,10 +211,8 @@ impl<'b> Writer<'b> {
         class: Class,
         ttl: u32,
     ) -> Result<(), Full> {
-        let fixed = self.take(8)?;
-        fixed[..2].copy_from_slice(&rtype.0.to_be_bytes());
-        fixed[2..4].copy_from_slice(&class.0.to_be_bytes());
-        fixed[4..].copy_from_slice(&ttl.to_be_bytes());
+        let kind = u64::from(rtype.0) << 16 | u64::from(class.0);
+        self.put(&(kind << 32 | u64::from(ttl)).to_be_bytes())?;
         self.counts[section as usize] += 1;
         Ok(())
     }
@@ -183,11 +221,11 @@ impl<'b> Writer<'b> {
     /// section 4 allows it.
     #[inline]
     pub fn data(&mut self, rtype: Rtype, data: &[u8]) -> Result<(), Full> {
-        let fields = layout(rtype);
-        if !fields.contains(&Field::Name) {
-            return self.plain_data(data);
+        if is_compressed(rtype) {
+            self.compressed_data(layout(rtype), data)
+        } else {
+            self.plain_data(data)
         }
-        self.compressed_data(fields, data)
     }
 
     /// The data of the record begun, with its length, as they are.
@@ -245,31 +283,29 @@ impl<'b> Writer<'b> {
         if self.seen.is_empty() {
             self.remember_question();
         }
-        let mut starts = [0_u8; 128];
-        let mut hashes = [0_u16; 128];
-        let labels = suffixes(name, &mut starts, &mut hashes);
         let wire = name.as_wire();
-        let mut fresh = labels;
-        let mut pointer = None;
-        for label in 0..labels {
-            let suffix = &wire[usize::from(starts[label])..];
-            if let Some(offset) = self.find(hashes[label], suffix) {
-                (fresh, pointer) = (label, Some(offset));
-                break;
-            }
+        let starts = label_starts(wire);
+        // From the top down: a name can only be known if its parent is.
+        let (mut parent, mut fresh) = (TOP, starts.len());
+        while let Some(last) = fresh.checked_sub(1)
+            && let Some(known) = self.find(&wire[usize::from(starts[last])..], parent)
+        {
+            (parent, fresh) = (known, last);
         }
         let begin = self.at;
-        match pointer {
-            Some(offset) => {
-                self.put(&wire[..usize::from(starts[fresh])])?;
-                self.put_u16(0xc000 | offset)?;
-            }
-            None => self.put(wire)?,
+        if parent == TOP {
+            self.put(wire)?;
+        } else {
+            let end = starts.get(fresh).map_or(wire.len(), |&start| usize::from(start));
+            self.put(&wire[..end])?;
+            self.put_u16(0xc000 | parent)?;
         }
-        for label in 0..fresh {
-            self.remember(hashes[label], begin + usize::from(starts[label]));
+        let at = if fresh == 0 { usize::from(parent) } else { begin };
+        for &start in starts[..fresh].iter().rev() {
+            let start = usize::from(start);
+            let Some(known) = self.remember(&wire[start..], parent, begin + start) else { break };
+            parent = known;
         }
-        let at = if fresh == 0 { pointer.map_or(begin, usize::from) } else { begin };
         Ok((at <= POINTER_MAX).then_some(at))
     }
 
@@ -277,32 +313,46 @@ impl<'b> Writer<'b> {
         if self.question_len <= 1 {
             return;
         }
-        let mut copy = [0; crate::name::NAME_MAX];
-        let question = &self.message[HEADER_LEN..HEADER_LEN + self.question_len];
-        copy[..self.question_len].copy_from_slice(question);
-        let Some((name, _)) = Name::split(&copy) else { return };
-        let mut starts = [0_u8; 128];
-        let mut hashes = [0_u16; 128];
-        for label in 0..suffixes(name, &mut starts, &mut hashes) {
-            self.remember(hashes[label], HEADER_LEN + usize::from(starts[label]));
+        let mut copy = [0; NAME_MAX];
+        let wire = &mut copy[..self.question_len];
+        wire.copy_from_slice(&self.message[HEADER_LEN..HEADER_LEN + self.question_len]);
+        let mut parent = TOP;
+        for start in label_starts(wire).into_iter().rev().map(usize::from) {
+            let known = self.remember(&wire[start..], parent, HEADER_LEN + start);
+            parent = known.unwrap_or(parent);
         }
     }
 
-    fn remember(&mut self, hash: u16, offset: usize) {
-        if offset <= POINTER_MAX {
-            #[expect(clippy::cast_possible_truncation, reason = "14 bits")]
-            let offset = offset as u32;
-            // What is forgotten when it is full is only written again.
-            let _ = self.seen.try_push(u32::from(hash) << 16 | offset);
-        }
+    /// Remembers the name that lies at `offset`: the label that `label` begins with, below
+    /// `parent`. `None`: it is too far back, or there are too many; then it, and what is below
+    /// it, is only written again.
+    fn remember(&mut self, label: &[u8], parent: u16, offset: usize) -> Option<u16> {
+        let offset =
+            u16::try_from(offset).ok().filter(|&offset| usize::from(offset) <= POINTER_MAX)?;
+        let seen = u32::from(hash(label, parent)) << 16 | u32::from(offset);
+        self.seen.try_push(seen).ok().map(|()| offset)
     }
 
-    fn find(&self, hash: u16, suffix: &[u8]) -> Option<u16> {
+    /// Where the name lies that is the label that `label` begins with, below `parent`.
+    fn find(&self, label: &[u8], parent: u16) -> Option<u16> {
+        let hash = u32::from(hash(label, parent));
         self.seen.iter().find_map(|&seen| {
             let offset = (seen & 0xffff) as u16;
-            (seen >> 16 == u32::from(hash) && self.is_at(usize::from(offset), suffix))
+            (seen >> 16 == hash && self.is_child(usize::from(offset), label, parent))
                 .then_some(offset)
         })
+    }
+
+    /// Is what lies at `at` the label that `label` begins with, and behind it the name `parent`?
+    fn is_child(&self, at: usize, label: &[u8], parent: u16) -> bool {
+        let len = 1 + usize::from(label[0]);
+        let next = at + len;
+        let pointer = (0xc000 | parent).to_be_bytes();
+        let follows = match parent {
+            TOP => self.message[next] == 0,
+            _ => next == usize::from(parent) || self.message[next..].starts_with(&pointer),
+        };
+        follows && octets::eq_folded(&self.message[at..next], &label[..len])
     }
 
     /// Is the name that lies at `at`, where this writer wrote one, this name?
@@ -323,7 +373,7 @@ impl<'b> Writer<'b> {
                 continue;
             }
             let (mine, theirs) = (&self.message[at..=at + len], rest.get(..=len));
-            if !theirs.is_some_and(|theirs| mine.eq_ignore_ascii_case(theirs)) {
+            if !theirs.is_some_and(|theirs| octets::eq_folded(mine, theirs)) {
                 return false;
             }
             if len == 0 {
@@ -337,14 +387,22 @@ impl<'b> Writer<'b> {
     /// Writes octets as they are.
     #[inline]
     pub fn put(&mut self, octets: &[u8]) -> Result<(), Full> {
-        self.take(octets.len())?.copy_from_slice(octets);
+        let to = self.take(octets.len())?;
+        octets::copy(to, octets);
         Ok(())
     }
 
     /// Writes a 16-bit number.
     #[inline]
     pub fn put_u16(&mut self, value: u16) -> Result<(), Full> {
-        self.put(&value.to_be_bytes())
+        self.take(2)?.copy_from_slice(&value.to_be_bytes());
+        Ok(())
+    }
+
+    #[inline]
+    fn put_u32(&mut self, value: u32) -> Result<(), Full> {
+        self.take(4)?.copy_from_slice(&value.to_be_bytes());
+        Ok(())
     }
 
     /// Counts a record that was written octet by octet with [`put`](Self::put).
@@ -364,12 +422,11 @@ impl<'b> Writer<'b> {
 
     /// Writes the header and returns the message's length.
     pub fn finish(&mut self, id: u16, flags: u16) -> usize {
-        self.message[..2].copy_from_slice(&id.to_be_bytes());
-        self.message[2..4].copy_from_slice(&flags.to_be_bytes());
-        for (section, count) in self.counts.iter().enumerate() {
-            let at = 4 + 2 * section;
-            self.message[at..at + 2].copy_from_slice(&count.to_be_bytes());
-        }
+        let [questions, answers, authority, additional] = self.counts.map(u64::from);
+        let first = u64::from(id) << 48 | u64::from(flags) << 32 | questions << 16 | answers;
+        let last = authority << 48 | additional << 32;
+        self.message[..8].copy_from_slice(&first.to_be_bytes());
+        self.message[8..HEADER_LEN].copy_from_slice(&last.to_be_bytes()[..4]);
         self.at
     }
 }
@@ -377,28 +434,27 @@ impl<'b> Writer<'b> {
 /// The furthest that a compression pointer reaches.
 const POINTER_MAX: usize = 0x3fff;
 
-/// The start and the hash of every suffix of `name` but the root, longest first; how many.
-fn suffixes(name: Name<'_>, starts: &mut [u8; 128], hashes: &mut [u16; 128]) -> usize {
-    let wire = name.as_wire();
-    let (mut at, mut count) = (0, 0);
-    while wire[at] != 0 {
-        #[expect(clippy::cast_possible_truncation, reason = "a name has 255 octets at most")]
-        {
-            starts[count] = at as u8;
-        }
-        count += 1;
-        at += 1 + usize::from(wire[at]);
+/// The parent of names of one label: no name lies in the header.
+const TOP: u16 = 0;
+
+/// Where the labels of a name begin, the root's not among them.
+fn label_starts(wire: &[u8]) -> ArrayVec<u8, 128> {
+    let mut starts = ArrayVec::new();
+    let mut at = 0_u8;
+    while let len @ 1.. = wire[usize::from(at)] {
+        starts.push(at);
+        at += 1 + len;
     }
-    let mut hash = 0_u32;
-    for label in (0..count).rev() {
-        let start = usize::from(starts[label]);
-        for &byte in &wire[start..=start + usize::from(wire[start])] {
-            // Case folded by setting the bit; what else that merges is told apart by comparing.
-            hash = (hash ^ u32::from(byte | 0x20)).wrapping_mul(0x0100_0193);
-        }
-        hashes[label] = ((hash ^ hash >> 16) & 0xffff) as u16;
-    }
-    count
+    starts
+}
+
+/// A hash of the first octets of the label that `label` begins with, its case folded, and of where
+/// its parent lies. What it merges is told apart by comparing.
+#[inline]
+fn hash(label: &[u8], parent: u16) -> u16 {
+    let first = octets::fold(octets::word(label) & octets::mask(1 + usize::from(label[0])));
+    let mixed = (first ^ u64::from(parent) << 48).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 48) as u16
 }
 
 #[cfg(test)]

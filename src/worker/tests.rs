@@ -209,7 +209,8 @@ fn desk(shared: &Shared) -> (Desk, Route) {
     let desk = Desk {
         view: shared.views.reader(),
         clock: shared.clock,
-        counters: shared.stats.worker(),
+        wall: Wall::new(),
+        counters: shared.stats.worker("0"),
         deferred: shared.deferred.clone(),
         courier: port.courier(),
         limiter: None,

@@ -4,7 +4,7 @@ use super::XfrError;
 use super::reader::{Found, Reader};
 use crate::name::{Name, NameBuf};
 use crate::wire::{Class, Opcode, Rtype, Section, Serial, same_data};
-use crate::zone::{Builder, Diff, Record, Records, Soa};
+use crate::zone::{Builder, Diff, Record, Records, Soa, Sum};
 
 /// What has come of the messages so far.
 pub enum Progress {
@@ -16,6 +16,8 @@ pub enum Progress {
     Behind(Serial),
     /// The whole zone, and its SOA.
     Whole(Box<Builder>, Soa),
+    /// The whole zone was only to be summed up: its sum, and its SOA.
+    Summed(Sum, Soa),
     /// The differences, oldest first: the first goes on from the serial we have, each from the
     /// one before it.
     Diffs(Vec<Diff>),
@@ -40,6 +42,8 @@ pub struct Incoming {
     id: u16,
     /// IXFR: the serial that we have; `None` for AXFR.
     have: Option<Serial>,
+    /// A whole zone is summed up, not built.
+    sums: bool,
     max_octets: u64,
     /// Octets of the records so far in wire form, also of those that were dropped.
     held: u64,
@@ -59,6 +63,8 @@ enum State {
     Announced,
     /// A record of the zone, or the SOA again, which ends it.
     Whole(Box<Builder>),
+    /// Likewise, where the zone is only summed up.
+    Summing(Sum),
     /// A removed record, or the SOA that what is added begins with.
     Removed(Diff),
     /// An added record, or the SOA that the next difference begins with, or that ends it all.
@@ -75,6 +81,7 @@ impl Incoming {
             apex: apex.to_owned(),
             id,
             have: None,
+            sums: false,
             max_octets,
             held: 0,
             statistics: Statistics::default(),
@@ -82,6 +89,11 @@ impl Incoming {
             soa: None,
             diffs: Vec::new(),
         }
+    }
+
+    /// As [`axfr`](Self::axfr), but no record is held: all that comes of it is the zone's sum.
+    pub fn sum(apex: Name<'_>, id: u16, max_octets: u64) -> Self {
+        Self { sums: true, ..Self::axfr(apex, id, max_octets) }
     }
 
     /// As [`axfr`](Self::axfr), to [`ixfr_query`](super::ixfr_query).
@@ -105,7 +117,7 @@ impl Incoming {
         let begun = match &self.state {
             State::Whole(builder) => builder.octets(),
             State::Removed(diff) | State::Added(diff) => diff.octets(),
-            State::Start | State::Announced | State::Done(_) => 0,
+            State::Start | State::Announced | State::Summing(_) | State::Done(_) => 0,
         };
         begun + self.diffs.iter().map(Diff::octets).sum::<usize>()
     }
@@ -172,7 +184,7 @@ impl Incoming {
             State::Start => return Err(XfrError::Malformed("the first record is no SOA")),
             State::Done(_) => return Err(XfrError::Malformed("records after the end")),
             State::Announced => self.begin_whole()?,
-            State::Whole(_) | State::Removed(_) | State::Added(_) => {}
+            State::Whole(_) | State::Summing(_) | State::Removed(_) | State::Added(_) => {}
         }
         self.keep(found.owner, found.record)
     }
@@ -196,7 +208,16 @@ impl Incoming {
                     self.soa(found)
                 }
             },
-            State::Whole(builder) => self.end_whole(builder, found.record),
+            State::Whole(builder) => {
+                let soa = self.end_whole(found.record)?;
+                self.state = State::Done(Progress::Whole(builder, soa));
+                Ok(())
+            }
+            State::Summing(sum) => {
+                let soa = self.end_whole(found.record)?;
+                self.state = State::Done(Progress::Summed(sum, soa));
+                Ok(())
+            }
             State::Removed(mut diff) => {
                 if !serial.is_after(diff.from) {
                     return Err(XfrError::Malformed("a difference to an older serial"));
@@ -244,19 +265,22 @@ impl Incoming {
     fn begin_whole(&mut self) -> Result<(), XfrError> {
         let (soa, data) = self.soa.take().expect("the state says that it was announced");
         let apex = self.apex.clone();
-        self.state = State::Whole(Box::new(Builder::new(apex.as_name())));
+        self.state = match self.sums {
+            true => State::Summing(Sum::default()),
+            false => State::Whole(Box::new(Builder::new(apex.as_name()))),
+        };
         self.keep(apex.as_name(), Record { rtype: Rtype::SOA, ttl: soa.ttl, data: &data })?;
         self.soa = Some((soa, data));
         Ok(())
     }
 
-    fn end_whole(&mut self, builder: Box<Builder>, last: Record<'_>) -> Result<(), XfrError> {
+    /// The SOA that the zone began with must be the one that ends it.
+    fn end_whole(&mut self, last: Record<'_>) -> Result<Soa, XfrError> {
         let (soa, data) = self.soa.take().expect("the state says that it was announced");
         if !same_data(Rtype::SOA, &data, last.data) {
             return Err(XfrError::Malformed("it ends with another SOA than it began with"));
         }
-        self.state = State::Done(Progress::Whole(builder, soa));
-        Ok(())
+        Ok(soa)
     }
 
     /// A difference begins with the SOA that it removes.
@@ -274,7 +298,7 @@ impl Incoming {
     /// Holds a record where the state says it belongs.
     fn keep(&mut self, owner: Name<'_>, record: Record<'_>) -> Result<(), XfrError> {
         let octets = (owner.len() + 10 + record.data.len()) as u64;
-        let whole = matches!(self.state, State::Whole(_));
+        let whole = matches!(self.state, State::Whole(_) | State::Summing(_));
         if self.held + octets > self.max_octets {
             let max = self.max_octets;
             return Err(if whole { XfrError::TooBig(max) } else { XfrError::DiffsTooBig(max) });
@@ -284,6 +308,14 @@ impl Incoming {
         let list = match &mut self.state {
             State::Whole(builder) => {
                 if !builder.add(owner, record) {
+                    self.statistics.outside += 1;
+                }
+                return Ok(());
+            }
+            State::Summing(sum) => {
+                if owner.is_at_or_below(self.apex.as_name()) {
+                    sum.add(owner, record);
+                } else {
                     self.statistics.outside += 1;
                 }
                 return Ok(());

@@ -16,16 +16,20 @@
 //!
 //! It opens no connection, knows no time and retries nothing: `refresh` decides what to ask whom.
 
+mod extended;
 mod incoming;
 mod outgoing;
 mod reader;
 mod request;
 
+pub use extended::{Extended, extend, read_extended};
 pub use incoming::{Incoming, Progress, Statistics};
 pub use outgoing::{MESSAGE_MAX, Outgoing, Unsendable, Way};
+pub(crate) use reader::{Found, Reader};
 pub use request::{
     NotifyRequest, TransferRequest, axfr_query, ixfr_query, notify, notify_reply, parse_notify,
-    parse_notify_reply, parse_soa_reply, parse_transfer, soa_query,
+    parse_notify_reply, parse_records_reply, parse_soa_reply, parse_transfer, query,
+    signatures_of_soa, soa_query,
 };
 
 use crate::name::Name;
@@ -85,7 +89,11 @@ pub fn check_any_messages(messages: &[Vec<u8>]) {
     const LIMIT: u64 = 4096;
     let apex = Name::from_wire(b"\x07example\0").expect("written so");
     let id = messages.first().and_then(|first| read_u16(first, 0)).unwrap_or(0);
-    let asked = [Incoming::axfr(apex, id, LIMIT), Incoming::ixfr(apex, id, Serial(1), LIMIT)];
+    let asked = [
+        Incoming::axfr(apex, id, LIMIT),
+        Incoming::sum(apex, id, LIMIT),
+        Incoming::ixfr(apex, id, Serial(1), LIMIT),
+    ];
     for mut incoming in asked {
         for message in messages {
             let progress = incoming.message(message);
@@ -103,6 +111,9 @@ pub fn check_any_messages(messages: &[Vec<u8>]) {
     }
     for message in messages {
         let _ = parse_soa_reply(message, id, apex);
+        let _ = parse_records_reply(message, id, apex, crate::wire::Rtype::ZONEMD);
+        let _ = signatures_of_soa(message, apex);
+        let _ = read_extended(message);
         let _ = parse_notify_reply(message, id, apex);
         let _ = parse_notify(message);
         let _ = parse_transfer(message);

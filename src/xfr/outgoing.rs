@@ -47,6 +47,8 @@ pub struct Outgoing {
     way: Way,
     next: Next,
     first_message: bool,
+    /// Seconds until the zone expires, for clients that ask.
+    expire_s: Option<u32>,
 }
 
 /// What comes next.
@@ -94,7 +96,13 @@ impl Outgoing {
     fn new(request: &TransferRequest, zone: Arc<Zone>, way: Way, diffs: &[Arc<Diff>]) -> Self {
         let request = request.clone();
         let (diffs, next) = (diffs.to_vec(), Next::Opening);
-        Self { request, zone, diffs, way, next, first_message: true }
+        Self { request, zone, diffs, way, next, first_message: true, expire_s: None }
+    }
+
+    /// Tells the client, if it asks, in how many seconds the zone expires here (RFC 7314).
+    #[must_use]
+    pub fn expiring_in(self, s: u32) -> Self {
+        Self { expire_s: Some(s).filter(|_| self.request.expire), ..self }
     }
 
     /// What the request is answered with.
@@ -122,7 +130,7 @@ impl Outgoing {
         self.fill(&mut message)?;
         if edns {
             message.writer.release(OPT_LEN);
-            write_opt(&mut message.writer, UDP_SIZE).expect("its room was kept");
+            write_opt(&mut message.writer, UDP_SIZE, self.expire_s).expect("its room was kept");
         }
         self.first_message = false;
         let rd = if self.request.recursion_desired { flag::RD } else { 0 };

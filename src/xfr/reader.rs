@@ -9,45 +9,45 @@ use crate::wire::{
 use crate::zone::Record;
 
 /// A message, and how far it is read.
-pub(super) struct Reader<'m> {
+pub(crate) struct Reader<'m> {
     message: &'m [u8],
     at: usize,
 }
 
 /// A record of a message, expanded.
-pub(super) struct Found<'s> {
-    pub(super) owner: Name<'s>,
-    pub(super) class: Class,
-    pub(super) record: Record<'s>,
+pub(crate) struct Found<'s> {
+    pub(crate) owner: Name<'s>,
+    pub(crate) class: Class,
+    pub(crate) record: Record<'s>,
 }
 
 impl<'m> Reader<'m> {
     /// `None` if there is no header.
-    pub(super) fn new(message: &'m [u8]) -> Option<Self> {
+    pub(crate) fn new(message: &'m [u8]) -> Option<Self> {
         (message.len() >= HEADER_LEN).then_some(Self { message, at: HEADER_LEN })
     }
 
-    pub(super) fn id(&self) -> u16 {
+    pub(crate) fn id(&self) -> u16 {
         self.word(0)
     }
 
-    pub(super) fn flags(&self) -> u16 {
+    pub(crate) fn flags(&self) -> u16 {
         self.word(2)
     }
 
-    pub(super) fn is_reply(&self) -> bool {
+    pub(crate) fn is_reply(&self) -> bool {
         self.flags() & flag::QR != 0
     }
 
-    pub(super) fn opcode(&self) -> Opcode {
+    pub(crate) fn opcode(&self) -> Opcode {
         Opcode((self.flags() >> flag::OPCODE_SHIFT & 0x0f) as u8)
     }
 
-    pub(super) fn rcode(&self) -> Rcode {
+    pub(crate) fn rcode(&self) -> Rcode {
         Rcode(self.flags() & 0x0f)
     }
 
-    pub(super) fn count(&self, section: Section) -> u16 {
+    pub(crate) fn count(&self, section: Section) -> u16 {
         self.word(4 + 2 * section as usize)
     }
 
@@ -56,7 +56,7 @@ impl<'m> Reader<'m> {
     }
 
     /// The next question; its name is written to `scratch`.
-    pub(super) fn question<'s>(
+    pub(crate) fn question<'s>(
         &mut self,
         scratch: &'s mut Vec<u8>,
     ) -> Option<(Name<'s>, Rtype, Class)> {
@@ -69,7 +69,7 @@ impl<'m> Reader<'m> {
     }
 
     /// The next record; owner and data are written to `scratch`. `None` if it is malformed.
-    pub(super) fn record<'s>(&mut self, scratch: &'s mut Vec<u8>) -> Option<Found<'s>> {
+    pub(crate) fn record<'s>(&mut self, scratch: &'s mut Vec<u8>) -> Option<Found<'s>> {
         scratch.clear();
         let fixed = expand_name(self.message, self.at, scratch)?;
         let owner_len = scratch.len();
@@ -88,7 +88,7 @@ impl<'m> Reader<'m> {
     /// Reads the question of a reply and tells whether it is the reply to a request with this ID
     /// and question, and a good one. The question may be left out if `may_lack_question`, or if
     /// the reply is an error.
-    pub(super) fn check_reply(
+    pub(crate) fn check_reply(
         &mut self,
         id: u16,
         opcode: Opcode,

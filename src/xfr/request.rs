@@ -2,16 +2,22 @@
 
 use super::XfrError;
 use super::reader::Reader;
+use crate::edns::Edns;
 use crate::name::{Name, NameBuf};
-use crate::wire::{Class, Full, Opcode, Rcode, Rtype, Section, Serial, Writer, flag};
+use crate::wire::{Class, Full, Opcode, Rcode, Rtype, Section, Serial, Writer, flag, read_u16};
 use crate::zone::{Record, Soa};
 
 /// Asks for the zone's SOA. `udp_size`: announce EDNS with this payload size, octets.
 pub fn soa_query(id: u16, apex: Name<'_>, udp_size: Option<u16>) -> Vec<u8> {
     request(id, Opcode::QUERY, apex, Rtype::SOA, |writer| match udp_size {
-        Some(octets) => write_opt(writer, octets),
+        Some(octets) => write_opt(writer, octets, None),
         None => Ok(()),
     })
+}
+
+/// Asks for the apex's records of a type.
+pub fn query(id: u16, apex: Name<'_>, rtype: Rtype) -> Vec<u8> {
+    request(id, Opcode::QUERY, apex, rtype, |_| Ok(()))
 }
 
 /// Asks for the whole zone (RFC 5936 section 2.1).
@@ -67,14 +73,22 @@ pub(super) fn write(
     writer.data(record.rtype, record.data)
 }
 
-/// An OPT record without options (RFC 6891 section 6.1.2).
-pub(super) fn write_opt(writer: &mut Writer<'_>, udp_size: u16) -> Result<(), Full> {
+/// An OPT record (RFC 6891 section 6.1.2), with the seconds until the zone expires if those are
+/// to be told (RFC 7314).
+pub(super) fn write_opt(
+    writer: &mut Writer<'_>,
+    udp_size: u16,
+    expire_s: Option<u32>,
+) -> Result<(), Full> {
     writer.record(Section::Additional, Name::ROOT, Rtype::OPT, Class(udp_size), 0)?;
-    writer.plain_data(&[])
+    match expire_s.map(u32::to_be_bytes) {
+        None => writer.plain_data(&[]),
+        Some([a, b, c, d]) => writer.plain_data(&[0, 9, 0, 4, a, b, c, d]),
+    }
 }
 
-/// Octets of [`write_opt`]'s record.
-pub(super) const OPT_LEN: usize = 11;
+/// Octets of [`write_opt`]'s record at the most.
+pub(super) const OPT_LEN: usize = 11 + 8;
 
 /// The SOA in the reply to [`soa_query`].
 pub fn parse_soa_reply(reply: &[u8], id: u16, apex: Name<'_>) -> Result<Soa, XfrError> {
@@ -86,6 +100,42 @@ pub fn parse_soa_reply(reply: &[u8], id: u16, apex: Name<'_>) -> Result<Soa, Xfr
     find_soa(&mut reader, Section::Answer, apex)
         .ok_or(XfrError::Malformed("a record in the answer"))?
         .ok_or(XfrError::Malformed("no SOA record in the answer"))
+}
+
+/// The data of the records in the reply to [`query`].
+pub fn parse_records_reply(
+    reply: &[u8],
+    id: u16,
+    apex: Name<'_>,
+    rtype: Rtype,
+) -> Result<Vec<Vec<u8>>, XfrError> {
+    let mut reader = Reader::new(reply).ok_or(XfrError::NotOurs)?;
+    reader.check_reply(id, Opcode::QUERY, apex, rtype, false)?;
+    find_data(&mut reader, apex, rtype).ok_or(XfrError::Malformed("a record in the answer"))
+}
+
+/// The data of the signatures over the SOA that came with it. Nothing is verified.
+pub fn signatures_of_soa(reply: &[u8], apex: Name<'_>) -> Vec<Vec<u8>> {
+    let read = || {
+        let mut reader = Reader::new(reply)?;
+        reader.question(&mut Vec::new())?;
+        find_data(&mut reader, apex, Rtype::RRSIG)
+    };
+    let mut signatures = read().unwrap_or_default();
+    signatures.retain(|data| read_u16(data, 0) == Some(Rtype::SOA.0));
+    signatures
+}
+
+/// The data of the apex's records of a type in the answer; `None` if a record is malformed.
+fn find_data(reader: &mut Reader<'_>, apex: Name<'_>, rtype: Rtype) -> Option<Vec<Vec<u8>>> {
+    let (mut scratch, mut all) = (Vec::new(), Vec::new());
+    for _ in 0..reader.count(Section::Answer) {
+        let found = reader.record(&mut scratch)?;
+        if found.owner == apex && found.class == Class::IN && found.record.rtype == rtype {
+            all.push(found.record.data.to_vec());
+        }
+    }
+    Some(all)
 }
 
 /// The apex's SOA in the section that `reader` stands before; `None` if a record is malformed.
@@ -172,6 +222,8 @@ pub struct TransferRequest {
     pub recursion_desired: bool,
     /// It has an OPT record: the first reply then has one, too.
     pub edns: bool,
+    /// It asks when the zone expires (RFC 7314).
+    pub expire: bool,
     /// The zone asked for.
     pub apex: NameBuf,
     /// IXFR: the serial that the client has; `None` for AXFR.
@@ -189,7 +241,7 @@ pub fn parse_transfer(request: &[u8]) -> Result<TransferRequest, Rcode> {
         return Err(Rcode::FORMERR);
     }
     let mut soa = None;
-    let mut edns = false;
+    let (mut edns, mut expire) = (false, false);
     let mut scratch = Vec::new();
     let authority = reader.count(Section::Authority);
     for at in 0..u32::from(authority) + u32::from(reader.count(Section::Additional)) {
@@ -199,7 +251,10 @@ pub fn parse_transfer(request: &[u8]) -> Result<TransferRequest, Rcode> {
         {
             soa = Soa::parse(record.ttl, record.data);
         }
-        edns |= record.rtype == Rtype::OPT;
+        if record.rtype == Rtype::OPT {
+            edns = true;
+            expire |= Edns::read(found.class.0, [0; 2], record.data).is_some_and(|opt| opt.expire);
+        }
     }
     let have = match (rtype, soa) {
         (Rtype::AXFR, _) => None,
@@ -210,6 +265,7 @@ pub fn parse_transfer(request: &[u8]) -> Result<TransferRequest, Rcode> {
         id: reader.id(),
         recursion_desired: reader.flags() & flag::RD != 0,
         edns,
+        expire,
         apex,
         have,
     })

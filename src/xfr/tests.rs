@@ -146,6 +146,41 @@ fn diffs(progress: Progress) -> Vec<Diff> {
 }
 
 #[test]
+fn a_zone_that_is_summed_up_has_the_sum_of_the_zone_that_was_sent() {
+    let sum = |zone: &Arc<Zone>| {
+        let sent = messages(Outgoing::axfr(&axfr_request(), Arc::clone(zone)));
+        let incoming = Incoming::sum(apex().as_name(), ID, LIMIT);
+        match receive(incoming, &sent) {
+            Ok(Progress::Summed(sum, soa)) if soa == *zone.soa() => sum,
+            _ => panic!("no sum"),
+        }
+    };
+    let (one, other) = (sample(5, 0..3000), sample(5, 0..3001));
+    assert_eq!(sum(&one), one.sum());
+    assert_eq!(sum(&other), other.sum());
+    assert_ne!(one.sum(), other.sum());
+    let sent = messages(Outgoing::axfr(&axfr_request(), one));
+    let little = Incoming::sum(apex().as_name(), ID, 1000);
+    assert_eq!(error(receive(little, &sent)), XfrError::TooBig(1000));
+}
+
+#[test]
+fn who_asks_when_the_zone_expires_is_told_in_the_first_message() {
+    let zone = sample(5, 0..3000);
+    let mut query = axfr_query(ID, apex().as_name());
+    extend(&mut query, false);
+    let told = |query: &[u8]| {
+        let request = parse_transfer(query).unwrap();
+        let sent = messages(Outgoing::axfr(&request, Arc::clone(&zone)).expiring_in(77));
+        assert!(sent.len() > 1);
+        assert!(sent[1..].iter().all(|message| read_extended(message) == Extended::default()));
+        read_extended(&sent[0]).expire_s
+    };
+    assert_eq!(told(&query), Some(77));
+    assert_eq!(told(&axfr_query(ID, apex().as_name())), None);
+}
+
+#[test]
 fn a_whole_zone_arrives_as_it_was_sent() {
     for hosts in [0, 1, 5000] {
         let zone = sample(7, 0..hosts);

@@ -72,24 +72,71 @@ pub enum Found<'z> {
 impl Zone {
     /// What the data say about `rtype` at the name with this key.
     pub fn lookup(&self, key: &Key, rtype: Rtype) -> Found<'_> {
+        match self.direct(key, rtype) {
+            Ok((node, set)) => Found::Records { node, set, at: At::Owner },
+            Err(place) => self.lookup_at(&place, key, rtype),
+        }
+    }
+
+    /// The usual case of [`lookup`](Self::lookup): records of this very name, with no cut or DNAME
+    /// above it. `Err`: all else, for [`lookup_at`](Self::lookup_at). Parted, because what is
+    /// found then needs no [`Found`] to be told in.
+    #[inline(always)]
+    pub fn direct<'k>(
+        &self,
+        key: &'k Key,
+        rtype: Rtype,
+    ) -> Result<(Node<'_>, RecordSet<'_>), Place<'_, 'k, ()>> {
+        let place = self.names.seek(key);
+        if let Some((blob, ())) = place.exact() {
+            let node = Node::of(blob);
+            if node.cut() == 0
+                && !self.apex_renames
+                && let Some(set) = node.find(rtype)
+            {
+                return Ok((node, set));
+            }
+        }
+        Err(place)
+    }
+
+    /// What the data say about `rtype` at the name with this key, whose place among the names is
+    /// known.
+    pub fn lookup_at<'z>(
+        &'z self,
+        place: &Place<'z, '_, ()>,
+        key: &Key,
+        rtype: Rtype,
+    ) -> Found<'z> {
         if self.apex_renames && !key.as_bytes().is_empty() {
             let node = self.apex_node();
             let set = node.find(Rtype::DNAME).expect("apex_renames says so");
             return Found::Rename { node, set, owner: 0 };
         }
-        let place = self.names.seek(key);
-        let exact = place.exact().map(|(blob, ())| Node::of(blob));
-        let cut = exact.map_or_else(|| cut_above(key, &place), Node::cut);
-        if cut > 0
+        if let Some((blob, ())) = place.exact() {
+            let node = Node::of(blob);
+            let at_cut = if node.cut() > 0 { self.at_cut(key, node.cut(), rtype) } else { None };
+            return at_cut.unwrap_or_else(|| at_node(node, rtype, At::Owner));
+        }
+        self.beside(key, place, rtype)
+    }
+
+    /// What is to be said of a name without records.
+    fn beside<'z>(&'z self, key: &Key, place: &Place<'z, '_, ()>, rtype: Rtype) -> Found<'z> {
+        // If there is a cut or a DNAME above it, then the last name before is that or below it.
+        let (mut shared, mut cut) = (0, 0);
+        if let Some(before) = place.at_or_before() {
+            (shared, cut) = (before.key.common_labels(key), Node::of(before.blob).cut());
+        }
+        if (1..=shared).contains(&cut)
             && let Some(found) = self.at_cut(key, cut, rtype)
         {
             return found;
         }
-        if let Some(node) = exact {
-            return at_node(node, rtype, At::Owner);
-        }
-        let encloser = place.encloser();
-        if encloser == key.as_bytes().len() {
+        // An empty non-terminal may have all it encloses on one side.
+        let after = place.after().map_or(0, |after| after.key.common_labels(key));
+        let encloser = shared.max(after);
+        if encloser == key.len() {
             return Found::NoData { node: None, at: At::Owner };
         }
         self.at_wildcard(key, encloser, rtype)
@@ -104,7 +151,7 @@ impl Zone {
         if let Some((blob, ())) = place.exact() {
             return at_node(Node::of(blob), rtype, at);
         }
-        if place.encloser() == wildcard.as_bytes().len() {
+        if place.after().is_some_and(|after| after.key.starts_with(wildcard.as_bytes())) {
             return Found::NoData { node: None, at };
         }
         Found::NoName { encloser }
@@ -125,15 +172,8 @@ impl Zone {
     }
 }
 
-/// The key's length of the topmost cut or DNAME above a name that does not exist; 0: none.
-/// If there is one, then the last name before the key is it or below it.
-fn cut_above(key: &Key, place: &Place<'_, '_, ()>) -> usize {
-    let Some(before) = place.at_or_before() else { return 0 };
-    let cut = Node::of(before.blob).cut();
-    if before.key.common_labels(key) >= cut { cut } else { 0 }
-}
-
 /// What one owner's records say about `rtype`.
+#[inline(always)]
 fn at_node(node: Node<'_>, rtype: Rtype, at: At) -> Found<'_> {
     let set = match rtype {
         Rtype::ANY => any_of(node),

@@ -19,12 +19,14 @@ mod diff;
 pub mod file;
 mod lookup;
 mod node;
+mod sum;
 mod update;
 
 pub use builder::{BuildError, Builder};
 pub use diff::{Diff, Records};
 pub use lookup::{At, Found};
 pub use node::{Data, Node, NodeBuf, Record, RecordSet, Sets};
+pub use sum::Sum;
 pub use update::OutOfSync;
 
 use crate::name::{Key, Name, NameBuf};
@@ -128,7 +130,8 @@ impl Zone {
 
     /// The apex's records.
     pub fn apex_node(&self) -> Node<'_> {
-        self.node(&Key::empty()).expect("a zone has an apex")
+        // No key is before the empty one.
+        Node::of(self.names.first().expect("a zone has an apex").blob)
     }
 
     /// The records of exactly this owner.

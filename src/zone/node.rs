@@ -64,14 +64,27 @@ impl<'z> Node<'z> {
     }
 
     /// The records of this type (not signatures: those are found beside what they cover).
-    #[inline]
+    #[inline(always)]
     pub fn find(self, rtype: Rtype) -> Option<RecordSet<'z>> {
-        self.sets().find(|set| set.rtype == rtype && !set.signatures)
+        self.set(rtype, false)
     }
 
     /// The signatures over the records of this type.
     pub fn signatures(self, covered: Rtype) -> Option<RecordSet<'z>> {
-        self.sets().find(|set| set.rtype == covered && set.signatures)
+        self.set(covered, true)
+    }
+
+    #[inline(always)]
+    fn set(self, rtype: Rtype, signatures: bool) -> Option<RecordSet<'z>> {
+        let mut rest = &self.0[1..];
+        while !rest.is_empty() {
+            let (set, after) = RecordSet::split(rest);
+            if set.rtype == rtype && set.signatures == signatures {
+                return Some(set);
+            }
+            rest = after;
+        }
+        None
     }
 
     /// How many records, signatures included.
@@ -110,7 +123,7 @@ pub struct RecordSet<'z> {
 }
 
 impl<'z> RecordSet<'z> {
-    #[inline]
+    #[inline(always)]
     fn split(bytes: &'z [u8]) -> (Self, &'z [u8]) {
         let kind = bytes[0];
         let wide = kind & WIDE != 0;

@@ -17,6 +17,7 @@ macro_rules! each {
 }
 
 mod answers;
+mod audit;
 mod primary;
 #[path = "../model/random.rs"]
 #[allow(

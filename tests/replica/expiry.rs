@@ -44,3 +44,108 @@ fn an_expired_zone_says_servfail_until_the_primary_is_back_and_others_go_on() {
     assert_eq!(transfers(&primaries[0].asked()), 1, "the data were kept");
     others.all_was_well();
 }
+
+/// The primary says that the zone expires there in `s` seconds.
+fn expiring(zone: &Zone, asked: &Asked, s: u32) -> Vec<Act> {
+    let asks = asked.options.as_deref().is_some_and(|options| options == [0, 9, 0, 0]);
+    assert!(asks, "EXPIRE is asked for: {asked:?}");
+    let records = zone.records(asked);
+    vec![Act::Message(asked.extended(rcode::NOERROR, &records, &[(9, &s.to_be_bytes())]))]
+}
+
+#[test]
+fn what_a_primary_says_of_expiry_is_honoured_in_transfers_and_refreshes() {
+    let zone = Zone::new("chain.test.", [3600, 1, 86_400], 1);
+    let of_script = Arc::clone(&zone);
+    let primary = Primary::on([127, 4, 1, 1], move |asked| expiring(&of_script, asked, 1000));
+    let secondary =
+        Secondary::start(&format!("[[zone]]\nname = \"chain.test\"\n{}\n", primary.config()));
+    let left = |least: u64, most: u64| {
+        secondary.wait_status("chain.test.", |status| {
+            status.expires_in_s.is_some_and(|s| (least..=most).contains(&s))
+        })
+    };
+    left(900, 1000);
+    // Through an IXFR.
+    let of_script = Arc::clone(&zone);
+    primary.script(move |asked| expiring(&of_script, asked, 500));
+    zone.add(2);
+    primary.notify(secondary.address, "chain.test.");
+    left(400, 500);
+    // A refresh prolongs it, as far as the primary goes, and never shortens it.
+    let of_script = Arc::clone(&zone);
+    primary.script(move |asked| expiring(&of_script, asked, 2000));
+    secondary.refresh("chain.test.");
+    left(1900, 2000);
+    let of_script = Arc::clone(&zone);
+    primary.script(move |asked| expiring(&of_script, asked, 100));
+    let asked = primary.asked().len();
+    secondary.refresh("chain.test.");
+    primary.wait_asked(|all| all.len() > asked).expect("it is asked");
+    left(1800, 2000);
+    // Nor is it more than the SOA's own.
+    let of_script = Arc::clone(&zone);
+    primary.script(move |asked| expiring(&of_script, asked, 999_999));
+    secondary.refresh("chain.test.");
+    left(86_300, 86_400);
+}
+
+#[test]
+fn a_chain_of_secondaries_does_not_stretch_expiry() {
+    let zone = Zone::new("long.test.", [3600, 1, 86_400], 1);
+    let of_script = Arc::clone(&zone);
+    let primary = Primary::on([127, 4, 1, 2], move |asked| expiring(&of_script, asked, 600));
+    let first = Secondary::start(&format!(
+        "[[zone]]\nname = \"long.test\"\nallow-transfer = [{{ from = \"127.0.0.1\" }}]\n{}\n",
+        primary.config()
+    ));
+    first.wait_serial("long.test.", 1);
+    let second = Secondary::start(&format!(
+        "[[zone]]\nname = \"long.test\"\nprimaries = [{{ address = \"{}\" }}]\n",
+        first.address
+    ));
+    second.wait_serial("long.test.", 1);
+    let left = |secondary: &Secondary| secondary.status("long.test.").expires_in_s.unwrap();
+    // Rounded to seconds: what is asked first is the larger.
+    let of_second = left(&second);
+    assert!(of_second <= 600 && of_second <= left(&first) + 1, "{of_second}");
+    second.refresh("long.test.");
+    second.wait_log(&["refreshed now"]);
+    assert!(left(&second) <= left(&first) + 1);
+}
+
+#[test]
+fn a_zone_that_may_be_served_stale_is_and_each_approach_of_expiry_is_told_once() {
+    let zone = Zone::new("stale.test.", [1, 1, 6], 1);
+    let primary = Primary::of([127, 4, 1, 3], &zone);
+    let secondary = Secondary::start(&format!(
+        "[template.default]\nretry-min = \"1s\"\nrefresh-min = \"1s\"\n\
+         [[zone]]\nname = \"stale.test\"\nafter-expiry = \"serve-stale\"\n{}\n",
+        primary.config()
+    ));
+    secondary.wait_serial("stale.test.", 1);
+    let told = b"no longer";
+    primary.script(move |asked| {
+        let error = [&[0, 24][..], told].concat();
+        vec![Act::Message(asked.extended(rcode::SERVFAIL, &[], &[(15, &error)]))]
+    });
+    let status = secondary.wait_status("stale.test.", |status| status.state == State::Expiring);
+    let error = status.primaries[0].last_error.as_deref();
+    assert_eq!(error, Some("the primary answered SERVFAIL (Invalid Data: no longer)"));
+    let status = secondary.wait_status("stale.test.", |status| status.state == State::Expired);
+    assert!(status.serve_stale);
+    let said = www(&socket(secondary.address), secondary.address, "stale.test.", 9);
+    assert_eq!(said, Some(Said { rcode: rcode::NOERROR, version: Some(1) }));
+    for words in [
+        &["WARN", "expiring: less than half of the time"][..],
+        &["WARN", "expiring: less than a tenth of the time"],
+        &["ERROR", "expired: ", "it is served stale until one can"],
+    ] {
+        let line = secondary.wait_log(words);
+        assert!(line.contains("stale.test.") && line.contains("no longer"), "{line}");
+        assert_eq!(secondary.logged(words), 1, "{words:?}");
+    }
+    let good = Arc::clone(&zone);
+    primary.script(move |asked| good.answer(asked));
+    secondary.wait_status("stale.test.", |status| status.state == State::Ok);
+}

@@ -1,8 +1,11 @@
 //! Many zones at once.
 
+use super::scripted::watch::Watch;
 use super::scripted::*;
 use crate::common::dns::wait_until;
-use backstop::replica::State;
+use backstop::replica::{State, ZoneStatus};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 fn list(prefix: &str, count: usize) -> Vec<String> {
@@ -48,4 +51,57 @@ fn five_hundred_zones_of_a_silent_primary_delay_no_zone_of_another() {
     let asked = |asked: &[Asked]| asked.iter().filter(|asked| asked.rtype == rtype::IXFR).count();
     good.wait_asked(|all| asked(all) == 100).expect("all hundred are followed up");
     assert!(since.elapsed() < Duration::from_secs(20), "{:?}", since.elapsed());
+}
+
+#[test]
+fn ten_thousand_zones_of_which_one_primarys_half_dies_and_the_other_half_notices_nothing() {
+    const HALF: usize = 5_000;
+    const SAMPLE: usize = 200;
+    let (living, dying) = (list("living", HALF), list("dying", HALF));
+    // The dying half is due all the time, the living half when it is told.
+    let newest = Arc::new(AtomicU32::new(1));
+    let of_script = Arc::clone(&newest);
+    let good = Primary::on([127, 5, 0, 3], move |asked| {
+        let zone = Zone::new(&asked.zone, [3600, 1, 86_400], 1);
+        for serial in 2..=of_script.load(Ordering::Relaxed) {
+            zone.add(serial);
+        }
+        zone.answer(asked)
+    });
+    let dies = Primary::on([127, 5, 0, 4], |asked| {
+        Zone::new(&asked.zone, [60, 1, 86_400], 1).answer(asked)
+    });
+    let config = configured(&dying, &dies) + &configured(&living, &good);
+    let secondary = Secondary::start(&config);
+    let loaded = || secondary.all().iter().filter(|zone| zone.serial.is_some()).count();
+    assert!(wait_until(4 * DEADLINE, || loaded() == 2 * HALF), "{} are loaded", loaded());
+    let round = |serial| {
+        newest.store(serial, Ordering::Relaxed);
+        let began = Instant::now();
+        for zone in living.iter().take(SAMPLE) {
+            good.notify(secondary.address, zone);
+        }
+        let has_it = |zone: &ZoneStatus| zone.serial == Some(serial);
+        let come = || secondary.all().iter().filter(|zone| has_it(zone)).count();
+        assert!(wait_until(DEADLINE, || come() == SAMPLE), "{} have {serial}", come());
+        began.elapsed()
+    };
+    let before = round(2);
+    let watch = Watch::start(secondary.address, &living[..SAMPLE], Duration::from_millis(2));
+    dies.script(|_| vec![Act::Silence]);
+    for zone in &dying[..1000] {
+        secondary.refresh(zone);
+    }
+    dies.wait_asked(|asked| asked.iter().filter(|it| it.rtype == rtype::SOA).count() >= 8);
+    let after = round(3);
+    // Eight at a time, the dead ones' thousand questions alone would take a quarter of an hour.
+    assert!(after < Duration::from_secs(20), "{after:?}, and {before:?} before");
+    let all = secondary.all();
+    let of = |prefix: &str| all.iter().filter(|zone| zone.zone.starts_with(prefix)).count();
+    assert_eq!((of("living"), of("dying")), (HALF, HALF));
+    for zone in all.iter().filter(|zone| zone.zone.starts_with("living")) {
+        assert!(matches!(zone.state, State::Ok | State::Refreshing), "{zone:?}");
+        assert_eq!(zone.primaries[0].last_error, None);
+    }
+    watch.all_was_well();
 }

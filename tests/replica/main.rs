@@ -13,4 +13,6 @@ mod fleet;
 mod misbehaviour;
 mod notify;
 mod primaries;
+mod same;
+mod serials;
 mod signed;

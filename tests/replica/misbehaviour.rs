@@ -346,6 +346,29 @@ const HOPELESS: &[Case] = &[
         said: "its serial 9 is behind ours, 10",
     },
     Case {
+        what: "REFUSED to all",
+        deed: |asked, _| refuses(asked, rcode::REFUSED),
+        said: "the primary answered REFUSED",
+    },
+    Case {
+        what: "NOTIMP to all",
+        deed: |asked, _| refuses(asked, rcode::NOTIMP),
+        said: "the primary answered NOTIMP",
+    },
+    Case {
+        what: "FORMERR to all, with EDNS and without",
+        deed: |asked, _| refuses(asked, rcode::FORMERR),
+        said: "the primary answered FORMERR",
+    },
+    Case {
+        what: "an error that is explained",
+        deed: |asked, _| {
+            let why = [&[0, 18][..], b"not you"].concat();
+            vec![Act::Message(asked.extended(rcode::REFUSED, &[], &[(15, &why)]))]
+        },
+        said: "the primary answered REFUSED (Prohibited: not you)",
+    },
+    Case {
         what: "SERVFAIL to all",
         deed: |asked, _| vec![Act::Message(asked.reply(rcode::SERVFAIL, &[]))],
         said: "the primary answered SERVFAIL",
@@ -543,6 +566,23 @@ const STRANGE: &[Case] = &[
             _ => zone.answer(asked),
         },
         said: "got=\"AXFR\"",
+    },
+    Case {
+        what: "one newer SOA in answer to IXFR, and the connection left open",
+        deed: |asked, zone| match asked.rtype {
+            rtype::IXFR => vec![message(asked, &[zone.soa(NEW)]), Act::Silence],
+            _ => zone.answer(asked),
+        },
+        said: "got=\"AXFR\"",
+    },
+    Case {
+        what: "no EDNS, which is FORMERR",
+        deed: |asked, zone| match (asked.rtype, &asked.options) {
+            (rtype::IXFR, _) => zone.answer(asked),
+            (_, Some(_)) => refuses(asked, rcode::FORMERR),
+            (_, None) => zone.answer(asked),
+        },
+        said: "got=\"IXFR\"",
     },
     Case {
         what: "deletions with names in other case and with another TTL",

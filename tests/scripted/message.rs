@@ -8,6 +8,9 @@ pub mod rtype {
     pub const NS: u16 = 2;
     pub const SOA: u16 = 6;
     pub const TXT: u16 = 16;
+    pub const OPT: u16 = 41;
+    pub const RRSIG: u16 = 46;
+    pub const ZONEMD: u16 = 63;
     pub const TSIG: u16 = 250;
     pub const IXFR: u16 = 251;
     pub const AXFR: u16 = 252;
@@ -15,6 +18,7 @@ pub mod rtype {
 
 pub mod rcode {
     pub const NOERROR: u8 = 0;
+    pub const NXDOMAIN: u8 = 3;
     pub const FORMERR: u8 = 1;
     pub const SERVFAIL: u8 = 2;
     pub const NOTIMP: u8 = 4;
@@ -91,6 +95,10 @@ pub struct Asked {
     pub since: Option<u32>,
     /// The MAC of a signed request.
     pub mac: Option<Vec<u8>>,
+    /// The options of its OPT record, if it has one.
+    pub options: Option<Vec<u8>>,
+    /// It asks for signatures.
+    pub dnssec_ok: bool,
     pub tcp: bool,
     pub from: SocketAddr,
     pub at: Instant,
@@ -111,6 +119,8 @@ impl Asked {
             rtype: word(after),
             since: None,
             mac: None,
+            options: None,
+            dnssec_ok: false,
             tcp,
             from,
             at: Instant::now(),
@@ -125,6 +135,9 @@ impl Asked {
                 let serial = read_name(octets, read_name(octets, data).1).1;
                 asked.since =
                     Some(u32::from_be_bytes(octets[serial..serial + 4].try_into().unwrap()));
+            } else if rtype == rtype::OPT {
+                asked.options = Some(octets[data..data + len].to_vec());
+                asked.dnssec_ok = octets[fixed + 6] & 0x80 != 0;
             } else if rtype == rtype::TSIG {
                 let times = read_name(octets, data).1;
                 let mac = times + 10;
@@ -145,6 +158,22 @@ impl Asked {
     pub fn reply(&self, rcode: u8, answers: &[Rr]) -> Vec<u8> {
         let octets: Vec<u8> = answers.iter().flat_map(Rr::octets).collect();
         self.reply_of(rcode, u16::try_from(answers.len()).unwrap(), &octets)
+    }
+
+    /// As [`reply`](Self::reply), with an OPT record of these options: code and value.
+    pub fn extended(&self, rcode: u8, answers: &[Rr], options: &[(u16, &[u8])]) -> Vec<u8> {
+        let mut data = Vec::new();
+        for (code, value) in options {
+            data.extend(code.to_be_bytes());
+            data.extend(u16::try_from(value.len()).unwrap().to_be_bytes());
+            data.extend(*value);
+        }
+        let mut octets = self.reply(rcode, answers);
+        octets.extend([0, 0, 41, 4, 208, 0, 0, 0, 0]);
+        octets.extend(u16::try_from(data.len()).unwrap().to_be_bytes());
+        octets.extend(data);
+        octets[11] += 1;
+        octets
     }
 
     /// The reply with these octets as its answer section, said to be `count` records.

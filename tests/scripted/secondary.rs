@@ -170,6 +170,15 @@ impl Secondary {
         self.client().command(&Request::Refresh { zone: zone.to_owned() }).unwrap();
     }
 
+    pub fn retransfer(&self, zone: &str) {
+        self.client().command(&Request::Retransfer { zone: zone.to_owned() }).unwrap();
+    }
+
+    /// How many lines of the log have all these words.
+    pub fn logged(&self, words: &[&str]) -> usize {
+        self.log().iter().filter(|line| words.iter().all(|word| line.contains(word))).count()
+    }
+
     /// Waits until the zone's status is so.
     #[track_caller]
     pub fn wait_status(&self, zone: &str, so: impl Fn(&ZoneStatus) -> bool) -> ZoneStatus {

@@ -10,3 +10,4 @@ mod addresses;
 mod crash;
 mod reload;
 mod store;
+mod told;

@@ -3,6 +3,8 @@
 
 use super::scripted::watch::{Said, Watch, socket, www};
 use super::scripted::*;
+use crate::common::dns::wait_until;
+use backstop::replica::State;
 use std::fs;
 use std::time::Duration;
 
@@ -49,7 +51,7 @@ fn a_zone_taken_out_by_sighup_is_refused_and_its_data_are_there_when_it_is_wante
     secondary.configure(&configured(&["stays.test."], &primary));
     secondary.signal("-HUP");
     let refused = || said(&secondary, "goes.test.").rcode == rcode::REFUSED;
-    assert!(crate::common::dns::wait_until(DEADLINE, refused));
+    assert!(wait_until(DEADLINE, refused));
     secondary.wait_log(&["goes.test.", "no longer configured; its data is kept for a while"]);
     watch.all_was_well();
     // Whether the server is stopped at once or in good time, the data are kept.
@@ -88,12 +90,17 @@ fn a_zone_whose_data_are_damaged_is_set_aside_and_transferred_again_others_are_s
         octets[at + 1] ^= 0x04;
     }
     fs::write(&file, octets).unwrap();
+    primary.script(|asked| vec![Act::Message(asked.reply(rcode::REFUSED, &[]))]);
     secondary.launch();
     secondary.wait_log(&["ERROR", "damaged-one.test.", "damaged"]);
     secondary.wait_log(&["serving"]);
     for zone in &zones {
         assert_eq!(said(&secondary, zone), good(1), "{zone}");
     }
+    assert!(wait_until(DEADLINE, || secondary.client().status(None).is_ok()));
+    let status = secondary.wait_status("damaged-one.test.", |it| it.state == State::Damaged);
+    assert!(status.serial.is_none() && status.error.is_some(), "{status:?}");
+    primary.script(|asked| Zone::new(&asked.zone, TIMES, 1).answer(asked));
     secondary.wait_serial("damaged-one.test.", 1);
     assert_eq!(said(&secondary, "damaged-one.test."), good(1));
     let aside = fs::read_dir(secondary.state().join("damaged")).unwrap().count();

@@ -87,8 +87,28 @@ fn errors_say_why() {
     assert_eq!(error("www.nowhere"), 20);
     assert_eq!(error("www.closed"), 18);
     assert_eq!(error("www.empty"), 14);
-    let late = Ask { now_ms: 1_000_000, ..with(ask("www.a.example", Rtype::A), b"") };
-    assert_eq!(options(&late.of(&view()))[0].1[..2], [0, 24]);
+    let late = Ask { now_ms: 1_061_999, ..with(ask("www.a.example", Rtype::A), b"") };
+    let told = b"\0\x18zone expired: no primary reached since 61 s".to_vec();
+    assert_eq!(options(&late.of(&view())), [(15, told)]);
+}
+
+#[test]
+fn a_zone_that_may_be_served_stale_is_answered_for_and_the_answer_says_so() {
+    let mut view = view();
+    let stale = Access { serve_stale: true, ..Access::default() };
+    view.put(served("a.example.", Some(zone("a.example.", ZONE)), stale));
+    let asked = |name, now_ms| {
+        let reply = Ask { now_ms, ..with(ask(name, Rtype::A), b"") }.of(&view);
+        (reply[3] & 0xf, options(&reply))
+    };
+    assert_eq!(asked("www.a.example", 999_999), (0, vec![]));
+    let told =
+        |code: u8| vec![(15, [&[0, code][..], b"zone expired: no primary reached"].concat())];
+    assert_eq!(asked("www.a.example", 1_000_000), (0, told(3)));
+    assert_eq!(asked("x.a.example", 1_000_000), (3, told(19)), "RFC 8914 section 4.20");
+    // Who copies zones from us is not given what is stale.
+    let served = view.zone(name("a.example").as_name()).unwrap();
+    assert!(served.fresh(1_000_000).is_none());
 }
 
 /// The reply's cookie, and whether the client's was ours.

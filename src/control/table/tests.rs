@@ -10,6 +10,10 @@ fn status(name: &str, state: State) -> ZoneStatus {
         refresh_in_s: 3600,
         expires_in_s: Some(600_000),
         primary: Some("192.0.2.1:53".parse().unwrap()),
+        serve_stale: false,
+        behind_serials: 0,
+        behind_s: 0,
+        lower_serial: None,
         same_serial_difference: false,
         versions_held: 2,
         error: None,
@@ -94,16 +98,10 @@ file.         ok            2026    -             -             never       file
 fn the_summary_counts_each_state() {
     assert_eq!(table(&[]), "no zones are configured\n");
     assert!(table(&[from_file("a.")]).ends_with("\n1 zone: 1 ok\n"));
-    let states = [
-        State::Ok,
-        State::Refreshing,
-        State::Diverged,
-        State::Stale,
-        State::NeverLoaded,
-        State::Expired,
-    ];
-    let all = states.map(|state| status("a.", state));
-    let words = "6 zones: 1 expired, 1 never-loaded, 1 stale, 1 diverged, 1 refreshing, 1 ok\n";
+    let mut all: Vec<_> = State::all().map(|state| status("a.", state)).collect();
+    all.reverse();
+    let words = "10 zones: 1 expired, 1 damaged, 1 never-loaded, 1 lower-serial, 1 expiring, \
+                 1 held-by-check, 1 stale, 1 diverged, 1 refreshing, 1 ok\n";
     assert!(table(&all).ends_with(words));
 }
 
@@ -140,6 +138,27 @@ fn each_state_is_explained() {
         (
             status("a.", State::Expired),
             "expired: no primary has renewed it in time; it is answered with SERVFAIL",
+        ),
+        (
+            ZoneStatus { serve_stale: true, ..status("a.", State::Expired) },
+            "expired: no primary has renewed it in time; it is served stale until one does\n",
+        ),
+        (
+            ZoneStatus { state: State::Damaged, ..never_loaded("a.") },
+            "damaged: what was kept of it is damaged, and no primary has given it anew; it is \
+             answered with SERVFAIL",
+        ),
+        (
+            status("a.", State::LowerSerial),
+            "lower-serial: it is served; all primaries that answer have a lower serial than ours",
+        ),
+        (
+            status("a.", State::Expiring),
+            "expiring: it is served, but less than half of its time is left, and the primaries",
+        ),
+        (
+            status("a.", State::HeldByCheck),
+            "held-by-check: it is served; a newer version is held back: it did not pass a check",
         ),
         (
             never_loaded("a."),
@@ -190,7 +209,8 @@ fn one_zone_is_told_in_full() {
 example.org.
   state          diverged: it is served; a primary has other data under the same serial
   serial         2026 (1 record)
-  last contact   3m12s ago, with 192.0.2.1:53
+  last contact   3m12s ago
+  copied from    192.0.2.1:53
   next refresh   in 1h
   expires        in 6d22h
   last transfer  IXFR, 1d1h ago: 1 record in 412 octets, 35ms
@@ -206,6 +226,22 @@ or, to take the primary's data here as they are:
     backstop retransfer example.org.
 ";
     assert_eq!(full(&zone), expected);
+}
+
+#[test]
+fn how_far_it_is_behind_and_what_to_do_about_a_lower_serial_is_told() {
+    let behind =
+        ZoneStatus { behind_serials: 3, behind_s: 61, ..status("a.example.", State::Stale) };
+    let text = full(&behind);
+    assert!(text.contains("\n  behind         by 3 of serial, known for 1m1s\n"), "{text}");
+    let lower = ZoneStatus { lower_serial: Some(7), ..status("a.example.", State::LowerSerial) };
+    let advice = "
+The primaries have serial 7, which is lower than ours, 2026: it went backwards there.
+Raise it above ours at the primary; or, to take the primary's version here as it is:
+    backstop retransfer a.example.
+";
+    let text = full(&lower);
+    assert!(text.ends_with(advice), "{text}");
 }
 
 #[test]

@@ -1,0 +1,235 @@
+//! Putting questions to servers: over UDP, over TCP, and for the whole zone.
+
+use super::message::{Fault, Question, Reply};
+use crate::name::Name;
+use crate::tsig::{Key, Verifier};
+use crate::xfr::{self, Incoming, Progress};
+use crate::zone::Zone;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use tokio::sync::Semaphore;
+use tokio::time::{timeout, timeout_at};
+
+/// Conversations at a time.
+const CONVERSATIONS_MAX: usize = 64;
+/// Whole zones at a time: each is held in memory.
+const TRANSFERS_MAX: usize = 2;
+/// How long a whole zone may take.
+const TRANSFER_TIME: Duration = Duration::from_secs(60);
+/// How often a datagram is sent.
+const TRIES: u32 = 2;
+
+/// Where a server is, and how it is talked to.
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    pub(super) address: SocketAddr,
+    /// Where questions come from.
+    pub(super) source: Option<SocketAddr>,
+    /// What they are signed with.
+    pub(super) key: Option<Arc<Key>>,
+}
+
+/// Asks; waits no longer than its patience for one reply.
+pub(super) struct Client {
+    patience: Duration,
+    conversations: Semaphore,
+    transfers: Semaphore,
+}
+
+impl Client {
+    pub(super) fn new(patience: Duration) -> Self {
+        Self {
+            patience,
+            conversations: Semaphore::new(CONVERSATIONS_MAX),
+            transfers: Semaphore::new(TRANSFERS_MAX),
+        }
+    }
+
+    /// Over UDP; over TCP if the reply is truncated.
+    pub(super) async fn ask(&self, peer: &Peer, question: &Question<'_>) -> Result<Reply, Fault> {
+        match self.udp(peer, question).await {
+            Ok((reply, _)) if reply.is_truncated() => Ok(self.tcp(peer, question).await?.0),
+            Ok((reply, _)) => Ok(reply),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// The reply over UDP, and how long it took.
+    pub(super) async fn udp(
+        &self,
+        peer: &Peer,
+        question: &Question<'_>,
+    ) -> Result<(Reply, Duration), Fault> {
+        let _place = self.conversations.acquire().await.expect("it is never closed");
+        for _ in 1..TRIES {
+            match self.datagram(peer, question).await {
+                Err(Fault::TimedOut(_)) => {}
+                other => return other,
+            }
+        }
+        self.datagram(peer, question).await
+    }
+
+    async fn datagram(
+        &self,
+        peer: &Peer,
+        question: &Question<'_>,
+    ) -> Result<(Reply, Duration), Fault> {
+        let socket = UdpSocket::bind(peer.source.unwrap_or_else(|| any(peer.address))).await?;
+        socket.connect(peer.address).await?;
+        let mut asked = Asked::new(peer, question);
+        let began = Instant::now();
+        socket.send(&asked.request).await?;
+        let until = tokio::time::Instant::now() + self.patience;
+        let mut buffer = vec![0; usize::from(u16::MAX)];
+        while let Ok(len) = timeout_at(until, socket.recv(&mut buffer)).await {
+            // What is not ours is late, or forged: the reply may still come.
+            if let Some(reply) = asked.read(&mut buffer[..len?], question)? {
+                return Ok((reply, began.elapsed()));
+            }
+        }
+        Err(Fault::TimedOut(self.patience))
+    }
+
+    /// The reply over TCP, and how long it took, connecting included.
+    pub(super) async fn tcp(
+        &self,
+        peer: &Peer,
+        question: &Question<'_>,
+    ) -> Result<(Reply, Duration), Fault> {
+        let _place = self.conversations.acquire().await.expect("it is never closed");
+        let began = Instant::now();
+        let conversation = async {
+            let mut asked = Asked::new(peer, question);
+            let mut stream = connect(peer).await?;
+            send(&mut stream, &asked.request).await?;
+            let mut message = Vec::new();
+            receive(&mut stream, &mut message).await?;
+            asked.read(&mut message, question)?.ok_or(Fault::Malformed)
+        };
+        match timeout(self.patience, conversation).await {
+            Ok(reply) => Ok((reply?, began.elapsed())),
+            Err(_) => Err(Fault::TimedOut(self.patience)),
+        }
+    }
+
+    /// The whole zone, if it has no more than `max_octets`.
+    pub(super) async fn transfer(
+        &self,
+        peer: &Peer,
+        apex: Name<'_>,
+        max_octets: u64,
+    ) -> Result<Zone, Fault> {
+        let _place = self.transfers.acquire().await.expect("it is never closed");
+        let conversation = async {
+            let id = random_id();
+            let mut request = xfr::axfr_query(id, apex);
+            let mut verifier =
+                peer.key.as_ref().map(|key| key.sign_request(&mut request, unix_s()));
+            let mut incoming = Incoming::axfr(apex, id, max_octets);
+            let mut stream = connect(peer).await?;
+            send(&mut stream, &request).await?;
+            let mut message = Vec::new();
+            loop {
+                let more = timeout(self.patience, receive(&mut stream, &mut message)).await;
+                more.map_err(|_| Fault::TimedOut(self.patience))??;
+                let verified = match &mut verifier {
+                    Some(verifier) => verifier.verify(&mut message, unix_s())?,
+                    None => &message,
+                };
+                if let Progress::Whole(builder, _) = incoming.message(verified)? {
+                    verifier.map_or(Ok(()), |verifier| verifier.finish())?;
+                    return Ok(builder.build()?);
+                }
+            }
+        };
+        match timeout(TRANSFER_TIME, conversation).await {
+            Ok(zone) => zone,
+            Err(_) => Err(Fault::TimedOut(TRANSFER_TIME)),
+        }
+    }
+}
+
+/// A question on its way.
+struct Asked {
+    id: u16,
+    request: Vec<u8>,
+    verifier: Option<Verifier>,
+}
+
+impl Asked {
+    fn new(peer: &Peer, question: &Question<'_>) -> Self {
+        let id = random_id();
+        let mut request = question.write(id);
+        let verifier = peer.key.as_ref().map(|key| key.sign_request(&mut request, unix_s()));
+        Self { id, request, verifier }
+    }
+
+    fn read(
+        &mut self,
+        message: &mut [u8],
+        question: &Question<'_>,
+    ) -> Result<Option<Reply>, Fault> {
+        if !message.starts_with(&self.id.to_be_bytes()) {
+            return Ok(None);
+        }
+        match &mut self.verifier {
+            Some(verifier) => Reply::read(verifier.verify(message, unix_s())?, self.id, question),
+            None => Reply::read(message, self.id, question),
+        }
+    }
+}
+
+async fn connect(peer: &Peer) -> Result<TcpStream, Fault> {
+    let socket = match peer.address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    if let Some(source) = peer.source {
+        socket.set_reuseaddr(true)?;
+        socket.bind(source)?;
+    }
+    let stream = socket.connect(peer.address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Sends a message with its length before it (RFC 1035 section 4.2.2).
+async fn send(stream: &mut TcpStream, message: &[u8]) -> Result<(), Fault> {
+    let len = u16::try_from(message.len()).expect("questions are short");
+    Ok(stream.write_all(&[&len.to_be_bytes()[..], message].concat()).await?)
+}
+
+async fn receive(stream: &mut TcpStream, message: &mut Vec<u8>) -> Result<(), Fault> {
+    let closed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => Fault::Lost("it closed the connection".into()),
+        _ => error.into(),
+    };
+    let len = stream.read_u16().await.map_err(closed)?;
+    message.resize(usize::from(len), 0);
+    stream.read_exact(message).await.map_err(closed)?;
+    Ok(())
+}
+
+/// An address of `peer`'s family that leaves the choice to the kernel.
+fn any(peer: SocketAddr) -> SocketAddr {
+    let ip = match peer {
+        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    SocketAddr::new(ip, 0)
+}
+
+/// An id that cannot be guessed.
+fn random_id() -> u16 {
+    let random = getrandom::u32().expect("the kernel gives random numbers");
+    (random >> 16) as u16
+}
+
+/// The wall clock, which TSIG goes by.
+fn unix_s() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
