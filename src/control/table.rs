@@ -230,7 +230,7 @@ fn meaning(zone: &ZoneStatus) -> &'static str {
         State::Expiring => {
             "it is served, but less than half of its time is left, and the primaries are of no use"
         }
-        State::HeldByCheck => "it is served; a newer version is held back: it did not pass a check",
+        State::HeldByCheck => "it is served; a newer version is not, because a check refused it",
         State::Stale if is_from_file(zone) => {
             "it is served, but its file could not be read when it was last tried"
         }

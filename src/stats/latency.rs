@@ -1,7 +1,7 @@
 //! How long answering takes: buckets that one thread counts in and others read.
 //!
 //! The buckets are those of an HDR histogram of three bits: 64 ns wide at first, then eight to
-//! each doubling, so that every value is known to an eighth of itself. [`Latency::histogram`] makes
+//! each doubling, so that every value is known to an eighth of itself. [`Latency::add_to`] makes
 //! an [`hdrhistogram`] of them, for percentiles and sums over workers.
 //!
 //! Recording is four loads and stores, no locked instruction, no allocation; a reader may see a

@@ -1,6 +1,6 @@
 //! The program that takes our queries off the network stack, assembled here.
 //!
-//! **How it fits.** The keeper [`assemble`]s it for an interface and what is listened on there,
+//! **How it fits.** The keeper [assembles](Filter::assemble) it for an interface and what is listened on there,
 //! loads it with [`super::bpf`], and does so again when either changes.
 //!
 //! **What it takes**, to hand it to the AF_XDP socket of its queue: Ethernet frames no longer than

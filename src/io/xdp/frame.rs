@@ -1,7 +1,7 @@
 //! Packets as they are on the wire: Ethernet, one 802.1Q tag, IPv4 or IPv6, UDP.
 //!
 //! **How it fits.** `queue` [`read`]s what came and, once the payload of the reply is in its frame,
-//! [`write`]s what goes before it, mostly from what came: the reply goes back to where the request
+//! [`write()`]s what goes before it, mostly from what came: the reply goes back to where the request
 //! came from, by the hardware address too, so no routes and no neighbours are looked up here.
 //!
 //! **Invariants.** *whatever came*: any octets are read without panic, and what is not a whole UDP

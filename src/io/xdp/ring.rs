@@ -2,7 +2,7 @@
 //!
 //! **Invariants.**
 //! - *one of each*: a ring's memory has one [`Producer`] and one [`Consumer`]; of those the kernel
-//!   is one (in tests, [`super::card`]). Entries from the consumer's counter up to the producer's
+//!   is one (in tests, the card of a [rig](super::rig)). Entries from the consumer's counter up to the producer's
 //!   are the consumer's, the others the producer's.
 //! - *published once a batch*: what is pushed or popped is the other side's with `publish`.
 //! - *wrapping*: the counters run through all 32 bits and over; an index is a counter masked.
