@@ -176,7 +176,7 @@ fn each_state_is_explained() {
         ),
         (
             status("a.", State::HeldByCheck),
-            "held-by-check: it is served; a newer version is held back: it did not pass a check",
+            "held-by-check: it is served; a newer version is not, because a check refused it",
         ),
         (
             never_loaded("a."),
