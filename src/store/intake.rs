@@ -9,7 +9,8 @@
 //! **Invariants.**
 //! - *in step*: a diff is logged only if it leads on from what is kept: from the zone's last diff
 //!   that is still on its way, or from its row if nothing is.
-//! - *in order*: nothing is logged for a zone while another change of it is with the keeper.
+//! - *in order*: nothing is logged for a zone while another change of it is with the keeper, and
+//!   nothing at all while a small value is, which may belong to any of them.
 
 use super::format::{NO_BASE, ZoneKey};
 use super::log::{Frame, Log, Position};
@@ -107,8 +108,13 @@ impl Intake {
     }
 
     fn leads_on(&self, append: &Append) -> bool {
-        let under_way = lock(&self.shared.under_way.0).get(&append.key).copied();
-        match under_way {
+        let ways = lock(&self.shared.under_way.0);
+        if ways.values > 0 {
+            return false;
+        }
+        let way = ways.zones.get(&append.key).copied();
+        drop(ways);
+        match way {
             Some(way) => way.direct == 0 && way.serial == append.from,
             None => lock(&self.shared.env).as_ref().is_some_and(|env| is_kept(env, append)),
         }
@@ -116,7 +122,8 @@ impl Intake {
 
     fn logged(&self, append: Append, frame: &Frame) -> Logged {
         let number = self.log.as_ref().map_or(0, |log| log.number(frame));
-        let claim = Claim::new(&self.shared.under_way, &append.key, Some(append.state.serial));
+        let under_way = &self.shared.under_way;
+        let claim = Claim::new(under_way, Some(&append.key), Some(append.state.serial));
         Logged { append, number, claim }
     }
 
@@ -128,7 +135,7 @@ impl Intake {
             done.take().send(Err(StoreError::Busy));
             return None;
         }
-        done.claim = key.map(|key| Claim::new(&self.shared.under_way, &key, None));
+        done.claim = Some(Claim::new(&self.shared.under_way, key.as_ref(), None));
         Some(request)
     }
 
@@ -161,15 +168,22 @@ fn is_kept(env: &Environment, append: &Append) -> bool {
     })
 }
 
-/// The zones with changes that are handed to the keeper and not committed yet.
+/// The changes that are handed to the keeper and not committed yet.
 #[derive(Default)]
-pub(super) struct UnderWay(Mutex<HashMap<ZoneKey, Way>>);
+pub(super) struct UnderWay(Mutex<Ways>);
 
 impl UnderWay {
     /// Is any change of this zone?
     pub(super) fn has(&self, key: &ZoneKey) -> bool {
-        lock(&self.0).contains_key(key)
+        lock(&self.0).zones.contains_key(key)
     }
+}
+
+#[derive(Default)]
+struct Ways {
+    zones: HashMap<ZoneKey, Way>,
+    /// How many that are of no zone.
+    values: u32,
 }
 
 /// A zone's.
@@ -185,28 +199,35 @@ struct Way {
 /// One change under way, until it is dropped.
 pub(super) struct Claim {
     under_way: Arc<UnderWay>,
-    key: ZoneKey,
+    key: Option<ZoneKey>,
     logged: bool,
 }
 
 impl Claim {
     /// Of a diff that is logged and leads to that serial, or of another change.
-    fn new(under_way: &Arc<UnderWay>, key: &ZoneKey, logged: Option<u32>) -> Self {
+    fn new(under_way: &Arc<UnderWay>, key: Option<&ZoneKey>, logged: Option<u32>) -> Self {
         let mut ways = lock(&under_way.0);
-        let way = ways.entry(key.clone()).or_default();
-        match logged {
-            Some(serial) => (way.logged, way.serial) = (way.logged + 1, serial),
-            None => way.direct += 1,
+        match (key, logged) {
+            (None, _) => ways.values += 1,
+            (Some(key), None) => ways.zones.entry(key.clone()).or_default().direct += 1,
+            (Some(key), Some(serial)) => {
+                let way = ways.zones.entry(key.clone()).or_default();
+                (way.logged, way.serial) = (way.logged + 1, serial);
+            }
         }
         drop(ways);
-        Self { under_way: Arc::clone(under_way), key: key.clone(), logged: logged.is_some() }
+        Self { under_way: Arc::clone(under_way), key: key.cloned(), logged: logged.is_some() }
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
         let mut ways = lock(&self.under_way.0);
-        let Entry::Occupied(mut entry) = ways.entry(self.key.clone()) else { return };
+        let Some(key) = self.key.take() else {
+            ways.values -= 1;
+            return;
+        };
+        let Entry::Occupied(mut entry) = ways.zones.entry(key) else { return };
         let way = entry.get_mut();
         let count = if self.logged { &mut way.logged } else { &mut way.direct };
         *count -= 1;

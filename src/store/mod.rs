@@ -187,6 +187,8 @@ impl Store {
     }
 
     /// Keeps a small value of the caller's own: a key of 1-100 octets, a value of 1,000 at most.
+    ///
+    /// What is handed over afterwards is never kept without it.
     pub fn put_meta(&self, key: &str, value: &[u8]) -> Ticket {
         assert!((1..=100).contains(&key.len()) && value.len() <= 1000, "meta values are small");
         let (key, value) = (key.to_owned(), value.to_vec());

@@ -155,17 +155,22 @@ fn diffs_are_folded_into_a_new_base_and_older_ones_kept_for_a_while() {
     while runtime.block_on(base()).unwrap() <= 300 && std::time::Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(5));
     }
+    // What a fold leaves before the new base is trimmed in bounded steps, by what comes next.
+    for to in 401..=410 {
+        let diff = vec![7; 400];
+        store.append(apex.as_name(), state(to), to - 1, diff, version(to)).wait().unwrap();
+    }
     drop(store);
-    let (store, found) = load(dir.path());
+    let (_store, found) = load(dir.path());
     let zone = &found[&apex];
     assert_eq!(zone.base, version(zone.base_serial));
     assert!(zone.base_serial > 300, "still at base {}", zone.base_serial);
     let all = [chain(&zone.history), chain(&zone.diffs)].concat();
     let expected: Vec<(u32, u32)> =
-        (400 - u32::try_from(all.len()).unwrap()..400).map(|from| (from, from + 1)).collect();
+        (410 - u32::try_from(all.len()).unwrap()..410).map(|from| (from, from + 1)).collect();
     assert_eq!(all, expected);
-    assert!(!zone.history.is_empty() && all.len() <= 100 + zone.diffs.len());
-    drop(store);
+    let (history, diffs) = (zone.history.len(), zone.diffs.len());
+    assert!(history > 0 && history <= 100, "{history} before the base, {diffs} since");
 }
 
 #[test]
@@ -294,6 +299,26 @@ fn small_values_are_there_before_the_zones() {
     let opened = Store::open(dir.path(), Options::default()).unwrap();
     assert_eq!(opened.meta("clock").unwrap(), b"two");
     assert_eq!(opened.meta("other"), None);
+}
+
+#[test]
+fn a_diff_is_not_kept_without_the_small_value_handed_over_before_it() {
+    let (dir, store) = empty();
+    let apex = name("example.");
+    let content = Content::of(5, 100, 1);
+    store.replace(apex.as_name(), state(1), History::Drop, content.clone()).wait().unwrap();
+    drop(store.put_meta("belongs to", b"2"));
+    store.append(apex.as_name(), state(2), 1, vec![2], content).wait().unwrap();
+    // What a crash at this moment would leave.
+    let crashed = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(dir.path()).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_file() {
+            std::fs::copy(entry.path(), crashed.path().join(entry.file_name())).unwrap();
+        }
+    }
+    let (store, found) = load(crashed.path());
+    assert_eq!(found[&apex].state.serial, 2);
+    assert_eq!(store.meta("belongs to").as_deref(), Some(&b"2"[..]));
 }
 
 #[test]
