@@ -71,12 +71,11 @@ impl Clock {
 
     /// What to keep now.
     pub fn keep(&self) -> Kept {
-        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Kept {
             server_ms: self.now_ms(),
             boot: read("/proc/sys/kernel/random/boot_id"),
             uptime_ms: uptime_ms(),
-            wall_ms: millis(wall),
+            wall_ms: millis(since_1970()),
         }
     }
 }
@@ -114,10 +113,14 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The wall clock; the beginning of 1970 if it is set to before that.
+pub fn since_1970() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
 /// The wall clock: seconds since 1970, modulo 2^32.
 pub fn unix_s() -> u32 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u32::try_from(since.as_secs() & u64::from(u32::MAX)).expect("masked")
+    u32::try_from(since_1970().as_secs() & u64::from(u32::MAX)).expect("masked")
 }
 
 /// The wall clock, read once a second at most: for who asks it with each batch.

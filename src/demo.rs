@@ -4,6 +4,7 @@
 //! the zone changes every few seconds and travels by NOTIFY and IXFR; then the primary is stopped
 //! and the secondary answers on.
 
+use crate::clock::since_1970;
 use crate::config::{self, Config};
 use crate::name::NameBuf;
 use crate::server::{Reload, ServeError, Server};
@@ -152,8 +153,7 @@ fn configuration(folder: &Path, which: &str) -> Result<Config, DemoError> {
 }
 
 fn zone_text(serial: u32) -> String {
-    let time = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
-    let time = time.map_or(0, |time| time.as_secs());
+    let time = since_1970().as_secs();
     format!(
         "$ORIGIN {ZONE}\n$TTL 300\n\
          @    SOA  ns1 hostmaster {serial} 3600 600 604800 60\n\

@@ -1,13 +1,14 @@
 //! Putting questions to servers: over UDP, over TCP, and for the whole zone.
 
 use super::message::{Fault, Question, Reply};
+use crate::clock::since_1970;
 use crate::name::Name;
 use crate::tsig::{Key, Verifier};
 use crate::xfr::{self, Incoming, Progress};
 use crate::zone::Zone;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
@@ -128,7 +129,7 @@ impl Client {
             let id = random_id();
             let mut request = xfr::axfr_query(id, apex);
             let mut verifier =
-                peer.key.as_ref().map(|key| key.sign_request(&mut request, unix_s()));
+                peer.key.as_ref().map(|key| key.sign_request(&mut request, since_1970().as_secs()));
             let mut incoming = Incoming::axfr(apex, id, max_octets);
             let mut stream = connect(peer).await?;
             send(&mut stream, &request).await?;
@@ -137,7 +138,7 @@ impl Client {
                 let more = timeout(self.patience, receive(&mut stream, &mut message)).await;
                 more.map_err(|_| Fault::TimedOut(self.patience))??;
                 let verified = match &mut verifier {
-                    Some(verifier) => verifier.verify(&mut message, unix_s())?,
+                    Some(verifier) => verifier.verify(&mut message, since_1970().as_secs())?,
                     None => &message,
                 };
                 if let Progress::Whole(builder, _) = incoming.message(verified)? {
@@ -164,7 +165,8 @@ impl Asked {
     fn new(peer: &Peer, question: &Question<'_>) -> Self {
         let id = random_id();
         let mut request = question.write(id);
-        let verifier = peer.key.as_ref().map(|key| key.sign_request(&mut request, unix_s()));
+        let verifier =
+            peer.key.as_ref().map(|key| key.sign_request(&mut request, since_1970().as_secs()));
         Self { id, request, verifier }
     }
 
@@ -177,7 +179,9 @@ impl Asked {
             return Ok(None);
         }
         match &mut self.verifier {
-            Some(verifier) => Reply::read(verifier.verify(message, unix_s())?, self.id, question),
+            Some(verifier) => {
+                Reply::read(verifier.verify(message, since_1970().as_secs())?, self.id, question)
+            }
             None => Reply::read(message, self.id, question),
         }
     }
@@ -227,9 +231,4 @@ fn any(peer: SocketAddr) -> SocketAddr {
 fn random_id() -> u16 {
     let random = getrandom::u32().expect("the kernel gives random numbers");
     (random >> 16) as u16
-}
-
-/// The wall clock, which TSIG goes by.
-fn unix_s() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }

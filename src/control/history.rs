@@ -1,6 +1,7 @@
 //! The versions held of a zone, and what changed from one to the next, for people to read.
 
 use super::table::{plain, time};
+use crate::clock::since_1970;
 use crate::name::{Key, Name};
 use crate::replica::{Note, Versions};
 use crate::wire::{Rtype, Serial};
@@ -9,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 /// The reply to [`Request::History`](super::Request::History).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,7 +115,7 @@ impl History {
 }
 
 fn version(serial: Serial, place: Place, note: Option<Note>, diff: Option<&Diff>) -> Version {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = since_1970();
     Version {
         serial: serial.0,
         place,

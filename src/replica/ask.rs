@@ -9,6 +9,7 @@ use super::inbox::Inbox;
 use super::limits::{Lane, Limits};
 use super::probe::probe;
 use super::sameness::Difference;
+use crate::clock::since_1970;
 use crate::name::NameBuf;
 use crate::refresh::{Ask, Failure};
 use crate::tsig::{Key, TsigError, Verifier};
@@ -18,7 +19,7 @@ use crate::zone::{BuildError, Builder, Diff, OutOfSync, Zone};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::{JoinError, spawn_blocking};
@@ -224,7 +225,7 @@ impl Reading {
     fn read(&mut self, stretch: &mut super::inbox::Stretch) -> Result<Progress, AskError> {
         while let Some(message) = stretch.next() {
             let message = match &mut self.verifier {
-                Some(verifier) => verifier.verify(message, unix_s())?,
+                Some(verifier) => verifier.verify(message, since_1970().as_secs())?,
                 None => message,
             };
             if self.incoming.statistics().messages == 0 {
@@ -273,7 +274,7 @@ async fn transfer(
         xfr::extend(&mut request, false);
     }
     let key = job.primary.key.as_ref();
-    let verifier = key.map(|key| key.sign_request(&mut request, unix_s()));
+    let verifier = key.map(|key| key.sign_request(&mut request, since_1970().as_secs()));
     let mut inbox = begin(job, limits, &request).await?;
     let mut reading = Reading { incoming, verifier, expire_s: None };
     let end = receive(&mut inbox, &mut reading, options.stall_timeout).await;
@@ -470,9 +471,4 @@ pub(super) fn random_id() -> u16 {
 /// A random number.
 pub(super) fn random() -> u32 {
     getrandom::u32().expect("the kernel gives random numbers")
-}
-
-/// The wall clock, which TSIG goes by.
-pub(super) fn unix_s() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }

@@ -1,10 +1,10 @@
 //! How a zone came to be what it is: the diffs that lead to the version served, with when and how
 //! each came. They are sent on as IXFR, told by `backstop history`, and undone by a rollback.
 
+use crate::clock::since_1970;
 use crate::wire::Serial;
 use crate::zone::Diff;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 /// When and how a version came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +25,7 @@ const KINDS: [&str; 5] = ["AXFR", "IXFR", "file", ROLLBACK, APPROVED];
 impl Note {
     /// A version that comes now.
     pub(super) fn now(kind: &'static str) -> Self {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Self { at_s: now.as_secs(), kind }
+        Self { at_s: since_1970().as_secs(), kind }
     }
 
     /// For the store: this note, and the diff.

@@ -16,13 +16,13 @@ use super::rollback::{Pin, Reply, Swapped};
 use super::scheduler::{Done, Scheduler, What};
 use super::versions::Version;
 use crate::check::Refusal;
+use crate::clock;
 use crate::config::ZoneSettings;
 use crate::name::NameBuf;
 use crate::refresh::{Event, Failure};
 use crate::wire::Serial;
 use crate::zone::Zone;
 use std::sync::Arc;
-use std::time::SystemTime;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tracing::{info, warn};
@@ -103,9 +103,8 @@ async fn read_through(
         let first = diffs.first().map(|diff| diff.from);
         let proven = proven.as_deref().filter(|zone| Some(zone.serial()) == first);
         let since = proven.map(|zone| (zone, &diffs[..]));
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        #[expect(clippy::cast_possible_truncation, reason = "RFC 4034 section 3.1.5 counts so")]
-        settings.checks.with_care(&version.zone, since, now.as_secs() as u32)
+        // RFC 4034 section 3.1.5 counts so.
+        settings.checks.with_care(&version.zone, since, clock::unix_s())
     });
     match judged.await {
         Ok(judged) => judged.map_err(Reason::from),

@@ -1,7 +1,8 @@
 //! Telling our own secondaries that a zone has changed (RFC 1996): at once, then not more often
 //! than once a second a zone and target, repeated until it is acknowledged.
 
-use super::ask::{Primary, any, random_id, unix_s};
+use super::ask::{Primary, any, random_id};
+use crate::clock::since_1970;
 use crate::config::Target;
 use crate::name::NameBuf;
 use crate::stats::Stats;
@@ -106,18 +107,21 @@ async fn attempt(zone: &Zone, to: &Primary, wait: Duration) -> io::Result<Result
         let id = random_id();
         let soa = Some((zone.soa().ttl, zone.soa_data()));
         let mut request = xfr::notify(id, zone.apex(), soa);
-        let mut verifier = to.key.as_ref().map(|key| key.sign_request(&mut request, unix_s()));
+        let mut verifier =
+            to.key.as_ref().map(|key| key.sign_request(&mut request, since_1970().as_secs()));
         socket.send(&request).await?;
         let mut reply = [0; 1232];
         loop {
             let len = socket.recv(&mut reply).await?;
             let reply = match &mut verifier {
                 None => &reply[..len],
-                Some(verifier) => match verifier.verify(&mut reply[..len], unix_s()) {
-                    Ok(reply) => reply,
-                    // Forged, or a refusal that is not signed: what counts is a signed reply.
-                    Err(_) => continue,
-                },
+                Some(verifier) => {
+                    match verifier.verify(&mut reply[..len], since_1970().as_secs()) {
+                        Ok(reply) => reply,
+                        // Forged, or a refusal that is not signed: what counts is a signed reply.
+                        Err(_) => continue,
+                    }
+                }
             };
             match xfr::parse_notify_reply(reply, id, zone.apex()) {
                 Err(XfrError::NotOurs) => {}

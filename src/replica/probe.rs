@@ -1,10 +1,11 @@
 //! Asking a primary for its serial, and for signs that it has other data under ours: over UDP,
 //! and over TCP if that brings nothing.
 
-use super::ask::{AskError, Asked, Job, any, connect, random_id, refused, send, unix_s};
+use super::ask::{AskError, Asked, Job, any, connect, random_id, refused, send};
 use super::inbox::Inbox;
 use super::limits::Limits;
 use super::sameness::{self, Difference};
+use crate::clock::since_1970;
 use crate::tsig::Verifier;
 use crate::wire::{Rtype, Serial};
 use crate::xfr::{self, XfrError};
@@ -130,7 +131,7 @@ fn signed(
     let id = random_id();
     let mut request = request(id);
     let key = job.primary.key.as_ref();
-    let verifier = key.map(|key| key.sign_request(&mut request, unix_s()));
+    let verifier = key.map(|key| key.sign_request(&mut request, since_1970().as_secs()));
     (id, request, verifier)
 }
 
@@ -142,7 +143,7 @@ fn read_reply(
     verifier: Option<&mut Verifier>,
 ) -> Result<Reply, AskError> {
     let message = match verifier {
-        Some(verifier) => verifier.verify(reply, unix_s())?,
+        Some(verifier) => verifier.verify(reply, since_1970().as_secs())?,
         None => reply,
     };
     let read = xfr::parse_records_reply(message, id, job.apex.as_name(), rtype);

@@ -303,22 +303,28 @@ fn small_values_are_there_before_the_zones() {
 
 #[test]
 fn a_diff_is_not_kept_without_the_small_value_handed_over_before_it() {
-    let (dir, store) = empty();
-    let apex = name("example.");
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { log_len: 64 * 1024, ..Options::default() };
+    let store = Store::open(dir.path(), options).unwrap().load(|_| ()).unwrap();
+    let (apex, other) = (name("example."), name("other."));
     let content = Content::of(5, 100, 1);
-    store.replace(apex.as_name(), state(1), History::Drop, content.clone()).wait().unwrap();
-    drop(store.put_meta("belongs to", b"2"));
-    store.append(apex.as_name(), state(2), 1, vec![2], content).wait().unwrap();
-    // What a crash at this moment would leave.
-    let crashed = tempfile::tempdir().unwrap();
-    for entry in std::fs::read_dir(dir.path()).unwrap().map(Result::unwrap) {
-        if entry.file_type().unwrap().is_file() {
-            std::fs::copy(entry.path(), crashed.path().join(entry.file_name())).unwrap();
-        }
+    for zone in [&apex, &other] {
+        store.replace(zone.as_name(), state(0), History::Drop, content.clone()).wait().unwrap();
     }
-    let (store, found) = load(crashed.path());
-    assert_eq!(found[&apex].state.serial, 2);
-    assert_eq!(store.meta("belongs to").as_deref(), Some(&b"2"[..]));
+    for to in 1..=10_u32 {
+        // While this one is on its way to the disk, the next two come together.
+        drop(store.append(other.as_name(), state(to), to - 1, vec![1], content.clone()));
+        drop(store.put_meta("belongs to", &to.to_be_bytes()));
+        store.append(apex.as_name(), state(to), to - 1, vec![2], content.clone()).wait().unwrap();
+        // What a crash at this moment would leave.
+        let crashed = tempfile::tempdir().unwrap();
+        for file in ["data.mdb", "log.0", "log.1"] {
+            std::fs::copy(dir.path().join(file), crashed.path().join(file)).unwrap();
+        }
+        let (store, found) = load(crashed.path());
+        assert_eq!(found[&apex].state.serial, to);
+        assert_eq!(store.meta("belongs to").as_deref(), Some(&to.to_be_bytes()[..]));
+    }
 }
 
 #[test]

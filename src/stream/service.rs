@@ -18,7 +18,7 @@ use crate::xfr::{self, Outgoing, TransferRequest};
 use crossbeam::utils::CachePadded;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tracing::warn;
 
 /// What all stream threads answer with.
@@ -282,5 +282,5 @@ fn tenths(time: Duration) -> u16 {
 
 /// The wall clock, which signatures are dated by: seconds since 1970.
 pub(super) fn now_s() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    clock::since_1970().as_secs()
 }
