@@ -1,0 +1,1 @@
+"""What `scripts/bench` runs: one module for each benchmark, beside what they share."""
