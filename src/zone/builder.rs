@@ -105,10 +105,10 @@ impl Zone {
         zone.settle()?;
         if let Some(nsec3) = Nsec3::of(zone.apex(), zone.apex_node()) {
             // Also what was stored before there was a limit.
-            if nsec3.iterations() > ITERATIONS_MAX {
-                return Err(BuildError::Iterations(nsec3.iterations()));
-            }
             zone.nsec3 = Some(Arc::new(nsec3));
+            if zone.nsec3_iterations() > ITERATIONS_MAX {
+                return Err(BuildError::Iterations(zone.nsec3_iterations()));
+            }
             zone.hash_all();
         }
         Ok(zone)

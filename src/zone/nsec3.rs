@@ -55,11 +55,6 @@ impl Nsec3 {
         Some(nsec3)
     }
 
-    /// How often a hash is hashed again. RFC 9276 section 3.1 advises 0.
-    pub fn iterations(&self) -> u16 {
-        self.iterations
-    }
-
     /// The hash of a name (RFC 5155 section 5).
     pub fn hash(&self, name: Name<'_>) -> Hash {
         let mut folded = [0; NAME_MAX];
@@ -151,6 +146,11 @@ impl Zone {
     /// The chain of NSEC3 records that the zone denies by.
     pub fn nsec3(&self) -> Option<&Nsec3> {
         self.nsec3.as_deref()
+    }
+
+    /// How often a hash is hashed again; 0 also for a zone that does not deny by NSEC3.
+    pub fn nsec3_iterations(&self) -> u16 {
+        self.nsec3().map_or(0, |nsec3| nsec3.iterations)
     }
 
     /// The hash of a name that is there, whose key is `key`. One that is not is hashed.
