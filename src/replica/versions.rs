@@ -277,6 +277,7 @@ impl Scheduler {
             entry.history.extend(new);
         }
         entry.since = Some(note);
+        tell_iterations(entry, &version.zone);
         entry.zone = Some(Arc::clone(&version.zone));
         entry.difference = version.differs;
         // What the operator took is told of until it is compared again or gets a serial of its own.
@@ -459,4 +460,16 @@ fn tell_failure(
         return;
     }
     warn!(zone = %entry.apex, primary = %address, asked, serial, %why, next, ms, "failed");
+}
+
+/// RFC 9276 section 3.1: they cost validators and servers, and protect nothing. Told when they come
+/// or change.
+fn tell_iterations(entry: &Entry, new: &Zone) {
+    let iterations = new.nsec3_iterations();
+    let before = entry.zone.as_deref().map_or(0, Zone::nsec3_iterations);
+    if iterations > 0 && iterations != before {
+        warn!(zone = %entry.apex, serial = %new.serial(), iterations,
+            "the zone's NSEC3 has extra iterations, which make every denial more costly and nothing \
+             safer: RFC 9276 advises 0, to be set at the primary");
+    }
 }

@@ -428,6 +428,7 @@ impl Entry {
             lower_serial: self.refresh.lower().map(|serial| serial.0),
             same_serial_difference: self.difference,
             versions_held: self.history.diffs().len(),
+            nsec3_iterations: self.zone.as_deref().map_or(0, Zone::nsec3_iterations),
             held: self.held.as_ref().map(|held| HeldStatus {
                 serial: held.version.zone.serial().0,
                 check: held.reason.check().into(),

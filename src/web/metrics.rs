@@ -356,6 +356,7 @@ mod tests {
             lower_serial: None,
             same_serial_difference: false,
             versions_held: 0,
+            nsec3_iterations: 0,
             held: None,
             error: None,
             last_transfer: None,
