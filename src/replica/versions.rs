@@ -82,7 +82,7 @@ impl Scheduler {
                 info!(zone = %entry.apex, serial = %zone.serial(), "configured again: served as \
                     it was kept until a primary has been asked");
                 let kept = store::State { retired_at_ms: None, ..state.clone() };
-                entry.restore(zone, history, &state, now_ms);
+                entry.restore(zone, history, &state, now_ms, now_ms);
                 entry.pin = entry.zone.as_ref().and_then(|zone| Pin::kept(&self.store, zone));
                 let (apex, served) = (entry.apex.clone(), entry.served());
                 self.store.touch(apex.as_name(), kept);

@@ -4,13 +4,14 @@ use super::CommandError;
 use super::ask::{Primary, random};
 use super::history::{History, Note};
 use super::judge::Held;
+use super::queue::Lane;
 use super::rollback::{Pin, Reply};
 use super::status::{Counts, HeldStatus, LastTransfer, PrimaryStatus, State, ZoneStatus};
-use crate::config::{AfterExpiry, Source, ZoneConfig, ZoneSettings};
+use super::terms::Terms;
+use crate::config::{Source, ZoneConfig, ZoneSettings};
 use crate::name::NameBuf;
-use crate::refresh::{Have, Policy, Refresh, Times};
+use crate::refresh::{Ask, Have, Policy, Refresh, Times};
 use crate::store;
-use crate::tsig::Keys;
 use crate::view::{Access, Expiry, Served};
 use crate::wire::Serial;
 use crate::zone::{Soa, Zone};
@@ -24,7 +25,7 @@ pub(super) struct Entry {
     pub(super) apex: NameBuf,
     pub(super) settings: Arc<ZoneSettings>,
     pub(super) access: Arc<Access>,
-    pub(super) primaries: Vec<Known>,
+    pub(super) primaries: Box<[Known]>,
     pub(super) refresh: Refresh,
     pub(super) expiry: Arc<Expiry>,
     pub(super) zone: Option<Arc<Zone>>,
@@ -60,13 +61,13 @@ pub(super) struct Entry {
     /// A version of it is being stored.
     pub(super) storing: bool,
     /// What a check refused.
-    pub(super) held: Option<Held>,
+    pub(super) held: Option<Box<Held>>,
     /// The version held has passed the checks that are configured.
     pub(super) proven: bool,
     /// What is not taken after a rollback.
     pub(super) pin: Option<Pin>,
     /// What is to be held once the rollback being stored is.
-    pub(super) rolled_back: Option<Held>,
+    pub(super) rolled_back: Option<Box<Held>>,
     /// The operator waits for the version being stored.
     pub(super) waiting: Option<Reply>,
 }
@@ -86,12 +87,14 @@ pub(super) enum Approach {
 
 /// A primary and what it said last.
 pub(super) struct Known {
-    pub(super) primary: Primary,
+    pub(super) primary: Arc<Primary>,
     pub(super) serial: Option<Serial>,
     /// Seconds until the zone expires there, if it says so.
     pub(super) expire_s: Option<u32>,
     pub(super) error: Option<String>,
     pub(super) asked_ms: Option<u64>,
+    /// The query for its SOA and the transfer that wait for their turn, and where they wait.
+    pub(super) waits: [Option<(Ask, Lane)>; 2],
 }
 
 /// The last version received.
@@ -105,15 +108,14 @@ pub(super) struct Last {
 
 impl Entry {
     /// A zone without data, due at `due_ms`.
-    pub(super) fn new(config: &ZoneConfig, keys: &Keys, due_ms: u64, epoch: u64) -> Self {
+    pub(super) fn new(config: &ZoneConfig, terms: &Terms, due_ms: u64, epoch: u64) -> Self {
         let settings = Arc::clone(&config.settings);
-        let primaries = primaries(&settings, keys);
         let refresh = refresh(&settings, None, due_ms);
         Self {
             apex: config.name.clone(),
-            access: access(&settings),
+            access: Arc::clone(&terms.access),
             settings,
-            primaries,
+            primaries: terms.primaries(),
             refresh,
             expiry: Arc::new(Expiry::at(0)),
             zone: None,
@@ -150,6 +152,7 @@ impl Entry {
         history: History,
         state: &store::State,
         due_ms: u64,
+        now_ms: u64,
     ) {
         self.primary = state.primary;
         let never = self.file().is_some();
@@ -158,9 +161,12 @@ impl Entry {
         self.contact_ms = Some(state.contact_ms);
         self.history = history;
         self.zone = Some(zone);
-        self.refresh = refresh(&self.settings, self.have(), due_ms);
+        let have = self.have();
+        // Within what is configured now.
+        let due_ms = have.map_or(due_ms, |have| due_ms.min(now_ms + have.times.refresh_ms));
+        self.refresh = refresh(&self.settings, have, due_ms);
         // Spread over the whole time: a start finds many zones at once.
-        self.compare_in(u64::from(random() % 10), due_ms, random());
+        self.compare_in(u64::from(random() % 10), now_ms, random());
         self.trim_history();
     }
 
@@ -170,11 +176,17 @@ impl Entry {
     }
 
     /// Other settings. The version stays; questions under way are forgotten.
-    pub(super) fn configure(&mut self, config: &ZoneConfig, keys: &Keys, now_ms: u64, epoch: u64) {
+    pub(super) fn configure(
+        &mut self,
+        config: &ZoneConfig,
+        terms: &Terms,
+        now_ms: u64,
+        epoch: u64,
+    ) {
         let due_ms = self.refresh.next_ms().min(now_ms);
         self.settings = Arc::clone(&config.settings);
-        self.access = access(&self.settings);
-        self.primaries = primaries(&self.settings, keys);
+        self.access = Arc::clone(&terms.access);
+        self.primaries = terms.primaries();
         self.refresh = refresh(&self.settings, self.have(), due_ms);
         self.comparing = false;
         self.compare_in(u64::from(random() % 10), now_ms, random());
@@ -354,11 +366,15 @@ impl Entry {
 
     fn kept(&self, soa: &Soa, now_ms: u64, expires_at_ms: u64) -> store::State {
         let expire = self.expire(soa);
+        // As early as the next round may be: zones that came together are not asked together after
+        // a restart.
+        let refresh_ms = self.times(soa).refresh_ms;
+        let early_ms = (refresh_ms / 10).saturating_mul(random().into()) >> 32;
         store::State {
             serial: soa.serial.0,
             has_data: true,
             contact_ms: now_ms,
-            refresh_at_ms: now_ms + self.times(soa).refresh_ms,
+            refresh_at_ms: now_ms + refresh_ms - early_ms,
             expires_at_ms,
             expire_s: u32::try_from(expire.as_secs()).unwrap_or(u32::MAX),
             primary: self.primary,
@@ -449,6 +465,23 @@ impl Entry {
 }
 
 impl Known {
+    pub(super) fn new(primary: &Arc<Primary>) -> Self {
+        Self {
+            primary: Arc::clone(primary),
+            serial: None,
+            expire_s: None,
+            error: None,
+            asked_ms: None,
+            waits: [None; 2],
+        }
+    }
+
+    /// What waits of this kind. Comparisons are beside the zone's rounds: nothing overtakes them.
+    pub(super) fn waits_mut(&mut self, ask: Ask, lane: Lane) -> Option<&mut Option<(Ask, Lane)>> {
+        let kind = usize::from(ask != Ask::Soa);
+        (lane != Lane::Idle).then_some(&mut self.waits[kind])
+    }
+
     fn status(&self, now_ms: u64) -> PrimaryStatus {
         PrimaryStatus {
             address: self.primary.address,
@@ -457,22 +490,6 @@ impl Known {
             asked_s: self.asked_ms.map(|at_ms| now_ms.saturating_sub(at_ms) / 1000),
         }
     }
-}
-
-fn primaries(settings: &ZoneSettings, keys: &Keys) -> Vec<Known> {
-    let Source::Primaries(primaries) = &settings.source else { return Vec::new() };
-    let known = primaries.iter().map(|primary| Known {
-        primary: Primary {
-            address: primary.address,
-            source: primary.source,
-            key: primary.key.as_ref().and_then(|key| keys.get(&key.name).cloned()),
-        },
-        serial: None,
-        expire_s: None,
-        error: None,
-        asked_ms: None,
-    });
-    known.collect()
 }
 
 fn refresh(settings: &ZoneSettings, have: Option<Have>, due_ms: u64) -> Refresh {
@@ -487,15 +504,6 @@ fn refresh(settings: &ZoneSettings, have: Option<Have>, due_ms: u64) -> Refresh 
         pin_tolerance_ms: millis(settings.pin_tolerance),
     };
     Refresh::new(independent, policy, have, due_ms)
-}
-
-fn access(settings: &ZoneSettings) -> Arc<Access> {
-    Arc::new(Access {
-        query: settings.allow_query.clone(),
-        transfer: settings.allow_transfer.clone(),
-        notify: settings.allow_notify.clone(),
-        serve_stale: settings.after_expiry == AfterExpiry::ServeStale,
-    })
 }
 
 /// Milliseconds, as many as there are.
