@@ -90,6 +90,10 @@ pub fn load(
     })?;
     for entry in &mut loaded.entries {
         entry.pin = entry.zone.as_ref().and_then(|zone| Pin::kept(&store, zone));
+        if entry.pin.is_some() {
+            // What is not taken is to be held again.
+            entry.begin_anew(now_ms);
+        }
     }
     for apex in unwanted {
         info!(zone = %apex, "no longer configured; its data is kept for a while");

@@ -318,19 +318,20 @@ impl Scheduler {
     }
 
     pub(super) fn take(&mut self, id: usize, step: Step, now_ms: u64) {
-        let entry = self.entry_mut(id);
+        let entry = self.entries[id].as_mut().expect("ids are of zones that are there");
         if let Some(source) = entry.refresh.source() {
             entry.primary = Some(entry.primaries[source].primary.address);
         }
+        let was_behind = entry.behind_ms.is_some();
+        entry.note_lag(now_ms);
         if let Some(primary) = step.contact {
             entry.confirm(primary, now_ms);
-            if let Some(zone) = entry.zone.clone() {
-                let kept = entry.kept_on(zone.soa(), now_ms);
-                let apex = entry.apex.clone();
-                self.store.touch(apex.as_name(), kept);
-            }
         }
-        self.entry_mut(id).note_lag(now_ms);
+        let is_news = step.contact.is_some() || !was_behind && entry.behind_ms.is_some();
+        if let (Some(zone), Some(contact_ms), true) = (&entry.zone, entry.contact_ms, is_news) {
+            let kept = entry.kept_on(zone.soa(), contact_ms);
+            self.store.touch(entry.apex.as_name(), kept);
+        }
         let urgent = self.entry(id).refresh.is_urgent();
         for (primary, ask) in step.asks {
             let lane = match ask {

@@ -173,6 +173,9 @@ impl Entry {
     /// Refreshes from the version held on. Questions under way are forgotten.
     pub(super) fn begin_anew(&mut self, due_ms: u64) {
         self.refresh = refresh(&self.settings, self.have(), due_ms);
+        for known in &mut self.primaries {
+            known.waits = [None; 2];
+        }
     }
 
     /// Other settings. The version stays; questions under way are forgotten.
@@ -359,9 +362,12 @@ impl Entry {
         self.kept(soa, now_ms, until)
     }
 
-    /// What the store is to keep beside the version held, which was confirmed now.
-    pub(super) fn kept_on(&self, soa: &Soa, now_ms: u64) -> store::State {
-        self.kept(soa, now_ms, self.expiry.get())
+    /// What the store is to keep beside the version held, which was confirmed at `contact_ms`. If
+    /// it is not the newest that we know of, it is looked after at once after a restart.
+    pub(super) fn kept_on(&self, soa: &Soa, contact_ms: u64) -> store::State {
+        let kept = self.kept(soa, contact_ms, self.expiry.get());
+        let is_newest = self.held.is_none() && self.behind_ms.is_none();
+        if is_newest { kept } else { store::State { refresh_at_ms: contact_ms, ..kept } }
     }
 
     fn kept(&self, soa: &Soa, now_ms: u64, expires_at_ms: u64) -> store::State {
