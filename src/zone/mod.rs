@@ -19,6 +19,7 @@ mod diff;
 pub mod file;
 mod lookup;
 mod node;
+mod restore;
 mod sum;
 mod update;
 
@@ -26,6 +27,7 @@ pub use builder::{BuildError, Builder};
 pub use diff::{Diff, Records};
 pub use lookup::{At, Found};
 pub use node::{Data, Node, NodeBuf, Record, RecordSet, Sets};
+pub use restore::Part;
 pub use sum::Sum;
 pub use update::OutOfSync;
 
