@@ -1,6 +1,7 @@
 //! The scheduler's thread: what comes, whose turn it is, what becomes of it.
 
 use super::ask::{Answer, Asked, Job, ask, random};
+use super::course::Course;
 use super::judge::{CAREFUL_MAX, Reason};
 use super::limits::{Lane, Limits};
 use super::notify::Notifier;
@@ -75,6 +76,17 @@ pub(super) enum What {
     Undone(Result<Undone, (OutOfSync, Reply)>),
     Stored(Result<(), StoreError>, Version),
     Recalled(Recalled),
+}
+
+impl What {
+    /// Is the transfer over that was under way, or stored what came of it?
+    fn ends_course(&self) -> bool {
+        match self {
+            Self::Asked { ask, .. } => *ask != Ask::Soa,
+            Self::Compared { .. } | Self::Stored(..) => true,
+            Self::Read(..) | Self::Judged(..) | Self::Undone(_) | Self::Recalled(_) => false,
+        }
+    }
 }
 
 impl Scheduler {
@@ -322,14 +334,18 @@ impl Scheduler {
 
     /// Asks a primary of the zone; what comes of it is told as `what`.
     pub(super) fn spawn(
-        &self,
+        &mut self,
         id: usize,
         primary: usize,
         question: Ask,
         lane: Lane,
         what: impl FnOnce(Asked) -> What + Send + 'static,
     ) {
-        let entry = self.entry(id);
+        let course = Arc::new(Course::begin());
+        let entry = self.entry_mut(id);
+        if question != Ask::Soa {
+            entry.course = Some(Arc::clone(&course));
+        }
         let job = Job {
             apex: entry.apex.clone(),
             primary: entry.primaries[primary].primary.clone(),
@@ -339,13 +355,15 @@ impl Scheduler {
             is_source: entry.source() == Some(primary),
             compares: lane == Lane::Idle,
             max_octets: entry.settings.max_size,
+            course,
         };
+        let epoch = entry.epoch;
         let replicated = &self.stats.replicated;
         match question {
             Ask::Soa => replicated.probes.add(1),
             Ask::Ixfr(_) | Ask::Axfr => replicated.transfers.add(1),
         }
-        let (epoch, done) = (entry.epoch, self.done.clone());
+        let done = self.done.clone();
         let limits = Arc::clone(&self.limits);
         tokio::spawn(async move {
             let asked = ask(job, limits).await;
@@ -365,6 +383,8 @@ impl Scheduler {
         if self.entries.get(id).and_then(Option::as_ref).is_none_or(|e| e.epoch != epoch) {
             return;
         }
+        let entry = self.entry_mut(id);
+        let course = if what.ends_course() { entry.course.take() } else { None };
         match what {
             What::Asked { primary, ask, asked } => self.asked(id, primary, ask, asked),
             What::Compared { primary, have, asked } => {
@@ -376,6 +396,10 @@ impl Scheduler {
             What::Undone(undone) => self.undone(id, undone),
             What::Stored(Ok(()), version) => self.stored(id, version),
             What::Stored(Err(error), version) => self.not_stored(id, &error, version),
+        }
+        let entry = self.entry_mut(id);
+        if entry.storing && entry.course.is_none() {
+            entry.course = course;
         }
         self.plan(id);
     }

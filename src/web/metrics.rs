@@ -358,6 +358,7 @@ mod tests {
             versions_held: 0,
             held: None,
             error: None,
+            transfer: None,
             last_transfer: None,
             primaries: Vec::new(),
         }
