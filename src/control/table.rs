@@ -1,7 +1,7 @@
 //! A status in words: [`zones`] as a table, what needs someone's attention first; [`zone`] in
 //! full.
 
-use crate::replica::{HeldStatus, LastTransfer, PrimaryStatus, State, ZoneStatus};
+use crate::replica::{HeldStatus, LastTransfer, PrimaryStatus, State, TransferStatus, ZoneStatus};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -165,6 +165,9 @@ pub fn zone(zone: &ZoneStatus, out: &mut impl Write) -> io::Result<()> {
         None if zone.serial.is_some() => field("expires", "never".into())?,
         _ => {}
     }
+    if let Some(course) = &zone.transfer {
+        field("transfer", under_way(course))?;
+    }
     if let Some(last) = &zone.last_transfer {
         field("last transfer", transfer(last))?;
     }
@@ -244,6 +247,16 @@ fn meaning(zone: &ZoneStatus) -> &'static str {
         State::Ok if is_from_file(zone) => "it is served",
         State::Ok => "it is served, as fresh as its SOA demands",
     }
+}
+
+fn under_way(course: &TransferStatus) -> String {
+    format!(
+        "{}, for {}: {} in {} so far",
+        course.doing,
+        time(course.s),
+        counted(course.records, "record"),
+        counted(course.octets, "octet"),
+    )
 }
 
 fn transfer(last: &LastTransfer) -> String {

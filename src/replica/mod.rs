@@ -16,6 +16,7 @@
 mod ask;
 mod compare;
 mod connections;
+mod course;
 mod history;
 mod inbox;
 mod judge;
@@ -40,7 +41,9 @@ pub use limits::Options as Limits;
 pub use load::{Loaded, load};
 pub use rollback::Swapped;
 pub use scheduler::CLOCK;
-pub use status::{Counts, HeldStatus, LastTransfer, PrimaryStatus, State, ZoneStatus};
+pub use status::{
+    Counts, Doing, HeldStatus, LastTransfer, PrimaryStatus, State, TransferStatus, ZoneStatus,
+};
 
 use crate::clock::Clock;
 use crate::config::ZoneConfig;

@@ -1,6 +1,7 @@
 //! The scheduler's thread: what comes, whose turn it is, what becomes of it.
 
 use super::ask::{Answer, Asked, Job, ask, random};
+use super::course::Course;
 use super::judge::{CAREFUL_MAX, Reason};
 use super::limits::Limits;
 use super::notify::Notifier;
@@ -81,6 +82,17 @@ pub(super) enum What {
     Undone(Result<Undone, (OutOfSync, Reply)>),
     Stored(Result<(), StoreError>, Version),
     Recalled(Recalled),
+}
+
+impl What {
+    /// Is the transfer over that was under way, or stored what came of it?
+    fn ends_course(&self) -> bool {
+        match self {
+            Self::Asked { ask, .. } => *ask != Ask::Soa,
+            Self::Compared { .. } | Self::Stored(..) => true,
+            Self::Read(..) | Self::Judged(..) | Self::Undone(_) | Self::Recalled(_) => false,
+        }
+    }
 }
 
 impl Scheduler {
@@ -389,6 +401,10 @@ impl Scheduler {
             return;
         }
         let have = entry.zone.clone();
+        let course = Arc::new(Course::begin());
+        if what != Ask::Soa {
+            entry.course = Some(Arc::clone(&course));
+        }
         let job = Job {
             apex: entry.apex.clone(),
             primary: Arc::clone(&known.primary),
@@ -398,6 +414,7 @@ impl Scheduler {
             is_source: entry.source() == Some(primary),
             compares: lane == Lane::Idle,
             max_octets: entry.settings.max_size,
+            course,
         };
         let replicated = &self.stats.replicated;
         match what {
@@ -440,6 +457,8 @@ impl Scheduler {
         if self.entries.get(id).and_then(Option::as_ref).is_none_or(|e| e.epoch != epoch) {
             return;
         }
+        let entry = self.entry_mut(id);
+        let course = if what.ends_course() { entry.course.take() } else { None };
         match what {
             What::Asked { primary, ask, asked } => self.asked(id, primary, ask, asked),
             What::Compared { primary, have, asked } => {
@@ -451,6 +470,10 @@ impl Scheduler {
             What::Undone(undone) => self.undone(id, undone),
             What::Stored(Ok(()), version) => self.stored(id, version),
             What::Stored(Err(error), version) => self.not_stored(id, &error, version),
+        }
+        let entry = self.entry_mut(id);
+        if entry.storing && entry.course.is_none() {
+            entry.course = course;
         }
         self.plan(id);
     }

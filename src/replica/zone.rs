@@ -2,6 +2,7 @@
 
 use super::CommandError;
 use super::ask::{Primary, random};
+use super::course::Course;
 use super::history::{History, Note};
 use super::judge::Held;
 use super::queue::Lane;
@@ -52,6 +53,8 @@ pub(super) struct Entry {
     pub(super) damaged: Option<String>,
     pub(super) error: Option<String>,
     pub(super) last: Option<Last>,
+    /// The transfer under way, if one is.
+    pub(super) course: Option<Arc<Course>>,
     /// Answers to questions of an earlier configuration are not for this one.
     pub(super) epoch: u64,
     /// When it is on the agenda.
@@ -133,6 +136,7 @@ impl Entry {
             damaged: None,
             error: None,
             last: None,
+            course: None,
             epoch,
             agenda_ms: 0,
             reading: false,
@@ -192,6 +196,7 @@ impl Entry {
         self.primaries = terms.primaries();
         self.refresh = refresh(&self.settings, self.have(), due_ms);
         self.comparing = false;
+        self.course = None;
         self.compare_in(u64::from(random() % 10), now_ms, random());
         self.reading = false;
         // By other rules it may pass: it is transferred again, and judged again.
@@ -458,6 +463,7 @@ impl Entry {
                 since_s: ago(held.since_ms),
             }),
             error: self.error.clone().or_else(|| self.damaged.clone()),
+            transfer: self.course.as_ref().and_then(|it| it.status(self.storing)),
             last_transfer: self.last.as_ref().map(|last| LastTransfer {
                 kind: last.kind.into(),
                 octets: last.octets,

@@ -359,6 +359,7 @@ mod tests {
             nsec3_iterations: 0,
             held: None,
             error: None,
+            transfer: None,
             last_transfer: None,
             primaries: Vec::new(),
         }

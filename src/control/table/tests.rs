@@ -1,4 +1,5 @@
 use super::*;
+use crate::replica::Doing;
 
 fn status(name: &str, state: State) -> ZoneStatus {
     ZoneStatus {
@@ -19,6 +20,7 @@ fn status(name: &str, state: State) -> ZoneStatus {
         nsec3_iterations: 0,
         held: None,
         error: None,
+        transfer: None,
         last_transfer: None,
         primaries: vec![primary("192.0.2.1:53", None)],
     }
@@ -209,6 +211,12 @@ fn one_zone_is_told_in_full() {
         same_serial_difference: true,
         nsec3_iterations: 10,
         error: Some("the store is behind with its work".into()),
+        transfer: Some(TransferStatus {
+            doing: Doing::Receiving,
+            octets: 61_000_000,
+            records: 1_200_000,
+            s: 63,
+        }),
         last_transfer: Some(LastTransfer {
             kind: "IXFR".into(),
             octets: 412,
@@ -234,6 +242,7 @@ example.org.
   copied from    192.0.2.1:53
   next refresh   in 1h
   expires        in 6d22h
+  transfer       receiving, for 1m3s: 1200000 records in 61000000 octets so far
   last transfer  IXFR, 1d1h ago: 1 record in 412 octets, 35ms
   history        2 differences for outgoing IXFR
   NSEC3          10 extra iterations; RFC 9276 advises 0
