@@ -5,6 +5,7 @@
 //! messages at a time, while the next ones are being received. No builder ever waits for a
 //! primary.
 
+use super::dial;
 use super::inbox::Inbox;
 use super::limits::{Lane, Limits};
 use super::probe::probe;
@@ -17,11 +18,10 @@ use crate::wire::{Rcode, Serial};
 use crate::xfr::{self, Incoming, Progress, Statistics, XfrError};
 use crate::zone::{BuildError, Builder, Diff, OutOfSync, Zone};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::timeout;
 
@@ -261,7 +261,7 @@ async fn transfer(
     asked: &mut Asked,
 ) -> Result<Answer, AskError> {
     let options = limits.options();
-    let id = random_id();
+    let id = dial::random_id();
     let apex = job.apex.as_name();
     let (mut request, incoming) = match job.ask {
         Ask::Ixfr(have) => {
@@ -421,54 +421,20 @@ pub(super) fn compare(zone: Arc<Zone>, have: Option<&Zone>) -> Answer {
 }
 
 pub(super) async fn connect(primary: &Primary, wait: Duration) -> Result<TcpStream, AskError> {
-    let attempt = async {
-        let socket = match primary.address {
-            SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => TcpSocket::new_v6()?,
-        };
-        if let Some(source) = primary.source {
-            socket.set_reuseaddr(true)?;
-            socket.bind(source)?;
-        }
-        let stream = socket.connect(primary.address).await?;
-        stream.set_nodelay(true)?;
-        Ok(stream)
-    };
-    match timeout(wait, attempt).await {
+    match timeout(wait, dial::tcp(primary.address, primary.source)).await {
         Ok(result) => result.map_err(AskError::Connect),
         Err(_) => Err(AskError::Connect(io::ErrorKind::TimedOut.into())),
     }
 }
 
-/// Sends a request with its length before it.
+/// Sends a request.
 pub(super) async fn send(
     mut stream: TcpStream,
     request: &[u8],
     wait: Duration,
 ) -> Result<TcpStream, AskError> {
-    let len = u16::try_from(request.len()).expect("requests are short");
-    let framed = [&len.to_be_bytes()[..], request].concat();
-    timeout(wait, stream.write_all(&framed)).await.map_err(|_| AskError::TimeOut(wait))??;
+    timeout(wait, dial::send(&mut stream, request))
+        .await
+        .map_err(|_| AskError::TimeOut(wait))??;
     Ok(stream)
-}
-
-/// An address of `peer`'s family that leaves the choice to the kernel.
-pub(super) fn any(peer: SocketAddr) -> SocketAddr {
-    let ip = match peer {
-        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    };
-    SocketAddr::new(ip, 0)
-}
-
-/// An id that cannot be guessed.
-pub(super) fn random_id() -> u16 {
-    #[expect(clippy::cast_possible_truncation, reason = "half of it is as random")]
-    let id = random() as u16;
-    id
-}
-
-/// A random number.
-pub(super) fn random() -> u32 {
-    getrandom::u32().expect("the kernel gives random numbers")
 }

@@ -6,7 +6,8 @@
 //! holds no second zone. Where the sums differ, all of it is transferred and compared record by
 //! record; what is taken is what differs then.
 
-use super::ask::{Answer, Asked, random};
+use super::ask::{Answer, Asked};
+use super::dial::random;
 use super::limits::Lane;
 use super::scheduler::{Scheduler, What};
 use super::zone::Entry;

@@ -9,7 +9,7 @@
 //! - *in nobody's way*: checks that read the zone have threads that no transfer waits for.
 
 use super::CommandError;
-use super::ask::random;
+use super::dial::random;
 use super::history::APPROVED;
 use super::program::ProgramError;
 use super::rollback::{Pin, Reply, Swapped};

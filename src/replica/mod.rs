@@ -16,6 +16,7 @@
 mod ask;
 mod compare;
 mod connections;
+pub(crate) mod dial;
 mod history;
 mod inbox;
 mod judge;
@@ -23,9 +24,9 @@ mod limits;
 mod load;
 mod notify;
 mod probe;
-mod sameness;
 mod program;
 mod rollback;
+mod sameness;
 mod scheduler;
 mod status;
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Telling our own secondaries that a zone has changed (RFC 1996): at once, then not more often
 //! than once a second a zone and target, repeated until it is acknowledged.
 
-use super::ask::{Primary, any, random_id};
+use super::ask::Primary;
+use super::dial;
 use crate::clock::since_1970;
 use crate::config::Target;
 use crate::name::NameBuf;
@@ -14,7 +15,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::net::UdpSocket;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout_at};
@@ -102,9 +102,8 @@ async fn until_acknowledged(zone: &Zone, to: &Primary, stats: &Stats) {
 async fn attempt(zone: &Zone, to: &Primary, wait: Duration) -> io::Result<Result<(), XfrError>> {
     let until = tokio::time::Instant::now() + wait;
     let sent = async {
-        let socket = UdpSocket::bind(to.source.unwrap_or_else(|| any(to.address))).await?;
-        socket.connect(to.address).await?;
-        let id = random_id();
+        let socket = dial::udp(to.address, to.source).await?;
+        let id = dial::random_id();
         let soa = Some((zone.soa().ttl, zone.soa_data()));
         let mut request = xfr::notify(id, zone.apex(), soa);
         let mut verifier =

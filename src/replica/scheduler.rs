@@ -1,6 +1,7 @@
 //! The scheduler's thread: what comes, whose turn it is, what becomes of it.
 
-use super::ask::{Answer, Asked, Job, ask, random};
+use super::ask::{Answer, Asked, Job, ask};
+use super::dial::random;
 use super::judge::{CAREFUL_MAX, Reason};
 use super::limits::{Lane, Limits};
 use super::notify::Notifier;

@@ -2,8 +2,9 @@
 //! failure that is told.
 
 use super::Kept;
-use super::ask::{Answer, AskError, Asked, Change, compare, random};
+use super::ask::{Answer, AskError, Asked, Change, compare};
 use super::compare::tell_difference;
+use super::dial::random;
 use super::history::{History, Note};
 use super::load::{Restored, restore};
 use super::rollback::Pin;

@@ -1,7 +1,8 @@
 //! One zone as the scheduler knows it.
 
 use super::CommandError;
-use super::ask::{Primary, random};
+use super::ask::Primary;
+use super::dial::random;
 use super::history::{History, Note};
 use super::judge::Held;
 use super::rollback::{Pin, Reply};
@@ -158,7 +159,7 @@ impl Entry {
         self.contact_ms = Some(state.contact_ms);
         self.history = history;
         self.zone = Some(zone);
-        self.refresh = refresh(&self.settings, self.have(), due_ms);
+        self.begin_anew(due_ms);
         // Spread over the whole time: a start finds many zones at once.
         self.compare_in(u64::from(random() % 10), due_ms, random());
         self.trim_history();
@@ -175,7 +176,7 @@ impl Entry {
         self.settings = Arc::clone(&config.settings);
         self.access = access(&self.settings);
         self.primaries = primaries(&self.settings, keys);
-        self.refresh = refresh(&self.settings, self.have(), due_ms);
+        self.begin_anew(due_ms);
         self.comparing = false;
         self.compare_in(u64::from(random() % 10), now_ms, random());
         self.reading = false;
