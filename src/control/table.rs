@@ -1,7 +1,9 @@
 //! A status in words: [`zones`] as a table, what needs someone's attention first; [`zone`] in
 //! full.
 
-use crate::replica::{HeldStatus, LastTransfer, PrimaryStatus, State, ZoneStatus};
+use crate::replica::{
+    HeldStatus, LastTransfer, PrimaryStatus, SignaturesStatus, State, ZoneStatus,
+};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -165,6 +167,9 @@ pub fn zone(zone: &ZoneStatus, out: &mut impl Write) -> io::Result<()> {
         None if zone.serial.is_some() => field("expires", "never".into())?,
         _ => {}
     }
+    if let Some(signatures) = &zone.signatures {
+        field("signatures", signed(signatures))?;
+    }
     if let Some(last) = &zone.last_transfer {
         field("last transfer", transfer(last))?;
     }
@@ -203,6 +208,13 @@ pub fn zone(zone: &ZoneStatus, out: &mut impl Write) -> io::Result<()> {
     if zone.same_serial_difference {
         writeln!(out, "\n{}", difference(zone))?;
     }
+    if zone.signatures.as_ref().is_some_and(|signatures| signatures.ends_in_s == 0) {
+        writeln!(
+            out,
+            "\nSign the zone anew at the primary: validating resolvers take nothing from it that \
+             has no\nsignature that holds. It is served as it is."
+        )?;
+    }
     Ok(())
 }
 
@@ -239,6 +251,14 @@ fn meaning(zone: &ZoneStatus) -> &'static str {
         State::Refreshing => "it is served; a primary is being asked for a newer version",
         State::Ok if is_from_file(zone) => "it is served",
         State::Ok => "it is served, as fresh as its SOA demands",
+    }
+}
+
+fn signed(signatures: &SignaturesStatus) -> String {
+    let SignaturesStatus { ends_in_s, of } = signatures;
+    match ends_in_s {
+        0 => format!("have run out: {of}"),
+        s => format!("the first runs out in {}: {of}", time(*s)),
     }
 }
 

@@ -220,6 +220,7 @@ impl Scheduler {
         let entry = self.entry_mut(id);
         entry.epoch = epoch;
         entry.reading = false;
+        entry.watch_signatures();
     }
 
     /// A version that the operator wanted is stored: it is the one to refresh from now.

@@ -28,9 +28,11 @@ mod program;
 mod rollback;
 mod sameness;
 mod scheduler;
+mod signatures;
 mod status;
 #[cfg(test)]
 mod tests;
+mod trouble;
 mod versions;
 mod zone;
 
@@ -39,7 +41,9 @@ pub use limits::Options as Limits;
 pub use load::{Loaded, load};
 pub use rollback::Swapped;
 pub use scheduler::CLOCK;
-pub use status::{Counts, HeldStatus, LastTransfer, PrimaryStatus, State, ZoneStatus};
+pub use status::{
+    Counts, HeldStatus, LastTransfer, PrimaryStatus, SignaturesStatus, State, ZoneStatus,
+};
 
 use crate::clock::Clock;
 use crate::config::ZoneConfig;

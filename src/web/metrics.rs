@@ -201,6 +201,10 @@ impl Snapshot {
             let help = "Seconds since the good contact with a primary that is longest ago";
             gauge(to, "backstop_oldest_contact_seconds", help, s)?;
         }
+        if let Some(s) = self.zones.soonest_signature_end_s {
+            let help = "Seconds until a signature of a zone with a trust anchor runs out";
+            gauge(to, "backstop_soonest_signature_end_seconds", help, s)?;
+        }
         Ok(())
     }
 
@@ -224,6 +228,9 @@ impl Snapshot {
         gauges(to, "backstop_zone_last_contact_seconds", help, contacts)?;
         let expiries = numbers(|zone| zone.expires_in_s);
         gauges(to, "backstop_zone_expires_in_seconds", "Seconds until it expires", expiries)?;
+        let ends = numbers(|zone| Some(zone.signatures.as_ref()?.ends_in_s));
+        let help = "Seconds until the first of its signatures runs out";
+        gauges(to, "backstop_zone_signature_ends_in_seconds", help, ends)?;
         let refreshes = numbers(|zone| Some(zone.refresh_in_s));
         let help = "Seconds until the primaries are asked next";
         gauges(to, "backstop_zone_refresh_in_seconds", help, refreshes)?;
@@ -357,6 +364,7 @@ mod tests {
             same_serial_difference: false,
             versions_held: 0,
             held: None,
+            signatures: None,
             error: None,
             last_transfer: None,
             primaries: Vec::new(),
@@ -380,7 +388,13 @@ mod tests {
             replicated: vec![("axfrs", " Whole zones received.", 3)],
             latencies: latencies.iter().filter_map(Latency::of).collect(),
             configured: each.len(),
-            zones: Counts { states, served: 9, soonest_expiry_s: Some(40), oldest_contact_s: None },
+            zones: Counts {
+                states,
+                served: 9,
+                soonest_expiry_s: Some(40),
+                oldest_contact_s: None,
+                soonest_signature_end_s: Some(50),
+            },
             each,
             disk: Disk { file_len: 4096, queued: 2, error: Some("no".into()), full: false },
             xdp: vec![Told {
@@ -421,6 +435,7 @@ mod tests {
             "backstop_zones{state=\"never-loaded\"} 0",
             "backstop_zones_served 9",
             "backstop_soonest_expiry_seconds 40",
+            "backstop_soonest_signature_end_seconds 50",
             "backstop_answer_latency_seconds_bucket{le=\"0.000001024\",worker=\"3\"} 5",
             "backstop_answer_latency_seconds_bucket{le=\"0.000004096\",worker=\"3\"} 7",
             "backstop_answer_latency_seconds_bucket{le=\"0.268435456\",worker=\"3\"} 7",

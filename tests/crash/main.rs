@@ -2,7 +2,7 @@
 //! not noticed.
 //!
 //! `CRASH_KILLS`, `CRASH_CUTS` and `CRASH_DAMAGES` set how many of each, `CRASH_SEED` where chance
-//! begins. Figures: `cargo test --release --test crash commits_take -- --ignored --nocapture`.
+//! begins: `scripts/crash` does a thousand, `scripts/crash figures` measures.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

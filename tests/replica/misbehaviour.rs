@@ -130,6 +130,11 @@ const HOPELESS: &[Case] = &[
         deed: |_, _| vec![Act::Silence],
         said: "no answer within 2 s",
     },
+    Case {
+        what: "it answers later than is waited for",
+        deed: |asked, zone| [vec![Act::Wait(Duration::from_secs(3))], zone.answer(asked)].concat(),
+        said: "no answer within 2 s",
+    },
     Case { what: "a reset", deed: |_, _| vec![Act::Reset], said: "Connection reset" },
     Case {
         what: "a reset in mid-transfer",
@@ -394,9 +399,19 @@ fn while_a_primary_fails_the_old_version_is_served_and_when_it_behaves_the_zone_
         "streams without end do not fill the memory: {} KiB",
         stage.secondary.memory_kib("VmHWM")
     );
-    for (zone, primary) in &stage.players {
+    for (case, (zone, primary)) in HOPELESS.iter().zip(&stage.players) {
+        let again = |asked: &[Asked]| asked.iter().filter(|it| it.tcp).count() > 6;
+        primary.wait_asked(again).expect("it is tried again and again");
+        for asked in ["asked=IXFR", "asked=AXFR", "not used"] {
+            let told = stage.secondary.logged(&["WARN", &zone.apex, asked]);
+            // The first, the tenth, the hundredth time.
+            assert!(told <= 2, "{}: {asked}: the same is told {told} times", case.what);
+        }
         let good = Arc::clone(zone);
         primary.script(move |asked| good.answer(asked));
+    }
+    for (zone, _) in &stage.players {
+        stage.secondary.wait_log(&["INFO", &zone.apex, "of use again"]);
     }
     stage.end();
 }
@@ -435,12 +450,12 @@ const NO_IXFR: &[Case] = &[
     Case {
         what: "differences that delete what is not there",
         deed: |asked, zone| with(asked, zone, |records| records[2].data[0] ^= 1),
-        said: "",
+        said: "it deletes a record that is not there",
     },
     Case {
         what: "differences that delete a name that is not there",
         deed: |asked, zone| with(asked, zone, |records| records[2].owner[1] ^= 1),
-        said: "",
+        said: "it deletes a record that is not there",
     },
     Case {
         what: "differences from another serial",
