@@ -399,8 +399,12 @@ fn whole(builder: Builder, have: Option<Arc<Zone>>) -> Result<Answer, AskError> 
     Ok(compare(Arc::new(builder.build()?), have.as_deref()))
 }
 
-/// A whole zone that differs little from the version held becomes that version and a difference:
-/// it then shares its memory, costs the store little, and can be sent on as an IXFR.
+/// So many records may differ in any zone, whatever its size, for the difference to be kept.
+const FEW: u64 = 1000;
+
+/// A whole zone becomes the version held and a difference, if that is not larger than the zone:
+/// it can be undone then, and a small one be sent on as an IXFR. Where it is a quarter at most,
+/// the zone shares the memory of the version held, and costs the store little.
 pub(super) fn compare(zone: Arc<Zone>, have: Option<&Zone>) -> Answer {
     let Some(have) = have else { return Answer::Whole { zone, differs: false } };
     if zone.serial() != have.serial() && !zone.serial().is_after(have.serial()) {
@@ -410,14 +414,13 @@ pub(super) fn compare(zone: Arc<Zone>, have: Option<&Zone>) -> Answer {
         let differs = Diff::within(have, &zone, 0).is_none();
         return Answer::Whole { zone, differs };
     }
-    let little = Diff::within(have, &zone, have.records() / 4);
-    match little.and_then(|diff| Some((have.apply(&diff).ok()?, diff))) {
-        Some((changed, diff)) => {
-            let change = Change { diff: Arc::new(diff), zone: Arc::new(changed) };
-            Answer::Changed { changes: vec![change], compared: true }
-        }
-        None => Answer::Whole { zone, differs: false },
-    }
+    let Some(diff) = Diff::within(have, &zone, have.records().max(FEW)) else {
+        return Answer::Whole { zone, differs: false };
+    };
+    let is_little = diff.records() as u64 <= have.records() / 4;
+    let shared = is_little.then(|| have.apply(&diff).ok()).flatten();
+    let zone = shared.map_or(zone, Arc::new);
+    Answer::Changed { changes: vec![Change { diff: Arc::new(diff), zone }], compared: true }
 }
 
 pub(super) async fn connect(primary: &Primary, wait: Duration) -> Result<TcpStream, AskError> {

@@ -2,7 +2,7 @@
 
 use super::Parts;
 use crate::io::xdp::{Mode, QueueTold, Told};
-use crate::replica::{Counts, State, ZoneStatus};
+use crate::replica::{Counts, LastTransfer, State, ZoneStatus};
 use crate::stats::Worker;
 use crate::store::Disk;
 use crate::wire::Rcode;
@@ -234,14 +234,39 @@ impl Snapshot {
         let refreshes = numbers(|zone| Some(zone.refresh_in_s));
         let help = "Seconds until the primaries are asked next";
         gauges(to, "backstop_zone_refresh_in_seconds", help, refreshes)?;
+        let behind = numbers(|zone| Some(zone.behind_s));
+        let help = "Seconds since a newer serial than ours is known; 0 if none is";
+        gauges(to, "backstop_zone_behind_seconds", help, behind)?;
+        let held = numbers(|zone| Some(zone.versions_held as u64));
+        gauges(to, "backstop_zone_versions_held", "Older versions held", held)?;
         let failing = numbers(|zone| {
             let failing = zone.primaries.iter().filter(|primary| primary.last_error.is_some());
             Some(failing.count() as u64)
         });
         let help = "Primaries that were of no use when they were asked last";
         gauges(to, "backstop_zone_primaries_failing", help, failing)?;
+        self.last_transfers(to)?;
         let left_out = self.zones.zones().saturating_sub(told.len() as u64);
         gauge(to, "backstop_zones_left_out", "Zones whose numbers are not told here", left_out)
+    }
+
+    /// How each zone came the last time, if it has since the start.
+    fn last_transfers(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        type Number = fn(&LastTransfer) -> f64;
+        const NUMBERS: [(&str, &str, Number); 3] = [
+            ("octets", "Octets of the last transfer", |last| last.octets as f64),
+            ("records", "Records of the last transfer", |last| last.records as f64),
+            ("seconds", "From asking for it until it was served", |last| last.ms as f64 / 1e3),
+        ];
+        let last = self.each.iter().filter_map(|zone| Some((zone, zone.last_transfer.as_ref()?)));
+        let last: Vec<_> = last
+            .map(|(zone, last)| ([("zone", &*zone.zone), ("kind", &*last.kind)], last))
+            .collect();
+        for (name, help, number) in NUMBERS {
+            let values = last.iter().map(|(labels, last)| (labels, number(last)));
+            gauges(to, &format!("backstop_zone_last_transfer_{name}"), help, values)?;
+        }
+        Ok(())
     }
 
     /// Interfaces that are served past the network stack, and their queues; nothing without any.
