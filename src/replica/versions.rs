@@ -220,10 +220,14 @@ impl Scheduler {
         for change in &version.changes {
             let snapshot = Kept(Arc::clone(&change.zone));
             let state = kept(change.zone.soa());
-            let from = change.diff.from.0;
-            let diff = Note::now(version.kind).encode(&change.diff);
             // If a step fails, so does the last one, which is out of step then.
-            ticket = Some(self.store.append(apex, state, from, diff, snapshot));
+            ticket = Some(if change.diff.octets() > store::DIFF_MAX {
+                // The store would keep no such difference: it need not be encoded here.
+                self.store.replace(apex, state, store::History::Drop, snapshot)
+            } else {
+                let diff = Note::now(version.kind).encode(&change.diff);
+                self.store.append(apex, state, change.diff.from.0, diff, snapshot)
+            });
         }
         let ticket = ticket.unwrap_or_else(|| {
             let snapshot = Kept(Arc::clone(&version.zone));

@@ -1,5 +1,7 @@
-//! What a primary can do wrong with a transfer, case by case. All cases of a table run at once,
-//! each with a primary and a zone of its own.
+//! What a primary can do wrong with a transfer, case by case: the state, the log's line, and that
+//! the old version is served all the while. All cases of a table run at once, each with a primary
+//! and a zone of its own. What it can do wrong with serials is in `serials` and `same`, with
+//! signatures in `signed`.
 
 use super::scripted::message::{QR, TC, name};
 use super::scripted::watch::Watch;
