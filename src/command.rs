@@ -65,7 +65,7 @@ pub fn find_server(config: Option<&Path>, control: Option<&Path>) -> Result<Clie
     }
 }
 
-/// Prints how the zones are, or all about one: in words, or as a JSON array.
+/// Prints how the zones are, or all about one: in words, or as a JSON array with a zone a line.
 ///
 /// # Errors
 /// No server answers, or it has no such zone.
@@ -76,16 +76,19 @@ pub fn status(
     out: &mut impl Write,
     warn: &mut impl Write,
 ) -> Result<(), Error> {
-    let status = server.status(zone)?;
-    for warning in &status.warnings {
-        writeln!(warn, "warning: {warning}")?;
-    }
     let mut out = BufWriter::new(out);
-    match (zone, &status.zones[..]) {
-        (_, zones) if json => {
-            serde_json::to_writer_pretty(&mut out, zones).map_err(io::Error::from)?;
-            writeln!(out)?;
+    if json {
+        let status = server.raw_status(zone)?;
+        warn_of(&status.warnings, warn)?;
+        for (at, zone) in status.zones.iter().enumerate() {
+            write!(out, "{}{zone}", if at == 0 { "[" } else { ",\n" })?;
         }
+        writeln!(out, "{}]", if status.zones.is_empty() { "[" } else { "" })?;
+        return Ok(out.flush()?);
+    }
+    let status = server.status(zone)?;
+    warn_of(&status.warnings, warn)?;
+    match (zone, &status.zones[..]) {
         (Some(_), [one]) => table::zone(one, &mut out)?,
         (_, zones) => {
             table::zones(zones, &mut out)?;
@@ -95,6 +98,10 @@ pub fn status(
         }
     }
     Ok(out.flush()?)
+}
+
+fn warn_of(warnings: &[String], warn: &mut impl Write) -> io::Result<()> {
+    warnings.iter().try_for_each(|warning| writeln!(warn, "warning: {warning}"))
 }
 
 /// Prints how the server is as a whole: in words, or as a JSON object.
@@ -108,9 +115,7 @@ pub fn server_status(
     warn: &mut impl Write,
 ) -> Result<(), Error> {
     let status = server.server()?;
-    for warning in &status.warnings {
-        writeln!(warn, "warning: {warning}")?;
-    }
+    warn_of(&status.warnings, warn)?;
     let mut out = BufWriter::new(out);
     if json {
         serde_json::to_writer_pretty(&mut out, &status).map_err(io::Error::from)?;

@@ -160,12 +160,13 @@ const RETRY_MS_MIN: u64 = 1_000;
 #[derive(Debug)]
 pub struct Refresh {
     policy: Policy,
-    peers: Vec<Peer>,
+    peers: Box<[Peer]>,
     have: Option<Have>,
     /// The version that is held by a check: to transfer it again would bring nothing new.
     withheld: Option<Have>,
     next_ms: u64,
-    round: Option<Round>,
+    /// Boxed: of a million zones few have one.
+    round: Option<Box<Round>>,
     pending: Option<Wish>,
     hold_until_ms: u64,
     failures: u32,
@@ -229,7 +230,7 @@ impl Refresh {
 
     /// Is what is being transferred wanted whatever its serial?
     pub fn is_forced(&self) -> bool {
-        let of = |round: &Round| {
+        let of = |round: &Box<Round>| {
             round.wish == Wish::Retransfer || round.transfer.is_some_and(|it| it.any_serial)
         };
         self.round.as_ref().is_some_and(of)

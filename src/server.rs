@@ -269,6 +269,7 @@ fn start_replica(
         limits: Limits {
             concurrent: transfer.concurrent,
             per_primary: transfer.per_primary,
+            probes_a_second: transfer.probes_per_second,
             connect_timeout: transfer.connect_timeout,
             stall_timeout: transfer.stall_timeout,
             min_rate: transfer.min_rate,

@@ -379,6 +379,25 @@ mod tests {
     }
 
     #[test]
+    fn publishing_costs_the_same_with_few_zones_and_many_and_less_together() {
+        let publish = |zones: usize, changed: &[usize]| {
+            let zone = |at: &usize| served(&format!("z{at}.example."));
+            let mut view = View::default();
+            (0..zones).for_each(|at| view.put(zone(&at)));
+            let (views, _retired) = Views::new(view);
+            let before = views.load();
+            views.publish(|view| changed.iter().for_each(|at| view.put(zone(at))));
+            views.load().zones.not_shared_with(&before.zones)
+        };
+        let (few, many) = (publish(10, &[7]), publish(100_000, &[7]));
+        assert_eq!((few.pages, many.pages), (1, 1));
+        assert!(many.inner <= 4 && many.bytes < 8192, "{many:?}, and {few:?}");
+        let changed: Vec<_> = (1000..1100).collect();
+        let together = publish(100_000, &changed);
+        assert!(together.bytes < 50 * many.bytes, "{together:?}, and {many:?} for one");
+    }
+
+    #[test]
     fn a_reader_sees_each_publication_once_it_asks_and_retired_views_are_freed_by_the_reaper() {
         let (views, retired) = Views::new(View::default());
         let mut reader = views.reader();

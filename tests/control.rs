@@ -155,6 +155,7 @@ fn limits() -> Limits {
     Limits {
         concurrent: 4,
         per_primary: 2,
+        probes_a_second: 1000,
         connect_timeout: Duration::from_millis(300),
         stall_timeout: Duration::from_millis(300),
         min_rate: 1,

@@ -9,10 +9,11 @@ from .rig import PROGRAMS, TICK, ZONE
 
 
 class Server:
-    """One server of any kind: as a primary from a file, or as a secondary of `primary`."""
+    """One server of any kind: as a primary from a file, or as a secondary of `primary`. All of `zones` are alike."""
 
-    def __init__(self, kind, folder, address, zone_file=None, primary=None, notify=(), prefix=(), io="auto"):
-        self.kind, self.folder, self.address = kind, folder, address
+    def __init__(self, kind, folder, address, zone_file=None, primary=None, notify=(), prefix=(), io="auto",
+                 zones=(ZONE,)):
+        self.kind, self.folder, self.address, self.zones = kind, folder, address, zones
         self.zone_file, self.primary, self.notify = zone_file, primary, list(notify)
         self.prefix, self.io = list(prefix), io
         os.makedirs(os.path.join(folder, "db"), exist_ok=True)
@@ -84,11 +85,13 @@ class Server:
         source = f'file = "{self.zone_file}"'
         if self.primary:
             source = f'primaries = [{{ address = "{self.primary[0]}:{self.primary[1]}" }}]'
+        names = "\n".join(self.zones)
         xdp = '[xdp]\ninterfaces = ["veth-s"]\n' if self.io == "xdp" else ""
         config = self.write(
             "backstop.toml",
             f'{xdp}[server]\nlisten = ["{ip}:{number}"]\nworkers = 1\nio = "{self.io}"\nstate-dir = "state"\n'
-            f'[[zone]]\nname = "{ZONE}"\n{source}\nallow-transfer = [{{ from = "127.0.0.0/8" }}]\n',
+            f'[template.default]\n{source}\nallow-transfer = [{{ from = "127.0.0.0/8" }}]\n'
+            f'[[zone-list]]\nfile = "{self.write("zones", names)}"\n',
         )
         return [PROGRAMS["backstop"], "serve", "--config", config]
 
@@ -110,9 +113,10 @@ class Server:
             + (f"remote:\n{remotes}" if remotes else "")
             + "acl:\n  - id: transfer\n    address: 127.0.0.0/8\n    action: transfer\n"
             "  - id: notify\n    address: 127.0.0.0/8\n    action: notify\n"
-            f"zone:\n  - domain: {ZONE}\n    file: {self.zone_file or 'zone'}\n    storage: {self.folder}\n"
+            f"template:\n  - id: default\n    file: {self.zone_file or '%s.zone'}\n    storage: {self.folder}\n"
             "    zonefile-sync: -1\n    semantic-checks: off\n"
-            + (use if self.primary else f"    acl: transfer\n{use}"),
+            + (use if self.primary else f"    acl: transfer\n{use}")
+            + "zone:\n" + "".join(f"  - domain: {zone}\n" for zone in self.zones),
         )
         return [PROGRAMS["knot"], "-c", config]
 
@@ -121,7 +125,7 @@ class Server:
         source = f'    zonefile: "{self.zone_file}"\n    provide-xfr: 127.0.0.0/8 NOKEY\n'
         if self.primary:
             source = (
-                f'    zonefile: "zone"\n    request-xfr: {self.primary[0]}@{self.primary[1]} NOKEY\n'
+                f'    zonefile: "%s.zone"\n    request-xfr: {self.primary[0]}@{self.primary[1]} NOKEY\n'
                 "    allow-notify: 127.0.0.0/8 NOKEY\n"
             )
         config = self.write(
@@ -129,7 +133,8 @@ class Server:
             f'server:\n    ip-address: {ip}@{number}\n    server-count: 1\n    username: ""\n    zonesdir: "{self.folder}"\n'
             f'    pidfile: "{self.folder}/pid"\n    xfrdfile: "{self.folder}/xfrd"\n    zonelistfile: "{self.folder}/list"\n'
             f'    xfrdir: "{self.folder}"\n    database: ""\n    logfile: "{self.folder}/nsd.log"\n'
-            f'remote-control:\n    control-enable: no\nzone:\n    name: "{ZONE}"\n{source}',
+            f'remote-control:\n    control-enable: no\npattern:\n    name: all\n{source}'
+            + "".join(f'zone:\n    name: "{zone}"\n    include-pattern: all\n' for zone in self.zones),
         )
         return [PROGRAMS["nsd"], "-d", "-c", config]
 
@@ -138,14 +143,16 @@ class Server:
         source = f'type primary; file "{self.zone_file}"; allow-transfer {{ any; }};'
         if self.primary:
             source = (
-                f'type secondary; primaries {{ {self.primary[0]} port {self.primary[1]}; }}; file "zone";'
+                f"type secondary; primaries {{ {self.primary[0]} port {self.primary[1]}; }};"
                 " masterfile-format raw; request-ixfr yes;"
             )
+        own_file = 'file "{}zone";' if self.primary else ""
         config = self.write(
             "named.conf",
             f'options {{ directory "{self.folder}"; listen-on port {number} {{ {ip}; }}; listen-on-v6 {{ none; }};'
             f' recursion no; pid-file "{self.folder}/pid"; session-keyfile "{self.folder}/session"; notify no;'
-            " minimal-responses yes; allow-notify { any; }; };\ncontrols { };\n"
-            f'zone "{ZONE}" {{ {source} }};\n',
+            " minimal-responses yes; allow-notify { any; }; transfers-in 100; transfers-per-ns 100;"
+            " serial-query-rate 10000; };\ncontrols { };\n"
+            + "".join(f'zone "{zone}" {{ {source} {own_file.format(zone)} }};\n' for zone in self.zones),
         )
         return [PROGRAMS["bind"], "-g", "-c", config, "-n", "1"]

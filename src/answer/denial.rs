@@ -7,7 +7,10 @@
 //! **Invariants.**
 //! - *found, not linked*: the record for a name or a hash is the one at it or the last before it
 //!   in the tree. Names without NSEC (glue, what a cut occludes) are skipped by one more look-up.
-//! - *bounded*: a name has at most 127 ancestors, a hash at most [`ITERATIONS_MAX`] + 1 rounds.
+//! - *hashed once*: names that are there are not hashed here (see `zone`), but for the next closer
+//!   one and a wildcard.
+//! - *bounded*: a name has at most 127 ancestors, a hash at most 151 rounds; of another chain at
+//!   most [`OTHERS_MAX`] records are passed over.
 //!
 //! **Sections.** RFC 4035 3.1.3, RFC 5155 7.2, RFC 9276.
 //!
@@ -17,11 +20,11 @@ use super::Answer;
 use crate::name::{Key, NAME_MAX, Name};
 use crate::tree::Entry;
 use crate::wire::{Full, Rtype, Section};
-use crate::zone::{Node, Zone};
-use sha1::{Digest, Sha1};
+use crate::zone::{Hash, Node, Nsec3, Zone, hash_key};
 
-/// More iterations than this are taken for an attack on us (RFC 9276 section 3.2): no proofs.
-const ITERATIONS_MAX: u16 = 150;
+/// While one chain of NSEC3 takes the place of another, their records lie among each other as the
+/// hashes fall. So many in a row are not of the chain that denies only if there is hardly any of it.
+const OTHERS_MAX: usize = 256;
 
 /// How many records the proofs of one reply may need: one for each wildcard that a chain of
 /// aliases leads through, and three for its end.
@@ -55,10 +58,8 @@ impl<'a> Answer<'a, '_> {
         if !self.dnssec_ok {
             return;
         }
-        if !zone.hashes().is_empty() {
-            if let Some(hasher) = Hasher::of(zone) {
-                self.prove_hashed(&hasher, name, claim);
-            }
+        if let Some(nsec3) = zone.nsec3() {
+            self.prove_hashed(Chain { zone, nsec3 }, name, key, claim);
         } else if zone.apex_node().find(Rtype::NSEC).is_some() {
             self.prove_plain(zone, key, claim);
         }
@@ -76,58 +77,60 @@ impl<'a> Answer<'a, '_> {
     }
 
     /// With NSEC3 (RFC 5155 section 7.2).
-    fn prove_hashed(&mut self, hasher: &Hasher<'a>, name: Name<'_>, claim: Claim) {
-        let zone = hasher.zone;
+    fn prove_hashed(&mut self, chain: Chain<'a>, name: Name<'_>, key: &Key, claim: Claim) {
+        let Chain { zone, nsec3 } = chain;
         match claim {
             Claim::NoType => {
-                let exact = hasher.matching(name);
+                let hash = zone.hash_of(nsec3, key, name);
+                let exact = chain.matching(&hash);
                 self.note(zone, exact, Rtype::NSEC3);
                 if exact.is_none() {
                     // Of an unsigned delegation within an opt-out span (section 7.2.7).
-                    self.prove_encloser(hasher, name, name.len() - 1);
+                    self.prove_encloser(chain, name, key, parent(key.as_bytes()), hash);
                 }
             }
             Claim::Expanded { encloser } => {
-                let next = hasher.next_closer(name, encloser);
-                self.note(zone, hasher.covering(next), Rtype::NSEC3);
+                let next = next_closer(name, encloser + zone.apex().len());
+                self.note(zone, chain.covering(&nsec3.hash(next)), Rtype::NSEC3);
             }
             Claim::NoName { encloser } | Claim::NoTypeAtWildcard { encloser } => {
-                let closest = self.prove_encloser(hasher, name, encloser + zone.apex().len());
-                let mut buffer = [0; NAME_MAX];
-                if let Some(wildcard) = wildcard_of(closest, &mut buffer) {
-                    // At the wildcard if it exists, else spanning it.
-                    self.note(zone, hasher.covering(wildcard), Rtype::NSEC3);
+                let next = next_closer(name, encloser + zone.apex().len());
+                let closest = self.prove_encloser(chain, name, key, encloser, nsec3.hash(next));
+                // At the wildcard if it exists, else spanning it.
+                let encloser = above(name, closest + zone.apex().len());
+                let hash = zone.hash_of_wildcard(nsec3, &key.ancestor(closest), encloser);
+                if let Some(hash) = hash {
+                    self.note(zone, chain.covering(&hash), Rtype::NSEC3);
                 }
             }
         }
     }
 
-    /// The closest encloser proof (section 7.2.1): the longest ancestor of at most `len` octets
-    /// that has an NSEC3 record, and the span that its child towards `name` is in. Returns that
-    /// ancestor.
-    fn prove_encloser<'n>(&mut self, hasher: &Hasher<'a>, name: Name<'n>, len: usize) -> Name<'n> {
-        let zone = hasher.zone;
-        let (mut closest, mut child) = (name, None);
+    /// The closest encloser proof (section 7.2.1): the longest ancestor, its key of at most `len`
+    /// octets, that has a record, and the span that its child towards `name` is in; `next` is the
+    /// hash of the child of the one of `len` octets. Returns the octets of that ancestor's key.
+    fn prove_encloser(
+        &mut self,
+        chain: Chain<'a>,
+        name: Name<'_>,
+        key: &Key,
+        mut len: usize,
+        mut next: Hash,
+    ) -> usize {
+        let Chain { zone, nsec3 } = chain;
         loop {
-            if closest.len() <= len
-                && let Some(entry) = hasher.matching(closest)
-            {
-                self.note(zone, Some(entry), Rtype::NSEC3);
+            let closest = above(name, len + zone.apex().len());
+            let hash = zone.hash_of(nsec3, &key.ancestor(len), closest);
+            let entry = chain.matching(&hash);
+            self.note(zone, entry, Rtype::NSEC3);
+            if entry.is_some() || len == 0 {
                 break;
             }
-            match closest.parent() {
-                Some(parent) if closest.len() > zone.apex().len() => {
-                    (child, closest) = (Some(closest), parent);
-                }
-                _ => break,
-            }
+            (len, next) = (parent(&key.as_bytes()[..len]), hash);
         }
-        if let Some(next) = child {
-            self.note(zone, hasher.covering(next), Rtype::NSEC3);
-        }
-        closest
+        self.note(zone, chain.covering(&next), Rtype::NSEC3);
+        len
     }
-
     /// Notes a record, unless it is noted already.
     fn note(&mut self, zone: &'a Zone, entry: Option<Entry<'a, ()>>, rtype: Rtype) {
         let Some(entry) = entry else { return };
@@ -172,111 +175,64 @@ fn nsec<'a>(zone: &'a Zone, key: &Key) -> Option<Entry<'a, ()>> {
     zone.names().seek(&cut).at_or_before().filter(has_nsec)
 }
 
-/// The wildcard below `encloser`.
-fn wildcard_of<'b>(encloser: Name<'_>, buffer: &'b mut [u8; NAME_MAX]) -> Option<Name<'b>> {
-    let wire = buffer.get_mut(..2 + encloser.len())?;
-    wire[..2].copy_from_slice(b"\x01*");
-    wire[2..].copy_from_slice(encloser.as_wire());
-    Name::from_wire(wire)
-}
-
-/// Hashes names as a zone's NSEC3PARAM says, and finds the records of hashes.
-struct Hasher<'a> {
+/// The records of a zone's chain of NSEC3.
+#[derive(Clone, Copy)]
+struct Chain<'a> {
     zone: &'a Zone,
-    iterations: u16,
-    salt: &'a [u8],
+    nsec3: &'a Nsec3,
 }
 
-impl<'a> Hasher<'a> {
-    /// `None` if the zone has no parameters that we support.
-    fn of(zone: &'a Zone) -> Option<Self> {
-        zone.apex_node().find(Rtype::NSEC3PARAM)?.iter().find_map(|data| {
-            let (&[algorithm, flags, high, low, salt_len], salt) = data.split_first_chunk()?;
-            let iterations = u16::from_be_bytes([high, low]);
-            let usable = algorithm == 1 && flags == 0 && iterations <= ITERATIONS_MAX;
-            let salt = salt.get(..usize::from(salt_len))?;
-            usable.then_some(Self { zone, iterations, salt })
-        })
+impl<'a> Chain<'a> {
+    /// The record of a name with this hash.
+    fn matching(self, hash: &Hash) -> Option<Entry<'a, ()>> {
+        let key = hash_key(hash);
+        let entry = self.zone.hashes().seek(&key).at_or_before()?;
+        (entry.key == key && self.has(&entry)).then_some(entry)
     }
 
-    /// The key of the NSEC3 record of `name` (RFC 5155 section 5).
-    fn key(&self, name: Name<'_>) -> Key {
-        let mut folded = [0; NAME_MAX];
-        let folded = &mut folded[..name.len()];
-        folded.copy_from_slice(name.as_wire());
-        folded.make_ascii_lowercase();
-        let mut hash = Sha1::new().chain_update(folded).chain_update(self.salt).finalize();
-        for _ in 0..self.iterations {
-            hash = Sha1::new().chain_update(hash).chain_update(self.salt).finalize();
-        }
-        let label = base32hex(&hash.into());
-        Key::of(Name::from_wire(&label).expect("a label of 32 octets"), 0)
-    }
-
-    /// The record of this name.
-    fn matching(&self, name: Name<'_>) -> Option<Entry<'a, ()>> {
-        let key = self.key(name);
-        self.zone.hashes().seek(&key).at_or_before().filter(|entry| entry.key == key)
-    }
-
-    /// The record of this name, or the one whose span it is in.
-    fn covering(&self, name: Name<'_>) -> Option<Entry<'a, ()>> {
+    /// The record of a name with this hash, or the one whose span it is in.
+    fn covering(self, hash: &Hash) -> Option<Entry<'a, ()>> {
         let hashes = self.zone.hashes();
-        hashes.seek(&self.key(name)).at_or_before().or_else(|| hashes.last())
+        let mut entry = hashes.seek(&hash_key(hash)).at_or_before().or_else(|| hashes.last())?;
+        for _ in 0..OTHERS_MAX {
+            if self.has(&entry) {
+                return Some(entry);
+            }
+            let key = entry.key.to_key();
+            entry = hashes.seek(&key).before().or_else(|| hashes.last())?;
+        }
+        None
     }
 
-    /// The ancestor of `name` that is a child of the one whose key has `encloser` octets.
-    fn next_closer<'n>(&self, name: Name<'n>, encloser: usize) -> Name<'n> {
-        let mut next = name;
-        while let Some(parent) = next.parent()
-            && parent.len() > encloser + self.zone.apex().len()
-        {
-            next = parent;
-        }
-        next
+    /// Is this a record of the chain, not of one that it replaces or that will replace it?
+    fn has(self, entry: &Entry<'a, ()>) -> bool {
+        let set = Node::of(entry.blob).find(Rtype::NSEC3);
+        set.is_some_and(|set| set.iter().any(|data| self.nsec3.owns(data)))
     }
 }
 
-/// A name of one label: 20 octets in base32hex (RFC 4648 section 7), lower case.
-fn base32hex(hash: &[u8; 20]) -> [u8; 34] {
-    let mut name = [0; 34];
-    name[0] = 32;
-    for (octets, digits) in hash.chunks_exact(5).zip(name[1..33].chunks_exact_mut(8)) {
-        let bits = octets.iter().fold(0_u64, |bits, &octet| bits << 8 | u64::from(octet));
-        for (at, digit) in digits.iter_mut().enumerate() {
-            let value = (bits >> (35 - 5 * at) & 31) as usize;
-            *digit = b"0123456789abcdefghijklmnopqrstuv"[value];
-        }
+/// The ancestor of `name` that has `len` octets.
+fn above(mut name: Name<'_>, len: usize) -> Name<'_> {
+    while let Some(parent) = name.parent()
+        && name.len() > len
+    {
+        name = parent;
     }
     name
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::name::NameBuf;
-    use crate::zone::{Builder, Record};
-
-    /// The hashes of RFC 5155 appendix A.
-    #[test]
-    fn names_are_hashed_as_rfc_5155_shows() {
-        let apex: NameBuf = "example".parse().unwrap();
-        let mut builder = Builder::new(apex.as_name());
-        let mut add = |rtype, data: &[u8]| {
-            builder.add(apex.as_name(), Record { rtype, ttl: 1, data });
-        };
-        add(Rtype::SOA, &[0; 22]);
-        add(Rtype::NSEC3PARAM, &[1, 0, 0, 12, 4, 0xaa, 0xbb, 0xcc, 0xdd]);
-        let zone = builder.build().unwrap();
-        let hasher = Hasher::of(&zone).unwrap();
-        for (name, hash) in [
-            ("example", "0p9mhaveqvm6t7vbl5lop2u3t2rp3tom"),
-            ("*.w.Example", "r53bq7cc2uvmubfu5ocmm6pers9tk9en"),
-            ("2t7b4g4vsa5smi47k61mv5bv1a22bojr.example", "kohar7mbb8dc2ce8a9qvl8hon4k53uhi"),
-        ] {
-            let name: NameBuf = name.parse().unwrap();
-            let hash: NameBuf = hash.parse().unwrap();
-            assert!(hasher.key(name.as_name()) == Key::of(hash.as_name(), 0), "{name}");
-        }
+/// The ancestor of `name` that is a child of the one of `encloser` octets.
+fn next_closer(mut name: Name<'_>, encloser: usize) -> Name<'_> {
+    while let Some(parent) = name.parent()
+        && parent.len() > encloser
+    {
+        name = parent;
     }
+    name
+}
+
+/// How many octets the key has of the parent of the name with this key.
+fn parent(key: &[u8]) -> usize {
+    let own = key.len().saturating_sub(1);
+    key[..own].iter().rposition(|&octet| octet == 0).map_or(0, |end| end + 1)
 }

@@ -439,7 +439,8 @@ impl<'a, 'b> Answer<'a, 'b> {
         }
         self.put(Section::Answer, sought.owner(), node, set)?;
         self.write_proofs()?;
-        if additional::points_at_hosts(set.data_type()) {
+        let asks_any = || self.query.question.as_ref().is_some_and(|q| q.rtype == Rtype::ANY);
+        if additional::points_at_hosts(set.data_type()) && !asks_any() {
             additional::of_answer(self, zone, sought.owner(), set);
         }
         Ok(())

@@ -300,6 +300,8 @@ pub struct Transfer {
     pub concurrent: usize,
     /// At a time, from one primary's address.
     pub per_primary: usize,
+    /// How many zones one primary's address is asked for their SOA a second, as their timers say.
+    pub probes_per_second: u32,
     /// For the connection to be made.
     pub connect_timeout: Duration,
     /// Without a single octet received.

@@ -47,7 +47,14 @@ pub(super) static TCP: Kind = Kind {
 
 pub(super) static TRANSFER: Kind = Kind {
     title: "[transfer]",
-    own: &["concurrent", "per-primary", "connect-timeout", "stall-timeout", "min-rate"],
+    own: &[
+        "concurrent",
+        "per-primary",
+        "probes-per-second",
+        "connect-timeout",
+        "stall-timeout",
+        "min-rate",
+    ],
     shared: &[],
 };
 
@@ -230,6 +237,9 @@ pub(super) fn transfer(top: &Section<'_>) -> Transfer {
     Transfer {
         concurrent: number("concurrent").unwrap_or(256),
         per_primary: number("per-primary").unwrap_or(8),
+        probes_per_second: section
+            .and_then(|transfer| transfer.get("probes-per-second", integer(1..=100_000)))
+            .unwrap_or(1000),
         connect_timeout: time("connect-timeout").unwrap_or(Duration::from_secs(5)),
         stall_timeout: time("stall-timeout").unwrap_or(Duration::from_secs(30)),
         min_rate: section.and_then(|section| section.get("min-rate", rate)).unwrap_or(1024),

@@ -2,6 +2,7 @@
 
 use super::{Changes, Done, Exported, History, PATIENCE, Refused, Request, ServerStatus, Status};
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -64,6 +65,17 @@ impl Client {
     /// # Errors
     /// No server answers, or it has no such zone.
     pub fn status(&self, zone: Option<&str>) -> Result<Status, ClientError> {
+        Ok(self.ask(&Request::Status { zone: zone.map(str::to_owned) })?.0)
+    }
+
+    /// The same, each zone in the JSON that the server sends.
+    ///
+    /// # Errors
+    /// No server answers, or it has no such zone.
+    pub fn raw_status(
+        &self,
+        zone: Option<&str>,
+    ) -> Result<Status<Vec<Box<RawValue>>>, ClientError> {
         Ok(self.ask(&Request::Status { zone: zone.map(str::to_owned) })?.0)
     }
 

@@ -90,15 +90,15 @@ pub enum Request {
     Reload {},
 }
 
-/// The reply to [`Request::Status`].
+/// The reply to [`Request::Status`], with the zones in any form that has the JSON of theirs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Status {
+pub struct Status<Z = Vec<ZoneStatus>> {
     /// What is wrong with the server as a whole.
     pub warnings: Vec<String>,
     /// How packets come past the network stack, a line an interface; none where they do not.
     pub io: Vec<String>,
     /// The zones, in no order.
-    pub zones: Vec<ZoneStatus>,
+    pub zones: Z,
 }
 
 /// The reply to [`Request::Server`].

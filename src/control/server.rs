@@ -14,7 +14,7 @@ use crate::view::Views;
 use crate::wire::Serial;
 use crate::zone::{self, Diff, Zone};
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, BufWriter, Write};
@@ -201,6 +201,7 @@ pub async fn serve(listener: Listener, parts: Parts) -> io::Result<()> {
 /// What is sent to a client.
 enum Reply {
     Status(Status),
+    Statuses(Status<Statuses>),
     Server(ServerStatus),
     Done(String),
     Refused(String),
@@ -235,7 +236,7 @@ fn request(line: &[u8]) -> Result<Request, String> {
 
 async fn carry_out(request: Request, parts: Arc<Parts>) -> Result<Reply, String> {
     match request {
-        Request::Status { zone } => status(zone, &parts).await.map(Reply::Status),
+        Request::Status { zone } => status(zone, &parts).await,
         Request::Server {} => Ok(Reply::Server(server_status(&parts).await)),
         Request::Refresh { zone } => {
             let apex = apex(&zone)?;
@@ -283,17 +284,28 @@ fn refusal(apex: &NameBuf, error: CommandError) -> String {
     format!("{apex}: {error}")
 }
 
-async fn status(zone: Option<String>, parts: &Parts) -> Result<Status, String> {
-    let apex = zone.as_deref().map(apex).transpose()?;
-    let zones = parts.replica.status(apex.clone()).await;
-    if let Some(apex) = apex.filter(|_| zones.is_empty()) {
-        return Err(refusal(&apex, CommandError::NoZone));
-    }
+async fn status(zone: Option<String>, parts: &Parts) -> Result<Reply, String> {
     let told = parts.xdp.report();
     let mut warnings = warnings(&(parts.disk)());
     warnings.extend(told.iter().filter(|told| told.trouble.is_some()).map(ToString::to_string));
     let io = told.iter().map(ToString::to_string).collect();
-    Ok(Status { warnings, io, zones })
+    let Some(zone) = zone else {
+        let zones = Statuses(parts.replica.clone());
+        return Ok(Reply::Statuses(Status { warnings, io, zones }));
+    };
+    let apex = apex(&zone)?;
+    let one = parts.replica.status(apex.clone()).await;
+    let one = one.ok_or_else(|| refusal(&apex, CommandError::NoZone))?;
+    Ok(Reply::Status(Status { warnings, io, zones: vec![one] }))
+}
+
+/// All zones, asked for while they are written.
+struct Statuses(Handle);
+
+impl Serialize for Statuses {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.statuses())
+    }
 }
 
 async fn server_status(parts: &Parts) -> ServerStatus {
@@ -407,6 +419,7 @@ fn write(client: UnixStream, reply: &Reply) -> io::Result<()> {
     let mut out = BufWriter::with_capacity(64 * 1024, client);
     match reply {
         Reply::Status(status) => line(status, &mut out)?,
+        Reply::Statuses(status) => line(status, &mut out)?,
         Reply::Server(status) => line(status, &mut out)?,
         Reply::Done(done) => line(&Done { done: done.clone() }, &mut out)?,
         Reply::Refused(error) => line(&Refused { error: error.clone() }, &mut out)?,

@@ -179,6 +179,10 @@ pub fn zone(zone: &ZoneStatus, out: &mut impl Write) -> io::Result<()> {
             format!("{} for outgoing IXFR", counted(zone.versions_held as u64, "difference")),
         )?;
     }
+    if zone.nsec3_iterations > 0 {
+        let iterations = zone.nsec3_iterations;
+        field("NSEC3", format!("{iterations} extra iterations; RFC 9276 advises 0"))?;
+    }
     if let Some(error) = &zone.error {
         field("error", plain(error))?;
     }

@@ -63,7 +63,7 @@ impl Refresh {
         for peer in &mut self.peers {
             (peer.turn, peer.told) = (Turn::Waiting, None);
         }
-        self.round = Some(Round {
+        self.round = Some(Box::new(Round {
             wish,
             lineages: self.lineages(),
             turn: 0,
@@ -72,7 +72,7 @@ impl Refresh {
             wake_ms: u64::MAX,
             contact: false,
             missed: false,
-        });
+        }));
         match wish {
             Wish::Check => self.open(step),
             Wish::Retransfer => self.transfer(self.members()[0], Ask::Axfr, false, step),

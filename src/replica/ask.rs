@@ -7,8 +7,9 @@
 
 use super::dial;
 use super::inbox::Inbox;
-use super::limits::{Lane, Limits};
-use super::probe::probe;
+use super::limits::Limits;
+use super::probe::{PROBE_WAITS, probe};
+use super::queue::{Lane, Place};
 use super::sameness::Difference;
 use crate::clock::since_1970;
 use crate::name::NameBuf;
@@ -18,7 +19,7 @@ use crate::wire::{Rcode, Serial};
 use crate::xfr::{self, Incoming, Progress, Statistics, XfrError};
 use crate::zone::{BuildError, Builder, Diff, OutOfSync, Zone};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
@@ -26,7 +27,6 @@ use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::timeout;
 
 /// A primary of a zone.
-#[derive(Clone)]
 pub(super) struct Primary {
     pub(super) address: SocketAddr,
     pub(super) source: Option<SocketAddr>,
@@ -36,7 +36,7 @@ pub(super) struct Primary {
 /// A question to one primary.
 pub(super) struct Job {
     pub(super) apex: NameBuf,
-    pub(super) primary: Primary,
+    pub(super) primary: Arc<Primary>,
     pub(super) ask: Ask,
     pub(super) lane: Lane,
     /// The version held.
@@ -159,18 +159,29 @@ pub(super) struct Asked {
     pub(super) expire_s: Option<u32>,
     /// A sign that the primary has other data under our serial.
     pub(super) difference: Option<Difference>,
+    /// Who was asked, and in which lane.
+    pub(super) address: IpAddr,
+    pub(super) lane: Lane,
 }
 
-/// Asks.
-pub(super) async fn ask(job: Job, limits: Arc<Limits>) -> Asked {
+impl Asked {
+    /// Did it take longer than a datagram and its answer should?
+    pub(super) fn is_late(&self) -> bool {
+        self.began.elapsed() >= PROBE_WAITS[0]
+    }
+}
+
+/// Asks, in the place given.
+pub(super) async fn ask(job: Job, limits: Arc<Limits>, _place: Place) -> Asked {
     let address = job.primary.address.ip();
-    let _place = limits.place(address, job.lane).await;
     let mut asked = Asked {
         answer: Ok(Answer::Told(Serial(0))),
         statistics: Statistics::default(),
         began: Instant::now(),
         expire_s: None,
         difference: None,
+        address,
+        lane: job.lane,
     };
     if let Some(left) = limits.is_silent(address) {
         asked.answer = Err(AskError::Silent(left));
@@ -290,11 +301,12 @@ async fn transfer(
     if let Some(stream) = inbox.into_stream() {
         limits.connections.keep(&job.primary, stream);
     }
-    install(job, end).await
+    install(job, end, asked.statistics.octets).await
 }
 
-/// Sends the request and waits for the first message of its reply.
-async fn begin(job: &Job, limits: &Limits, request: &[u8]) -> Result<Inbox, AskError> {
+/// Sends the request over a connection that is kept, or else a new one, and waits for the first
+/// message of its reply.
+pub(super) async fn begin(job: &Job, limits: &Limits, request: &[u8]) -> Result<Inbox, AskError> {
     let options = limits.options();
     loop {
         let (stream, used) = limits.connections.get(&job.primary, options.connect_timeout).await?;
@@ -356,8 +368,8 @@ async fn receive(
     }
 }
 
-/// Makes a version of what came.
-async fn install(job: &Job, end: Progress) -> Result<Answer, AskError> {
+/// Makes a version of what came in `octets`.
+async fn install(job: &Job, end: Progress, octets: u64) -> Result<Answer, AskError> {
     match end {
         Progress::More => Err(AskError::Closed),
         Progress::UpToDate(serial) | Progress::Behind(serial) => Ok(Answer::Told(serial)),
@@ -365,6 +377,9 @@ async fn install(job: &Job, end: Progress) -> Result<Answer, AskError> {
             let have = job.have.clone().ok_or(AskError::Closed)?;
             let same = spawn_blocking(move || have.sum() == theirs).await?;
             Ok(Answer::Compared { serial: soa.serial, same })
+        }
+        Progress::Whole(builder, _) if octets <= READ_HERE as u64 && job.have.is_none() => {
+            whole(*builder, None)
         }
         Progress::Whole(builder, _) => {
             let have = job.have.clone();
@@ -431,7 +446,7 @@ pub(super) async fn connect(primary: &Primary, wait: Duration) -> Result<TcpStre
 }
 
 /// Sends a request.
-pub(super) async fn send(
+async fn send(
     mut stream: TcpStream,
     request: &[u8],
     wait: Duration,

@@ -8,8 +8,8 @@
 
 use super::ask::{Answer, Asked};
 use super::dial::random;
-use super::limits::Lane;
-use super::scheduler::{Scheduler, What};
+use super::queue::Lane;
+use super::scheduler::Scheduler;
 use super::trouble::{Of, tell_failure};
 use super::zone::Entry;
 use crate::config::SameSerial;
@@ -27,9 +27,7 @@ impl Scheduler {
         entry.compare_in(10, now_ms, random());
         let Some(primary) = entry.source() else { return };
         entry.comparing = true;
-        let have = entry.zone.clone();
-        let what = move |asked| What::Compared { primary, have, asked };
-        self.spawn(id, primary, Ask::Axfr, Lane::Idle, what);
+        self.ask(id, primary, Ask::Axfr, Lane::Idle);
     }
 
     pub(super) fn compared(

@@ -168,7 +168,7 @@ impl Scheduler {
         }
         let times = entry.times(version.zone.soa());
         let primary = version.primary;
-        entry.held = Some(Held { version, reason, since_ms });
+        entry.held = Some(Box::new(Held { version, reason, since_ms }));
         if let Some(primary) = primary {
             let known = &mut entry.primaries[primary];
             known.serial = Some(serial);

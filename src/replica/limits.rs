@@ -1,15 +1,10 @@
-//! How much is asked of the primaries at once, all zones together.
-//!
-//! *One slow primary delays no other*: a job first waits for a place with its primary, and only
-//! then for one of the places of all. What a NOTIFY asks for has places of its own, so that it
-//! need not wait behind planned refreshes.
+//! What holds for all that is asked of the primaries: limits, open connections, who is silent.
 
 use super::connections::Connections;
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -20,6 +15,8 @@ pub struct Options {
     pub concurrent: usize,
     /// Transfers at once from one primary's address.
     pub per_primary: usize,
+    /// Planned SOA queries to one primary's address, a second.
+    pub probes_a_second: u32,
     /// How long connecting may take.
     pub connect_timeout: Duration,
     /// How long nothing may come.
@@ -28,27 +25,11 @@ pub struct Options {
     pub min_rate: u64,
 }
 
-/// Why a job runs: what is urgent has places of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lane {
-    /// The timer says so.
-    Planned,
-    /// A NOTIFY or the operator does.
-    Urgent,
-    /// A zone is looked at for what its serial does not tell. There is time.
-    Idle,
-}
-
-/// How many jobs of [`Lane::Idle`] run at once, and one from each primary.
-const IDLE: usize = 2;
-
-/// The places.
+/// What holds for all.
 pub(super) struct Limits {
     options: Options,
     /// What was opened within them and may be used again.
     pub(super) connections: Connections,
-    all: [Arc<Semaphore>; 3],
-    primaries: Mutex<HashMap<(IpAddr, usize), Arc<Semaphore>>>,
     silent: Mutex<HashMap<IpAddr, Silent>>,
 }
 
@@ -59,40 +40,16 @@ struct Silent {
     wait: Duration,
 }
 
-/// The right to ask; dropped, it is given back.
-pub(super) struct Place {
-    _primary: OwnedSemaphorePermit,
-    _all: OwnedSemaphorePermit,
-}
-
 /// How long a silent address is left alone at first, and at most.
 const SILENT: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
 
 impl Limits {
     pub(super) fn new(options: Options) -> Self {
-        let concurrent = options.concurrent.max(1);
-        let all = [concurrent, concurrent, IDLE].map(|places| Arc::new(Semaphore::new(places)));
-        let connections = Connections::default();
-        Self { options, connections, all, primaries: Mutex::default(), silent: Mutex::default() }
+        Self { options, connections: Connections::default(), silent: Mutex::default() }
     }
 
     pub(super) fn options(&self) -> &Options {
         &self.options
-    }
-
-    /// Waits for a place.
-    pub(super) async fn place(&self, primary: IpAddr, lane: Lane) -> Place {
-        let places = if lane == Lane::Idle { 1 } else { self.options.per_primary.max(1) };
-        let lane = lane as usize;
-        let of_primary = {
-            let mut primaries = self.primaries.lock().expect("no panic while it is held");
-            let entry = primaries.entry((primary, lane));
-            Arc::clone(entry.or_insert_with(|| Arc::new(Semaphore::new(places))))
-        };
-        let open = "semaphores are never closed";
-        let of_primary = of_primary.acquire_owned().await.expect(open);
-        let of_all = Arc::clone(&self.all[lane]).acquire_owned().await.expect(open);
-        Place { _primary: of_primary, _all: of_all }
     }
 
     /// For how long this address is still left alone, if it is.
@@ -135,6 +92,7 @@ mod tests {
         Limits::new(Options {
             concurrent: 1,
             per_primary: 1,
+            probes_a_second: 1000,
             connect_timeout: Duration::from_secs(5),
             stall_timeout: Duration::from_secs(30),
             min_rate: 1024,
@@ -164,19 +122,5 @@ mod tests {
         assert!(limits.is_silent(ONE).is_none());
         limits.silent(ONE);
         assert_eq!(limits.is_silent(ONE), Some(SILENT.0), "it begins anew");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn each_lane_has_places_of_its_own() {
-        let limits = limits();
-        let _planned = limits.place(ONE, Lane::Planned).await;
-        let _urgent = limits.place(ONE, Lane::Urgent).await;
-        let _idle = limits.place(ONE, Lane::Idle).await;
-        let soon = Duration::from_secs(1);
-        for lane in [Lane::Planned, Lane::Urgent, Lane::Idle] {
-            assert!(tokio::time::timeout(soon, limits.place(ONE, lane)).await.is_err());
-        }
-        let other = limits.place(OTHER, Lane::Idle);
-        assert!(tokio::time::timeout(soon, other).await.is_ok());
     }
 }

@@ -3,6 +3,7 @@
 use super::dial::random;
 use super::history::{History, Note};
 use super::rollback::Pin;
+use super::terms::AllTerms;
 use super::zone::Entry;
 use crate::clock::Clock;
 use crate::config::ZoneConfig;
@@ -34,8 +35,9 @@ impl Loaded {
     }
 }
 
-/// After a start every zone is asked for soon, so many a second: NOTIFYs may have been missed.
-const CHECKS_A_SECOND: u64 = 500;
+/// Zones whose time came while the server was down are spread over so much that this many come a
+/// second.
+const LATE_A_SECOND: u64 = 500;
 
 /// Loads what is kept of the configured zones; what is kept of others is marked as no longer
 /// wanted.
@@ -49,9 +51,12 @@ pub fn load(
     clock: Clock,
 ) -> Result<(Store, Loaded), StoreError> {
     let now_ms = clock.now_ms();
-    let spread_ms = zones.len() as u64 * 1000 / CHECKS_A_SECOND;
+    let spread_ms = zones.len() as u64 * 1000 / LATE_A_SECOND;
     let soon = || now_ms + ((spread_ms * u64::from(random())) >> 32);
-    let new = |zone: &ZoneConfig| Entry::new(zone, &keys, now_ms, 0);
+    // As before the restart: that is no reason to ask everybody.
+    let due = |at_ms: u64| if at_ms > now_ms { at_ms } else { soon() };
+    let mut terms = AllTerms::new(&keys);
+    let new = |zone: &ZoneConfig| Entry::new(zone, terms.of(&zone.settings), now_ms, 0);
     let entries: Vec<Entry> = zones.iter().map(new).collect();
     let index: HashMap<NameBuf, usize> =
         zones.iter().enumerate().map(|(at, zone)| (zone.name.clone(), at)).collect();
@@ -71,7 +76,8 @@ pub fn load(
             Some(_) if !stored.state.has_data => {}
             Some(&at) => match restore(&stored) {
                 Ok((zone, history)) => {
-                    loaded.entries[at].restore(zone, history, &stored.state, soon());
+                    let due_ms = due(stored.state.refresh_at_ms);
+                    loaded.entries[at].restore(zone, history, &stored.state, due_ms, now_ms);
                     loaded.with_data += 1;
                 }
                 Err(what) => {

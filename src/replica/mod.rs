@@ -25,11 +25,13 @@ mod load;
 mod notify;
 mod probe;
 mod program;
+mod queue;
 mod rollback;
 mod sameness;
 mod scheduler;
 mod signatures;
 mod status;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod trouble;
@@ -80,11 +82,19 @@ enum Command {
     Approve(NameBuf, rollback::Reply),
     Rollback { apex: NameBuf, serial: Option<Serial>, hold: bool, reply: rollback::Reply },
     History(NameBuf, oneshot::Sender<Result<Versions, CommandError>>),
-    Status(Option<NameBuf>, oneshot::Sender<Vec<ZoneStatus>>),
+    Status(NameBuf, oneshot::Sender<Option<ZoneStatus>>),
+    Slice(usize, oneshot::Sender<Slice>),
     Count(oneshot::Sender<Counts>),
     Worst(usize, oneshot::Sender<Vec<ZoneStatus>>),
     Configure(Settings),
     Stop,
+}
+
+/// How some zones are.
+struct Slice {
+    zones: Vec<ZoneStatus>,
+    /// Where the next ones begin, if there are more.
+    next: Option<usize>,
 }
 
 type Reply = oneshot::Sender<Result<(), CommandError>>;
@@ -205,13 +215,26 @@ impl Handle {
         result.await.map_err(|_| CommandError::Stopping)?
     }
 
-    /// How the zones are: all, or one. Empty if there is no such zone.
-    pub async fn status(&self, apex: Option<NameBuf>) -> Vec<ZoneStatus> {
+    /// How a zone is; `None` if there is no such zone.
+    pub async fn status(&self, apex: NameBuf) -> Option<ZoneStatus> {
         let (reply, status) = oneshot::channel();
-        if self.commands.send(Command::Status(apex, reply)).is_err() {
-            return Vec::new();
-        }
-        status.await.unwrap_or_default()
+        self.commands.send(Command::Status(apex, reply)).ok()?;
+        status.await.ok()?
+    }
+
+    /// How all zones are, for a thread that may wait. They are asked for a few at a time, so that
+    /// the scheduler is not held up by a million; with a reload in between, one may be missing or
+    /// be told twice.
+    pub fn statuses(&self) -> impl Iterator<Item = ZoneStatus> {
+        let mut next = Some(0);
+        let slices = std::iter::from_fn(move || {
+            let (reply, slice) = oneshot::channel();
+            self.commands.send(Command::Slice(next?, reply)).ok()?;
+            let slice = slice.blocking_recv().ok()?;
+            next = slice.next;
+            Some(slice.zones)
+        });
+        slices.flatten()
     }
 
     /// How the zones are, in a few numbers. It costs a look at each zone, no text.

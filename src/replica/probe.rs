@@ -1,9 +1,8 @@
 //! Asking a primary for its serial, and for signs that it has other data under ours: over UDP,
 //! and over TCP if that brings nothing.
 
-use super::ask::{AskError, Asked, Job, connect, refused, send};
+use super::ask::{AskError, Asked, Job, begin, refused};
 use super::dial;
-use super::inbox::Inbox;
 use super::limits::Limits;
 use super::sameness::{self, Difference};
 use crate::clock::since_1970;
@@ -15,7 +14,7 @@ use std::time::Duration;
 use tokio::time::timeout_at;
 
 /// How long a datagram's answer is waited for, attempt by attempt.
-const PROBE_WAITS: [Duration; 3] =
+pub(super) const PROBE_WAITS: [Duration; 3] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(3)];
 /// The largest datagram that we take.
 const PROBE_SIZE: usize = 1232;
@@ -113,13 +112,15 @@ async fn exchange_tcp(
     rtype: Rtype,
     request: &(dyn Fn(u16) -> Vec<u8> + Sync),
 ) -> Result<Reply, AskError> {
-    let options = limits.options();
     let (id, request, mut verifier) = signed(job, request);
-    let stream = connect(&job.primary, options.connect_timeout).await?;
-    let mut inbox = Inbox::new(send(stream, &request, options.stall_timeout).await?);
-    let mut stretch = inbox.next(options.stall_timeout).await?;
+    let mut inbox = begin(job, limits, &request).await?;
+    let mut stretch = inbox.next(limits.options().stall_timeout).await?;
     let reply = stretch.next().ok_or(AskError::Closed)?;
-    read_reply(job, id, rtype, reply, verifier.as_mut())
+    let reply = read_reply(job, id, rtype, reply, verifier.as_mut())?;
+    if let Some(stream) = inbox.into_stream().filter(|_| stretch.next().is_none()) {
+        limits.connections.keep(&job.primary, stream);
+    }
+    Ok(reply)
 }
 
 /// A request with an id of its own, signed if it must be.

@@ -220,7 +220,7 @@ impl Scheduler {
         let ahead = version(newest, forward, ROLLBACK);
         let back = version(Arc::clone(&back.zone), vec![back], ROLLBACK);
         let (reason, since_ms) = (pin.reason(), now_ms);
-        entry.rolled_back = Some(Held { version: ahead, reason, since_ms });
+        entry.rolled_back = Some(Box::new(Held { version: ahead, reason, since_ms }));
         entry.pin = Some(pin);
         entry.waiting = Some(undo.reply);
         let apex = entry.apex.clone();
@@ -232,7 +232,7 @@ impl Scheduler {
     }
 
     /// A rollback is stored: what it went back from is held.
-    pub(super) fn hold_rolled_back(&mut self, id: usize, held: Held) {
+    pub(super) fn hold_rolled_back(&mut self, id: usize, held: Box<Held>) {
         let now_ms = self.clock.now_ms();
         let entry = self.entry_mut(id);
         let soa = held.version.zone.soa();

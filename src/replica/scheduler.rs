@@ -3,14 +3,16 @@
 use super::ask::{Answer, Asked, Job, ask};
 use super::dial::random;
 use super::judge::{CAREFUL_MAX, Reason};
-use super::limits::{Lane, Limits};
+use super::limits::Limits;
 use super::notify::Notifier;
 use super::program::Programs;
+use super::queue::{Bounds, Lane, Place, Question, Queue};
 use super::rollback::{Reply, Swapped, Undone};
+use super::terms::AllTerms;
 use super::versions::{Recalled, Version};
 use super::zone::{Approach, Entry, Known};
 use super::{
-    Command, CommandError, Counts, Loaded, Notified, Parts, Settings, Versions, ZoneStatus,
+    Command, CommandError, Counts, Loaded, Notified, Parts, Settings, Slice, Versions, ZoneStatus,
 };
 use crate::check::Ending;
 use crate::clock::Clock;
@@ -23,6 +25,7 @@ use crate::view::{Served, Views};
 use crate::wire::Serial;
 use crate::zone::{OutOfSync, Zone};
 use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::Semaphore;
@@ -33,6 +36,8 @@ use tracing::{error, info, warn};
 const KEEP_MS: u64 = 60_000;
 /// How many events are seen to before what they made ready is published.
 const EVENTS_MAX: usize = 512;
+/// How many zones are told of at once: a fraction of a millisecond.
+const SLICE: usize = 256;
 
 pub(super) struct Scheduler {
     pub(super) views: Arc<Views>,
@@ -40,6 +45,7 @@ pub(super) struct Scheduler {
     pub(super) clock: Clock,
     pub(super) stats: Arc<Stats>,
     limits: Arc<Limits>,
+    queue: Queue,
     pub(super) keys: Arc<Keys>,
     pub(super) notifier: Notifier,
     zones: HashMap<NameBuf, usize>,
@@ -89,6 +95,11 @@ impl Scheduler {
             clock: parts.clock,
             notifier: Notifier::new(Arc::clone(&parts.stats)),
             stats: parts.stats,
+            queue: Queue::new(Bounds {
+                concurrent: parts.limits.concurrent,
+                per_primary: parts.limits.per_primary,
+                probes_a_second: parts.limits.probes_a_second,
+            }),
             limits: Arc::new(Limits::new(parts.limits)),
             keys: loaded.keys,
             zones: HashMap::with_capacity(loaded.entries.len()),
@@ -125,7 +136,9 @@ impl Scheduler {
         }
         while !(self.stopping && self.storing == 0) {
             let next = self.agenda.first().map_or(u64::MAX, |&(at, _)| at).min(self.keep_ms);
-            let next = tokio::time::Instant::from_std(self.clock.instant(next));
+            let next = self.clock.instant(next);
+            let next = self.queue.paced_at().map_or(next, |at| at.min(next));
+            let next = tokio::time::Instant::from_std(next);
             tokio::select! {
                 biased;
                 Some(done) = self.of_done.recv() => self.finish(done),
@@ -161,7 +174,10 @@ impl Scheduler {
                 let _ = reply.send(self.history(&apex));
             }
             Command::Status(apex, reply) => {
-                let _ = reply.send(self.status(apex));
+                let _ = reply.send(self.status(&apex));
+            }
+            Command::Slice(from, reply) => {
+                let _ = reply.send(self.slice(from));
             }
             Command::Count(reply) => {
                 let _ = reply.send(self.count());
@@ -194,16 +210,17 @@ impl Scheduler {
         zones.into_iter().map(|(_, entry)| entry.status(now_ms)).collect()
     }
 
-    fn status(&self, apex: Option<NameBuf>) -> Vec<ZoneStatus> {
+    fn status(&self, apex: &NameBuf) -> Option<ZoneStatus> {
+        let id = self.id(apex).ok()?;
+        Some(self.entry(id).status(self.clock.now_ms()))
+    }
+
+    fn slice(&self, from: usize) -> Slice {
         let now_ms = self.clock.now_ms();
-        let all = || self.entries.iter().flatten();
-        match apex {
-            None => all().map(|entry| entry.status(now_ms)).collect(),
-            Some(apex) => {
-                let entry = self.zones.get(&apex).and_then(|&id| self.entries[id].as_ref());
-                entry.map(|entry| entry.status(now_ms)).into_iter().collect()
-            }
-        }
+        let end = self.entries.len().min(from.saturating_add(SLICE));
+        let entries = self.entries.get(from..end).unwrap_or_default().iter().flatten();
+        let next = Some(end).filter(|&end| end < self.entries.len());
+        Slice { zones: entries.map(|entry| entry.status(now_ms)).collect(), next }
     }
 
     pub(super) fn id(&self, apex: &NameBuf) -> Result<usize, CommandError> {
@@ -226,6 +243,7 @@ impl Scheduler {
             self.read_file(id);
         } else {
             self.on(id, event);
+            self.hurry(id);
         }
         Ok(())
     }
@@ -241,6 +259,7 @@ impl Scheduler {
         let primary = entry.primaries.iter().position(sent_it).unwrap_or(0);
         self.limits.heard(from);
         self.on(id, Event::Notified { primary, serial: notified.serial });
+        self.hurry(id);
     }
 
     /// The zones whose time has come.
@@ -256,6 +275,10 @@ impl Scheduler {
                 Some(&(at, id)) if at <= now_ms => self.due(id, now_ms),
                 _ => break,
             }
+        }
+        let now = Instant::now();
+        while let Some(primary) = self.queue.next_paced(now) {
+            self.ask_next(primary, Lane::Probe);
         }
     }
 
@@ -314,54 +337,105 @@ impl Scheduler {
             }
         }
         self.entry_mut(id).note_lag(now_ms);
+        let urgent = self.entry(id).refresh.is_urgent();
         for (primary, ask) in step.asks {
-            self.ask(id, primary, ask);
+            let lane = match ask {
+                _ if urgent => Lane::Urgent,
+                Ask::Soa => Lane::Probe,
+                Ask::Ixfr(_) | Ask::Axfr => Lane::Planned,
+            };
+            self.ask(id, primary, ask, lane);
         }
         self.plan(id);
     }
 
-    fn ask(&mut self, id: usize, primary: usize, ask: Ask) {
-        let urgent = self.entry(id).refresh.is_urgent();
-        let lane = if urgent { Lane::Urgent } else { Lane::Planned };
-        self.spawn(id, primary, ask, lane, move |asked| What::Asked { primary, ask, asked });
+    /// Has a question wait for its turn.
+    pub(super) fn ask(&mut self, id: usize, primary: usize, ask: Ask, lane: Lane) {
+        let entry = self.entry_mut(id);
+        let known = &mut entry.primaries[primary];
+        if let Some(waits) = known.waits_mut(ask, lane) {
+            *waits = Some((ask, lane));
+        }
+        let address = known.primary.address.ip();
+        let question = Question { id, epoch: entry.epoch, primary, ask, lane };
+        self.queue.push(address, question, Instant::now());
+        self.ask_next(address, lane);
     }
 
-    /// Asks a primary of the zone; what comes of it is told as `what`.
-    pub(super) fn spawn(
-        &self,
-        id: usize,
-        primary: usize,
-        question: Ask,
-        lane: Lane,
-        what: impl FnOnce(Asked) -> What + Send + 'static,
-    ) {
-        let entry = self.entry(id);
+    /// What still waits of a zone's planned questions is urgent now.
+    fn hurry(&mut self, id: usize) {
+        for primary in 0..self.entry(id).primaries.len() {
+            for (ask, lane) in self.entry(id).primaries[primary].waits.into_iter().flatten() {
+                if lane != Lane::Urgent {
+                    self.ask(id, primary, ask, Lane::Urgent);
+                }
+            }
+        }
+    }
+
+    /// Begins as many questions to this primary as there are places for.
+    fn ask_next(&mut self, primary: IpAddr, lane: Lane) {
+        while let Some((question, place)) = self.queue.next(primary, lane, Instant::now()) {
+            self.begin(question, place);
+        }
+    }
+
+    /// Asks, unless it is not wanted any longer.
+    fn begin(&mut self, question: Question, place: Place) {
+        let Question { id, epoch, primary, ask: what, lane } = question;
+        let Some(entry) = self.entries[id].as_mut().filter(|entry| entry.epoch == epoch) else {
+            return;
+        };
+        let known = &mut entry.primaries[primary];
+        if let Some(waits) = known.waits_mut(what, lane)
+            && waits.take_if(|waits| *waits == (what, lane)).is_none()
+        {
+            // It has become urgent, and was asked before.
+            return;
+        }
+        let have = entry.zone.clone();
         let job = Job {
             apex: entry.apex.clone(),
-            primary: entry.primaries[primary].primary.clone(),
-            ask: question,
+            primary: Arc::clone(&known.primary),
+            ask: what,
             lane,
-            have: entry.zone.clone(),
+            have: have.clone(),
             is_source: entry.source() == Some(primary),
             compares: lane == Lane::Idle,
             max_octets: entry.settings.max_size,
         };
         let replicated = &self.stats.replicated;
-        match question {
+        match what {
             Ask::Soa => replicated.probes.add(1),
             Ask::Ixfr(_) | Ask::Axfr => replicated.transfers.add(1),
         }
-        let (epoch, done) = (entry.epoch, self.done.clone());
-        let limits = Arc::clone(&self.limits);
+        let (done, limits) = (self.done.clone(), Arc::clone(&self.limits));
         tokio::spawn(async move {
-            let asked = ask(job, limits).await;
+            let asked = ask(job, limits, place).await;
+            let what = match lane {
+                Lane::Idle => What::Compared { primary, have, asked },
+                _ => What::Asked { primary, ask: what, asked },
+            };
             // At shutdown nobody wants to know any more.
-            let _ = done.send(Done { id, epoch, what: what(asked) });
+            let _ = done.send(Done { id, epoch, what });
         });
+    }
+
+    /// A question has ended: others have its place.
+    fn ask_others(&mut self, asked: (IpAddr, Lane), late: bool) {
+        let (primary, lane) = asked;
+        self.queue.answered(primary, lane, late);
+        while let Some(starved) = self.queue.next_starved(lane) {
+            self.ask_next(starved, lane);
+        }
+        self.ask_next(primary, lane);
     }
 
     fn finish(&mut self, done: Done) {
         let Done { id, epoch, what } = done;
+        if let What::Asked { asked, .. } | What::Compared { asked, .. } = &what {
+            self.ask_others((asked.address, asked.lane), asked.is_late());
+        }
         if let What::Stored(..) = what {
             self.storing -= 1;
             if let Some(entry) = &mut self.entries[id] {
@@ -396,16 +470,17 @@ impl Scheduler {
         self.keys = Arc::clone(keys);
         let mut gone = std::mem::take(&mut self.zones);
         let mut changed = Vec::new();
+        let mut terms = AllTerms::new(keys);
         for config in zones {
             let id = gone.remove(&config.name).unwrap_or_else(|| {
-                let entry = Entry::new(config, &self.keys, now_ms, self.epoch);
+                let entry = Entry::new(config, terms.of(&config.settings), now_ms, self.epoch);
                 self.put(entry)
             });
             self.zones.insert(config.name.clone(), id);
             let entry = self.entries[id].as_mut().expect("just found");
             let same = entry.epoch != self.epoch && *entry.settings == *config.settings;
             if !same || keys_changed {
-                entry.configure(config, &self.keys, now_ms, self.epoch);
+                entry.configure(config, terms.of(&config.settings), now_ms, self.epoch);
                 changed.push(id);
             }
         }

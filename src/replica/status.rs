@@ -38,6 +38,8 @@ pub struct ZoneStatus {
     pub same_serial_difference: bool,
     /// How many older versions can be told as differences to our own secondaries.
     pub versions_held: usize,
+    /// How often names are hashed again for NSEC3, which is advised against; 0 is as it should be.
+    pub nsec3_iterations: u16,
     /// The version that a check keeps from being served.
     pub held: Option<HeldStatus>,
     /// When its signatures run out; none unless it has a trust anchor.

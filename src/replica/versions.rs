@@ -10,7 +10,7 @@ use super::load::{Restored, restore};
 use super::rollback::Pin;
 use super::scheduler::{Done, Scheduler, What, tell_lower};
 use super::trouble::{note_behind, tell_use};
-use super::zone::{Last, millis};
+use super::zone::{Entry, Last, millis};
 use crate::config::SameSerial;
 use crate::refresh::{Ask, Event, Failure, Step};
 use crate::stats::Replicated;
@@ -84,7 +84,7 @@ impl Scheduler {
                 info!(zone = %entry.apex, serial = %zone.serial(), "configured again: served as \
                     it was kept until a primary has been asked");
                 let kept = store::State { retired_at_ms: None, ..state.clone() };
-                entry.restore(zone, history, &state, now_ms);
+                entry.restore(zone, history, &state, now_ms, now_ms);
                 entry.pin = entry.zone.as_ref().and_then(|zone| Pin::kept(&self.store, zone));
                 let (apex, served) = (entry.apex.clone(), entry.served());
                 self.store.touch(apex.as_name(), kept);
@@ -281,6 +281,7 @@ impl Scheduler {
             entry.history.extend(new);
         }
         entry.since = Some(note);
+        tell_iterations(entry, &version.zone);
         entry.zone = Some(Arc::clone(&version.zone));
         entry.note_signatures(&version, now_ms);
         entry.difference = version.differs;
@@ -424,5 +425,17 @@ impl Scheduler {
         // Its own clock of attempts: those of a zone without data.
         entry.refresh.on(Event::Due, now_ms, random());
         entry.refresh.on(Event::Failed(Failure::Primary), now_ms, random());
+    }
+}
+
+/// RFC 9276 section 3.1: they cost validators and servers, and protect nothing. Told when they come
+/// or change.
+fn tell_iterations(entry: &Entry, new: &Zone) {
+    let iterations = new.nsec3_iterations();
+    let before = entry.zone.as_deref().map_or(0, Zone::nsec3_iterations);
+    if iterations > 0 && iterations != before {
+        warn!(zone = %entry.apex, serial = %new.serial(), iterations,
+            "the zone's NSEC3 has extra iterations, which make every denial more costly and nothing \
+             safer: RFC 9276 advises 0, to be set at the primary");
     }
 }

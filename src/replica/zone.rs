@@ -5,15 +5,16 @@ use super::ask::Primary;
 use super::dial::random;
 use super::history::{History, Note};
 use super::judge::Held;
+use super::queue::Lane;
 use super::rollback::{Pin, Reply};
 use super::signatures::Signatures;
 use super::status::{Counts, HeldStatus, LastTransfer, PrimaryStatus, State, ZoneStatus};
+use super::terms::Terms;
 use super::trouble::Troubles;
-use crate::config::{AfterExpiry, Source, ZoneConfig, ZoneSettings};
+use crate::config::{Source, ZoneConfig, ZoneSettings};
 use crate::name::NameBuf;
-use crate::refresh::{Have, Policy, Refresh, Times};
+use crate::refresh::{Ask, Have, Policy, Refresh, Times};
 use crate::store;
-use crate::tsig::Keys;
 use crate::view::{Access, Expiry, Served};
 use crate::wire::Serial;
 use crate::zone::{Soa, Zone};
@@ -27,7 +28,7 @@ pub(super) struct Entry {
     pub(super) apex: NameBuf,
     pub(super) settings: Arc<ZoneSettings>,
     pub(super) access: Arc<Access>,
-    pub(super) primaries: Vec<Known>,
+    pub(super) primaries: Box<[Known]>,
     pub(super) refresh: Refresh,
     pub(super) expiry: Arc<Expiry>,
     pub(super) zone: Option<Arc<Zone>>,
@@ -65,13 +66,13 @@ pub(super) struct Entry {
     /// When its signatures run out, if that is watched.
     pub(super) signatures: Option<Box<Signatures>>,
     /// What a check refused.
-    pub(super) held: Option<Held>,
+    pub(super) held: Option<Box<Held>>,
     /// The version held has passed the checks that are configured.
     pub(super) proven: bool,
     /// What is not taken after a rollback.
     pub(super) pin: Option<Pin>,
     /// What is to be held once the rollback being stored is.
-    pub(super) rolled_back: Option<Held>,
+    pub(super) rolled_back: Option<Box<Held>>,
     /// The operator waits for the version being stored.
     pub(super) waiting: Option<Reply>,
 }
@@ -91,12 +92,14 @@ pub(super) enum Approach {
 
 /// A primary and what it said last.
 pub(super) struct Known {
-    pub(super) primary: Primary,
+    pub(super) primary: Arc<Primary>,
     pub(super) serial: Option<Serial>,
     /// Seconds until the zone expires there, if it says so.
     pub(super) expire_s: Option<u32>,
     pub(super) troubles: Troubles,
     pub(super) asked_ms: Option<u64>,
+    /// The query for its SOA and the transfer that wait for their turn, and where they wait.
+    pub(super) waits: [Option<(Ask, Lane)>; 2],
 }
 
 /// The last version received.
@@ -110,15 +113,14 @@ pub(super) struct Last {
 
 impl Entry {
     /// A zone without data, due at `due_ms`.
-    pub(super) fn new(config: &ZoneConfig, keys: &Keys, due_ms: u64, epoch: u64) -> Self {
+    pub(super) fn new(config: &ZoneConfig, terms: &Terms, due_ms: u64, epoch: u64) -> Self {
         let settings = Arc::clone(&config.settings);
-        let primaries = primaries(&settings, keys);
         let refresh = refresh(&settings, None, due_ms);
         Self {
             apex: config.name.clone(),
-            access: access(&settings),
+            access: Arc::clone(&terms.access),
             settings,
-            primaries,
+            primaries: terms.primaries(),
             refresh,
             expiry: Arc::new(Expiry::at(0)),
             zone: None,
@@ -156,6 +158,7 @@ impl Entry {
         history: History,
         state: &store::State,
         due_ms: u64,
+        now_ms: u64,
     ) {
         self.primary = state.primary;
         let never = self.file().is_some();
@@ -164,9 +167,11 @@ impl Entry {
         self.contact_ms = Some(state.contact_ms);
         self.history = history;
         self.zone = Some(zone);
-        self.begin_anew(due_ms);
+        // Within what is configured now.
+        let refresh_ms = self.have().map(|have| have.times.refresh_ms);
+        self.begin_anew(refresh_ms.map_or(due_ms, |ms| due_ms.min(now_ms + ms)));
         // Spread over the whole time: a start finds many zones at once.
-        self.compare_in(u64::from(random() % 10), due_ms, random());
+        self.compare_in(u64::from(random() % 10), now_ms, random());
         self.trim_history();
         self.watch_signatures();
     }
@@ -177,11 +182,17 @@ impl Entry {
     }
 
     /// Other settings. The version stays; questions under way are forgotten.
-    pub(super) fn configure(&mut self, config: &ZoneConfig, keys: &Keys, now_ms: u64, epoch: u64) {
+    pub(super) fn configure(
+        &mut self,
+        config: &ZoneConfig,
+        terms: &Terms,
+        now_ms: u64,
+        epoch: u64,
+    ) {
         let due_ms = self.refresh.next_ms().min(now_ms);
         self.settings = Arc::clone(&config.settings);
-        self.access = access(&self.settings);
-        self.primaries = primaries(&self.settings, keys);
+        self.access = Arc::clone(&terms.access);
+        self.primaries = terms.primaries();
         self.begin_anew(due_ms);
         self.comparing = false;
         self.compare_in(u64::from(random() % 10), now_ms, random());
@@ -362,11 +373,15 @@ impl Entry {
 
     fn kept(&self, soa: &Soa, now_ms: u64, expires_at_ms: u64) -> store::State {
         let expire = self.expire(soa);
+        // As early as the next round may be: zones that came together are not asked together after
+        // a restart.
+        let refresh_ms = self.times(soa).refresh_ms;
+        let early_ms = (refresh_ms / 10).saturating_mul(random().into()) >> 32;
         store::State {
             serial: soa.serial.0,
             has_data: true,
             contact_ms: now_ms,
-            refresh_at_ms: now_ms + self.times(soa).refresh_ms,
+            refresh_at_ms: now_ms + refresh_ms - early_ms,
             expires_at_ms,
             expire_s: u32::try_from(expire.as_secs()).unwrap_or(u32::MAX),
             primary: self.primary,
@@ -446,6 +461,7 @@ impl Entry {
             lower_serial: self.refresh.lower().map(|serial| serial.0),
             same_serial_difference: self.difference,
             versions_held: self.history.diffs().len(),
+            nsec3_iterations: self.zone.as_deref().map_or(0, Zone::nsec3_iterations),
             held: self.held.as_ref().map(|held| HeldStatus {
                 serial: held.version.zone.serial().0,
                 check: held.reason.check().into(),
@@ -467,6 +483,23 @@ impl Entry {
 }
 
 impl Known {
+    pub(super) fn new(primary: &Arc<Primary>) -> Self {
+        Self {
+            primary: Arc::clone(primary),
+            serial: None,
+            expire_s: None,
+            troubles: Troubles::default(),
+            asked_ms: None,
+            waits: [None; 2],
+        }
+    }
+
+    /// What waits of this kind. Comparisons are beside the zone's rounds: nothing overtakes them.
+    pub(super) fn waits_mut(&mut self, ask: Ask, lane: Lane) -> Option<&mut Option<(Ask, Lane)>> {
+        let kind = usize::from(ask != Ask::Soa);
+        (lane != Lane::Idle).then_some(&mut self.waits[kind])
+    }
+
     fn status(&self, now_ms: u64) -> PrimaryStatus {
         PrimaryStatus {
             address: self.primary.address,
@@ -475,22 +508,6 @@ impl Known {
             asked_s: self.asked_ms.map(|at_ms| now_ms.saturating_sub(at_ms) / 1000),
         }
     }
-}
-
-fn primaries(settings: &ZoneSettings, keys: &Keys) -> Vec<Known> {
-    let Source::Primaries(primaries) = &settings.source else { return Vec::new() };
-    let known = primaries.iter().map(|primary| Known {
-        primary: Primary {
-            address: primary.address,
-            source: primary.source,
-            key: primary.key.as_ref().and_then(|key| keys.get(&key.name).cloned()),
-        },
-        serial: None,
-        expire_s: None,
-        troubles: Troubles::default(),
-        asked_ms: None,
-    });
-    known.collect()
 }
 
 fn refresh(settings: &ZoneSettings, have: Option<Have>, due_ms: u64) -> Refresh {
@@ -505,15 +522,6 @@ fn refresh(settings: &ZoneSettings, have: Option<Have>, due_ms: u64) -> Refresh 
         pin_tolerance_ms: millis(settings.pin_tolerance),
     };
     Refresh::new(independent, policy, have, due_ms)
-}
-
-fn access(settings: &ZoneSettings) -> Arc<Access> {
-    Arc::new(Access {
-        query: settings.allow_query.clone(),
-        transfer: settings.allow_transfer.clone(),
-        notify: settings.allow_notify.clone(),
-        serve_stale: settings.after_expiry == AfterExpiry::ServeStale,
-    })
 }
 
 /// Milliseconds, as many as there are.

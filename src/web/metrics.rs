@@ -388,6 +388,7 @@ mod tests {
             lower_serial: None,
             same_serial_difference: false,
             versions_held: 0,
+            nsec3_iterations: 0,
             held: None,
             signatures: None,
             error: None,

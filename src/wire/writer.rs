@@ -35,8 +35,9 @@ pub enum Section {
     Additional = 3,
 }
 
-/// How many names' suffixes are remembered. The root's priming reply needs 30.
-const SEEN_MAX: usize = 64;
+/// How many names' suffixes are remembered: more than any datagram's worth. The root's priming reply
+/// needs 30.
+const SEEN_MAX: usize = 256;
 
 /// Writes one message. Owners and names in data are compressed against what was written before.
 pub struct Writer<'b> {

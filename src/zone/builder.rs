@@ -4,11 +4,13 @@
 //! sorted already, as most primaries send it, costs one pass), and become pages bottom-up.
 
 use super::node::{pack_set, split_type};
+use super::nsec3::{ITERATIONS_MAX, Nsec3, excessive};
 use super::{Node, Record, Soa, Zone};
 use crate::name::{Key, NAME_MAX, Name, NameBuf};
 use crate::tree::Tree;
 use crate::wire::{Rtype, Serial, layout, read_u16, read_u32, same_data};
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 /// Why records make no zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +21,12 @@ pub enum BuildError {
     /// More than one.
     #[error("there is more than one SOA record at the zone's apex")]
     ManySoas,
+    /// Hashing names for it would take too long.
+    #[error(
+        "there is NSEC3 with {0} iterations; more than {max} are refused (RFC 9276)",
+        max = ITERATIONS_MAX
+    )]
+    Iterations(u16),
     /// What the store kept is not in the form that it must have.
     #[error("the stored records are damaged")]
     Damaged,
@@ -31,6 +39,7 @@ pub struct Builder {
     names: Heap,
     hashes: Heap,
     outside: u64,
+    excessive: Option<u16>,
 }
 
 impl Builder {
@@ -42,6 +51,7 @@ impl Builder {
             names: Heap::default(),
             hashes: Heap::default(),
             outside: 0,
+            excessive: None,
         }
     }
 
@@ -56,6 +66,7 @@ impl Builder {
             self.outside += 1;
             return false;
         }
+        self.excessive = self.excessive.or(excessive(record));
         let heap = if of_hashes { &mut self.hashes } else { &mut self.names };
         heap.push(key.as_bytes(), record);
         true
@@ -73,6 +84,9 @@ impl Builder {
 
     /// The zone.
     pub fn build(self) -> Result<Zone, BuildError> {
+        if let Some(iterations) = self.excessive {
+            return Err(BuildError::Iterations(iterations));
+        }
         let mut records = 0;
         let names = self.names.into_tree(true, &mut records);
         let hashes = self.hashes.into_tree(false, &mut records);
@@ -84,8 +98,19 @@ impl Zone {
     fn settled(apex: NameBuf, names: Tree, hashes: Tree, records: u64) -> Result<Self, BuildError> {
         let labels = apex.as_name().label_count();
         let soa = Soa { serial: Serial(0), refresh: 0, retry: 0, expire: 0, minimum: 0, ttl: 0 };
-        let mut zone = Self { apex, labels, names, hashes, soa, records, apex_renames: false };
+        let (nsec3, empties) = (None, Tree::default());
+        let apex_renames = false;
+        let mut zone =
+            Self { apex, labels, names, hashes, nsec3, empties, soa, records, apex_renames };
         zone.settle()?;
+        if let Some(nsec3) = Nsec3::of(zone.apex(), zone.apex_node()) {
+            // Also what was stored before there was a limit.
+            zone.nsec3 = Some(Arc::new(nsec3));
+            if zone.nsec3_iterations() > ITERATIONS_MAX {
+                return Err(BuildError::Iterations(zone.nsec3_iterations()));
+            }
+            zone.hash_all();
+        }
         Ok(zone)
     }
 

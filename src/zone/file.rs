@@ -17,6 +17,7 @@
 
 mod generate;
 mod lexer;
+mod parts;
 mod special;
 mod text;
 
@@ -148,8 +149,14 @@ pub fn read_data(line: &str) -> Result<(Rtype, Vec<u8>), String> {
 /// Appends one record as it stands in a zone file, without the end of the line.
 pub fn line_of(owner: Name<'_>, record: Record<'_>, line: &mut String) {
     use std::fmt::Write as _;
-    write!(line, "{owner} {} IN {} ", record.ttl, record.rtype).expect("a String takes all");
-    text::write(record.rtype, record.data, line);
+    let Record { rtype, ttl, data } = record;
+    write!(line, "{owner} {ttl} IN ").expect("a String takes all");
+    if text::is_rare(rtype) {
+        write!(line, "TYPE{} ", rtype.0).expect("a String takes all");
+        return text::write_generic(data, line);
+    }
+    write!(line, "{rtype} ").expect("a String takes all");
+    text::write(rtype, data, line);
 }
 
 /// What holds from one entry to the next.

@@ -191,13 +191,12 @@ fn at_node(node: Node<'_>, rtype: Rtype, at: At) -> Found<'_> {
     }
 }
 
-/// One set in place of all (RFC 8482 section 4.1): an address if there is one, else the first
-/// that is no DNSSEC record, else the first.
+/// One set in place of all (RFC 8482 section 4.1): the smallest, so that nobody gains by asking;
+/// one of DNSSEC's own only if there is no other.
 fn any_of(node: Node<'_>) -> Option<RecordSet<'_>> {
-    let plain = |set: &RecordSet<'_>| !set.is_signatures();
-    let dnssec = |rtype| {
+    let is_dnssec = |set: &RecordSet<'_>| {
         matches!(
-            rtype,
+            set.rtype(),
             Rtype::NSEC
                 | Rtype::NSEC3
                 | Rtype::NSEC3PARAM
@@ -206,9 +205,8 @@ fn any_of(node: Node<'_>) -> Option<RecordSet<'_>> {
                 | Rtype::CDS
         )
     };
-    let sets = || node.sets().filter(plain);
-    sets()
-        .find(|set| matches!(set.rtype(), Rtype::A | Rtype::AAAA | Rtype::MX | Rtype::CNAME))
-        .or_else(|| sets().find(|set| !dnssec(set.rtype())))
-        .or_else(|| sets().next())
+    // Beside each record's data are its type, class, TTL and length, and a pointer to its owner.
+    let octets = |set: &RecordSet<'_>| set.data_len() + 12 * set.count();
+    let sets = || node.sets().filter(|set| !set.is_signatures());
+    sets().filter(|set| !is_dnssec(set)).min_by_key(octets).or_else(|| sets().min_by_key(octets))
 }

@@ -11,6 +11,7 @@
 //!   a new or removed cut occludes is the only thing that a change touches elsewhere.
 //! - *hashes apart*: NSEC3 records and their signatures are in a tree of their own: their owners
 //!   are no names that a query could find (RFC 5155 section 7.2.8).
+//! - *hashed once*: see `nsec3`.
 //!
 //! **Sections.** RFC 1034 section 4.3.2, RFC 4592, RFC 6672.
 
@@ -19,6 +20,7 @@ mod diff;
 pub mod file;
 mod lookup;
 mod node;
+mod nsec3;
 mod sum;
 mod update;
 
@@ -26,6 +28,7 @@ pub use builder::{BuildError, Builder};
 pub use diff::{Diff, Records};
 pub use lookup::{At, Found};
 pub use node::{Data, Node, NodeBuf, Record, RecordSet, Sets};
+pub use nsec3::{Hash, Nsec3, hash_key};
 pub use sum::Sum;
 pub use update::OutOfSync;
 
@@ -34,6 +37,7 @@ use crate::tree::Tree;
 use crate::wire::{Rtype, Serial, read_u32};
 use builder::HASHES;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 /// One version of a zone.
 #[derive(Clone)]
@@ -42,6 +46,9 @@ pub struct Zone {
     labels: usize,
     names: Tree,
     hashes: Tree,
+    nsec3: Option<Arc<Nsec3>>,
+    /// The hashes of empty non-terminals, if there is `nsec3`.
+    empties: Tree,
     soa: Soa,
     records: u64,
     /// The apex has a DNAME, which all other names are below.
@@ -159,9 +166,17 @@ impl Zone {
     /// [`Zone::restore`], under keys that ascend. Stops when `each` breaks.
     pub fn kept(&self, after: Option<&[u8]>, each: &mut Each<'_>) -> ControlFlow<()> {
         let key = |bytes: &[u8]| Key::from_bytes(bytes).expect("the key of an entry of this zone");
+        let mut without_hash = Vec::new();
+        let mut each_name = |key: &[u8], blob| {
+            if Node::of(blob).hash().is_none() {
+                return each(key, blob);
+            }
+            Node::of(blob).with_hash(None, &mut without_hash);
+            each(key, &without_hash)
+        };
         if after.is_none() {
             let (blob, ()) = self.names.get(&Key::empty()).expect("a zone has an apex");
-            each(&[], blob)?;
+            each_name(&[], blob)?;
         }
         if after.is_none_or(|after| after.is_empty() || after[0] == HASHES) {
             let from = after
@@ -171,12 +186,13 @@ impl Zone {
             for entry in self.hashes.after(&from) {
                 let len = entry.key.len();
                 kept[1..=len].copy_from_slice(entry.key.to_key().as_bytes());
-                each(&kept[..=len], entry.blob)?;
+                // These have no hashes of their own.
+                each_name(&kept[..=len], entry.blob)?;
             }
         }
         let of_names = after.filter(|after| !after.is_empty() && after[0] != HASHES);
         for entry in self.names.after(&of_names.map_or_else(Key::empty, key)) {
-            each(entry.key.to_key().as_bytes(), entry.blob)?;
+            each_name(entry.key.to_key().as_bytes(), entry.blob)?;
         }
         ControlFlow::Continue(())
     }

@@ -2,7 +2,8 @@
 //! replies are copied from, and that the store keeps.
 //!
 //! **The packing.** One octet: the key's length of the topmost cut or DNAME at or above this
-//! owner, 0 if there is none. Then the sets, ascending by type, each RRSIG set directly behind
+//! owner, 0 if there is none. In a zone that denies by NSEC3, unless it is in the store, an octet
+//! 255 and the 20 of the owner's hash. Then the sets, ascending by type, each RRSIG set directly behind
 //! the set it covers (or where that would be):
 //!
 //! ```text
@@ -19,10 +20,13 @@
 //! - *one*: no two sets with the same type and kind, no two records of a set with the same data
 //!   (names compared without case).
 
+use super::nsec3::Hash;
 use crate::wire::{Rtype, TTL_MAX, data_fields, same_data};
 
 const SIGNATURES: u8 = 1;
 const WIDE: u8 = 2;
+/// In place of a set's kind: the owner's hash follows.
+const HASHED: u8 = 255;
 const NARROW_HEAD: usize = 9;
 const WIDE_HEAD: usize = 15;
 
@@ -57,10 +61,30 @@ impl<'z> Node<'z> {
         usize::from(self.0[0])
     }
 
+    /// The owner's hash, if it is denied by NSEC3.
+    pub fn hash(self) -> Option<&'z Hash> {
+        self.0[1..].strip_prefix(&[HASHED])?.first_chunk()
+    }
+
     /// The sets in order, signatures behind what they cover.
     #[inline]
     pub fn sets(self) -> Sets<'z> {
-        Sets(&self.0[1..])
+        Sets(self.packed())
+    }
+
+    #[inline(always)]
+    fn packed(self) -> &'z [u8] {
+        match self.0 {
+            [_, HASHED, rest @ ..] => &rest[size_of::<Hash>()..],
+            _ => &self.0[1..],
+        }
+    }
+
+    /// The same node with another hash, or with none, into `out`, which is cleared first.
+    pub(super) fn with_hash(self, hash: Option<Hash>, out: &mut Vec<u8>) {
+        out.clear();
+        begin_node(out, self.0[0], hash);
+        out.extend_from_slice(self.packed());
     }
 
     /// The records of this type (not signatures: those are found beside what they cover).
@@ -76,7 +100,7 @@ impl<'z> Node<'z> {
 
     #[inline(always)]
     fn set(self, rtype: Rtype, signatures: bool) -> Option<RecordSet<'z>> {
-        let mut rest = &self.0[1..];
+        let mut rest = self.packed();
         while !rest.is_empty() {
             let (set, after) = RecordSet::split(rest);
             if set.rtype == rtype && set.signatures == signatures {
@@ -259,6 +283,7 @@ pub struct Record<'a> {
 #[derive(Default)]
 pub struct NodeBuf {
     cut: u8,
+    hash: Option<Hash>,
     sets: Vec<SetBuf>,
 }
 
@@ -278,12 +303,17 @@ impl NodeBuf {
             ttl: set.ttl,
             data: set.iter().map(Into::into).collect(),
         });
-        Self { cut: node.0[0], sets: sets.collect() }
+        Self { cut: node.0[0], hash: node.hash().copied(), sets: sets.collect() }
     }
 
     /// See [`Node::cut`].
     pub fn set_cut(&mut self, len: usize) {
         self.cut = u8::try_from(len).expect("a key has 254 octets at most");
+    }
+
+    /// See [`Node::hash`].
+    pub(super) fn set_hash(&mut self, hash: Option<Hash>) {
+        self.hash = hash;
     }
 
     /// Nothing left?
@@ -360,7 +390,7 @@ impl NodeBuf {
     /// The packed form, into `out`, which is cleared first.
     pub fn pack(&self, out: &mut Vec<u8>) {
         out.clear();
-        out.push(self.cut);
+        begin_node(out, self.cut, self.hash);
         for set in &self.sets {
             pack_set(out, set.rtype, set.signatures, set.ttl, set.data.iter().map(|data| &**data));
         }
@@ -374,6 +404,15 @@ pub(super) fn split_type(record: Record<'_>) -> (Rtype, bool) {
             (Rtype(u16::from_be_bytes([*high, *low])), true)
         }
         _ => (record.rtype, false),
+    }
+}
+
+/// Appends what goes before the sets to `out`.
+fn begin_node(out: &mut Vec<u8>, cut: u8, hash: Option<Hash>) {
+    out.push(cut);
+    if let Some(hash) = hash {
+        out.push(HASHED);
+        out.extend_from_slice(&hash);
     }
 }
 

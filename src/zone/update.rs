@@ -1,11 +1,13 @@
 //! The next version of a zone: an older one and a diff. The cost is that of the diff.
 
 use super::builder::{belongs_to_hashes, is_barrier, is_one_label};
+use super::nsec3::{Nsec3, excessive};
 use super::{BuildError, Diff, Node, NodeBuf, Record, Zone};
 use crate::name::{Key, Name};
 use crate::tree::Tree;
 use crate::wire::{Rtype, Serial};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Why a diff does not apply: ours and the primary's histories differ, and a whole transfer is
 /// needed.
@@ -63,12 +65,20 @@ impl Zone {
                 exact = false;
                 continue;
             };
+            if let Some(iterations) = excessive(record) {
+                return Err(BuildError::Iterations(iterations).into());
+            }
             exact &= node.ttl(record).is_none_or(|ttl| ttl == record.ttl);
             // One that is there already does no harm, and some primaries send such.
             exact &= node.add(record);
         }
         next.put_back(touched);
         next.settle()?;
+        let nsec3 = Nsec3::of(next.apex(), next.apex_node());
+        if nsec3.as_ref() != next.nsec3() {
+            next.nsec3 = nsec3.map(Arc::new);
+            next.hash_all();
+        }
         if next.serial() != diff.to {
             return Err(OutOfSync::Serial(next.serial(), diff.to));
         }
@@ -79,7 +89,11 @@ impl Zone {
         let mut blob = Vec::new();
         for (key, node) in touched.names {
             let key = Key::from_bytes(&key).expect("made from a key");
+            let came_or_went = (node.before == 0) != node.now.is_empty();
             self.put_name(&key, node, &mut blob);
+            if came_or_went && self.nsec3.is_some() {
+                self.tend_empties(&key);
+            }
         }
         for (key, node) in touched.hashes {
             let key = Key::from_bytes(&key).expect("made from a key");
@@ -95,6 +109,7 @@ impl Zone {
         let above = if apex { 0 } else { self.cut_before(key) };
         let cut = if above > 0 || !hides { above } else { key.as_bytes().len() };
         node.now.set_cut(cut);
+        node.now.set_hash(self.hash_to_hold(key, cut));
         self.records += put(&mut self.names, key, &node, blob);
         self.records -= node.before;
         if hides != node.hid && above == 0 {
@@ -138,6 +153,7 @@ impl Zone {
             let node = self.node(&key).expect("just seen");
             let mut node = NodeBuf::from_node(node);
             node.set_cut(cut);
+            node.set_hash(self.hash_to_hold(&key, cut));
             node.pack(blob);
             self.names.insert(&key, blob, ());
         }

@@ -45,7 +45,24 @@ pub fn transfer_since(
     exchange(server, zone, Some(serial), key)
 }
 
+/// Asks again if the connection is reset: NSD does that to all it has when it reloads a zone.
 fn exchange(
+    server: SocketAddr,
+    zone: &str,
+    since: Option<u32>,
+    key: Option<&TsigKey>,
+) -> io::Result<Transfer> {
+    let was_reset = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionReset;
+    let mut tries = 0..3;
+    loop {
+        match exchange_once(server, zone, since, key) {
+            Err(error) if was_reset(&error) && tries.next().is_some() => {}
+            done => return done,
+        }
+    }
+}
+
+fn exchange_once(
     server: SocketAddr,
     zone: &str,
     since: Option<u32>,

@@ -29,6 +29,7 @@ mod primary;
 )]
 mod random;
 mod secondary;
+mod sizes;
 mod validation;
 mod zonemd;
 mod zones;

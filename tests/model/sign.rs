@@ -4,7 +4,6 @@ use super::zone::*;
 use sha1::{Digest, Sha1};
 use std::collections::{BTreeMap, BTreeSet};
 
-const SALT: [u8; 2] = [0xab, 0xcd];
 /// The flag of NSEC3 that lets unsigned delegations be left out (RFC 5155 section 3.1.2.1).
 pub const OPT_OUT: u8 = 1;
 
@@ -15,7 +14,9 @@ impl Model {
         match denial {
             Denial::Unsigned => return zone,
             Denial::Nsec => zone.add_nsec(),
-            Denial::Nsec3 { iterations, opt_out } => zone.add_nsec3(iterations, opt_out),
+            Denial::Nsec3 { iterations, salt, opt_out } => {
+                zone.add_nsec3(iterations, salt, opt_out)
+            }
         }
         zone.add_signatures();
         zone
@@ -78,10 +79,10 @@ impl Model {
     }
 
     /// RFC 5155 section 7.1.
-    fn add_nsec3(&mut self, iterations: u8, opt_out: bool) {
+    fn add_nsec3(&mut self, iterations: u8, salt: &[u8], opt_out: bool) {
         self.add_apex_set(DNSKEY, vec![1, 0, 3, 8, 1, 2, 3]);
-        let fixed = [1, 0, 0, iterations, 2, SALT[0], SALT[1]];
-        self.add_apex_set(NSEC3PARAM, fixed.to_vec());
+        let parameters = |flags| [&[1, flags, 0, iterations, salt.len() as u8], salt].concat();
+        self.add_apex_set(NSEC3PARAM, parameters(0));
         let mut chain = BTreeMap::new();
         for name in self.visible() {
             let mut types = self.own_types(&name);
@@ -91,18 +92,17 @@ impl Model {
             }
             // Empty non-terminals, also those that lead to delegations left out.
             for len in self.apex.len()..name.len() {
-                chain.entry(hash(&name[..len], iterations)).or_insert_with(Vec::new);
+                chain.entry(hash(&name[..len], iterations, salt)).or_insert_with(Vec::new);
             }
             if !(opt_out && is_cut && !types.contains(&DS)) {
-                chain.insert(hash(&name, iterations), types);
+                chain.insert(hash(&name, iterations, salt), types);
             }
         }
         let (hashes, ttl): (Vec<_>, _) = (chain.keys().copied().collect(), self.negative_ttl());
         for (at, (hash, types)) in chain.into_iter().enumerate() {
             let flags = if opt_out { OPT_OUT } else { 0 };
             let next = hashes[(at + 1) % hashes.len()];
-            let head = [1, flags, 0, iterations, 2, SALT[0], SALT[1], 20];
-            let data = [&head[..], &next, &bitmap(types)].concat();
+            let data = [&parameters(flags)[..], &[20], &next, &bitmap(types)].concat();
             let label = domain::utils::base32::encode_string_hex(&hash).to_lowercase();
             let owner = [&self.apex[..], &[label.into_bytes()]].concat();
             self.hashes.insert(owner, Set { ttl, data: [data].into() });
@@ -137,10 +137,10 @@ impl Model {
 }
 
 /// RFC 5155 section 5.
-pub fn hash(name: &[Vec<u8>], iterations: u8) -> [u8; 20] {
-    let mut digest = Sha1::new().chain_update(wire(name)).chain_update(SALT).finalize();
+pub fn hash(name: &[Vec<u8>], iterations: u8, salt: &[u8]) -> [u8; 20] {
+    let mut digest = Sha1::new().chain_update(wire(name)).chain_update(salt).finalize();
     for _ in 0..iterations {
-        digest = Sha1::new().chain_update(digest).chain_update(SALT).finalize();
+        digest = Sha1::new().chain_update(digest).chain_update(salt).finalize();
     }
     digest.into()
 }

@@ -59,6 +59,7 @@ pub enum Denial {
     Nsec,
     Nsec3 {
         iterations: u8,
+        salt: &'static [u8],
         opt_out: bool,
     },
 }

@@ -94,7 +94,9 @@ fn change(world: &mut World, zones: &[Zone], random: &mut Random, seed: u64) -> 
         let mut later = world.zones[at].unsigned();
         let others: Vec<&Model> = world.zones.iter().collect();
         later.change(&others, random);
-        let later = later.signed(world.zones[at].denial);
+        // Sometimes it is signed otherwise from now on, or no longer.
+        let denial = if random.chance(20) { random_denial(random) } else { world.zones[at].denial };
+        let later = later.signed(denial);
         let diff = world.zones[at].diff(&later);
         next[at] = zones[at].apply(&diff).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         world.zones[at] = later;
@@ -119,16 +121,19 @@ fn random_zones(random: &mut Random) -> Vec<Model> {
         zone.grow(&others, random);
         zones[at] = zone;
     }
-    let sign = |zone: Model| {
-        let iterations = *random.pick(&[0, 1, 2]);
-        let denial = match random.below(4) {
-            0 => Denial::Nsec,
-            1 => Denial::Nsec3 { iterations, opt_out: random.chance(50) },
-            _ => Denial::Unsigned,
-        };
-        zone.signed(denial)
-    };
-    zones.into_iter().map(sign).collect()
+    zones.into_iter().map(|zone| zone.signed(random_denial(random))).collect()
+}
+
+fn random_denial(random: &mut Random) -> Denial {
+    match random.below(4) {
+        0 => Denial::Nsec,
+        1 => Denial::Nsec3 {
+            iterations: *random.pick(&[0, 1, 2]),
+            salt: *random.pick(&[&[][..], &[0xab, 0xcd]]),
+            opt_out: random.chance(50),
+        },
+        _ => Denial::Unsigned,
+    }
 }
 
 fn view(zones: impl IntoIterator<Item = Zone>) -> View {

@@ -44,9 +44,9 @@ pub(crate) fn shows(section: &[Answered], claim: &Claim) -> bool {
             let sets = section.iter().filter(ours).filter(|set| set.rtype == NSEC);
             Nsec(sets.map(|set| Span::of(set, &claim.zone)).collect()).shows(claim)
         }
-        Denial::Nsec3 { iterations, .. } => {
+        Denial::Nsec3 { iterations, salt, .. } => {
             let sets = section.iter().filter(ours).filter(|set| set.rtype == NSEC3);
-            Nsec3 { spans: sets.map(HashSpan::of).collect(), iterations }.shows(claim)
+            Nsec3 { spans: sets.map(HashSpan::of).collect(), iterations, salt }.shows(claim)
         }
     }
 }
@@ -138,16 +138,17 @@ impl HashSpan {
 struct Nsec3 {
     spans: Vec<HashSpan>,
     iterations: u8,
+    salt: &'static [u8],
 }
 
 impl Nsec3 {
     fn at(&self, name: &[Vec<u8>]) -> Option<&HashSpan> {
-        let hash = hash(name, self.iterations);
+        let hash = hash(name, self.iterations, self.salt);
         self.spans.iter().find(|span| span.hash == hash)
     }
 
     fn covering(&self, name: &[Vec<u8>]) -> Option<&HashSpan> {
-        let hash = &hash(name, self.iterations)[..];
+        let hash = &hash(name, self.iterations, self.salt)[..];
         self.spans.iter().find(|span| {
             let (after, before) = (&*span.hash < hash, hash < &*span.next);
             if span.hash < span.next {

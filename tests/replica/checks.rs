@@ -316,3 +316,33 @@ fn a_program_that_does_not_end_is_killed_and_delays_no_other_zone() {
     let status = secondary.wait_status(SLOW, |status| held(status, 2));
     assert!(status.held.unwrap().why.ends_with("oracle.sh was killed after 3 s"));
 }
+
+#[test]
+fn a_zone_with_too_many_nsec3_iterations_is_refused_and_one_with_some_is_told_of() {
+    const APEX: &str = "iterations.test.";
+    let with = |iterations: u8| {
+        let parameters = Rr::new(APEX, rtype::NSEC3PARAM, vec![1, 0, 0, iterations, 0]);
+        [names(APEX, 5), vec![parameters]].concat()
+    };
+    let book = Book::new(APEX, LONG, 1, with(0));
+    let primary = book.primary([127, 5, 0, 30]);
+    let secondary = Secondary::start(&zone_with(&primary, APEX, ""));
+    secondary.wait_serial(APEX, 1);
+    book.add(2, with(151));
+    primary.notify(secondary.address, APEX);
+    let told = "there is NSEC3 with 151 iterations; more than 150 are refused (RFC 9276)";
+    let status = secondary.wait_status(APEX, |status| {
+        status.primaries[0].last_error.as_deref().is_some_and(|error| error.contains(told))
+    });
+    assert_eq!((status.serial, status.nsec3_iterations), (Some(1), 0), "what was, is served");
+    secondary.wait_log(&["WARN", APEX, told]);
+    book.add(3, with(150));
+    primary.notify(secondary.address, APEX);
+    secondary.wait_serial(APEX, 3);
+    assert_eq!(secondary.status(APEX).nsec3_iterations, 150);
+    secondary.wait_log(&["WARN", APEX, "iterations=150", "RFC 9276 advises 0"]);
+    book.add(4, [with(150), vec![Rr::a("more.iterations.test.", [192, 0, 2, 9])]].concat());
+    primary.notify(secondary.address, APEX);
+    secondary.wait_serial(APEX, 4);
+    assert_eq!(secondary.logged(&["RFC 9276 advises 0"]), 1, "told once");
+}

@@ -105,3 +105,55 @@ fn ten_thousand_zones_of_which_one_primarys_half_dies_and_the_other_half_notices
     }
     watch.all_was_well();
 }
+
+#[test]
+fn a_notify_overtakes_the_planned_transfers_that_wait_for_a_silent_primary() {
+    let zones = list("waiting", 400);
+    let told = zones[399].clone();
+    let wanted = told.clone();
+    let primary = Primary::on([127, 5, 0, 5], move |asked| match asked.zone == wanted {
+        true => answer_any(asked),
+        false => vec![Act::Silence],
+    });
+    let secondary = Secondary::start(&configured(&zones, &primary));
+    primary.wait_asked(|asked| asked.len() >= 8).expect("as many as there are places for");
+    // Eight at a time with two seconds each, it would have its turn after 100 seconds.
+    primary.notify(secondary.address, &told);
+    secondary.wait_serial(&told, 1);
+    assert_eq!(secondary.all().iter().filter(|zone| zone.serial.is_some()).count(), 1);
+}
+
+#[test]
+fn after_a_restart_no_zone_is_asked_about_before_its_time() {
+    let zones = list("resting", 300);
+    let newest = Arc::new(AtomicU32::new(1));
+    let of_script = Arc::clone(&newest);
+    let primary = Primary::on([127, 5, 0, 6], move |asked| {
+        let zone = Zone::new(&asked.zone, [3600, 1, 86_400], 1);
+        for serial in 2..=of_script.load(Ordering::Relaxed) {
+            zone.add(serial);
+        }
+        zone.answer(asked)
+    });
+    let mut secondary = Secondary::start(&configured(&zones, &primary));
+    let loaded =
+        |secondary: &Secondary| secondary.all().iter().filter(|it| it.serial.is_some()).count();
+    assert!(wait_until(DEADLINE, || loaded(&secondary) == 300));
+    secondary.kill();
+    let before = primary.asked().len();
+    secondary.run();
+    assert_eq!(loaded(&secondary), 300);
+    for serial in 2..5 {
+        newest.store(serial, Ordering::Relaxed);
+        primary.notify(secondary.address, &zones[7]);
+        secondary.wait_serial(&zones[7], serial);
+    }
+    for zone in secondary.all() {
+        assert!(
+            (3200..=3600).contains(&zone.refresh_in_s),
+            "its timer is the stored one: {zone:?}"
+        );
+    }
+    let others = primary.asked().split_off(before).into_iter().filter(|it| it.zone != zones[7]);
+    assert_eq!(others.map(|asked| asked.zone).collect::<Vec<_>>(), Vec::<String>::new());
+}

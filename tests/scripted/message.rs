@@ -10,6 +10,7 @@ pub mod rtype {
     pub const TXT: u16 = 16;
     pub const OPT: u16 = 41;
     pub const RRSIG: u16 = 46;
+    pub const NSEC3PARAM: u16 = 51;
     pub const ZONEMD: u16 = 63;
     pub const TSIG: u16 = 250;
     pub const IXFR: u16 = 251;

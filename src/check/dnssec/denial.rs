@@ -4,18 +4,14 @@
 use super::{Check, DnssecError, Standing};
 use crate::name::{Key, Name};
 use crate::wire::Rtype;
-use crate::zone::{Node, Zone};
-use sha1::{Digest, Sha1};
+use crate::zone::{Node, Nsec3, Zone, hash_key};
 
-/// More rounds than this are refused (RFC 9276 section 3.2).
-const ITERATIONS_MAX: u16 = 150;
 const OPT_OUT: u8 = 1;
-const SHA1: u8 = 1;
 
 /// How the zone denies.
 pub(super) enum Denial {
     Nsec,
-    Nsec3 { salt: Vec<u8>, iterations: u16 },
+    Nsec3(Nsec3),
 }
 
 impl Denial {
@@ -25,35 +21,18 @@ impl Denial {
         if apex.find(Rtype::NSEC).is_some() {
             return Ok(Self::Nsec);
         }
-        let sets = apex.find(Rtype::NSEC3PARAM).ok_or(DnssecError::NoDenial)?;
-        // Section 4.1.2: one with flags is of a chain that is being made or taken down.
-        let fit = |data: &&[u8]| matches!(data, [SHA1, 0, ..]) && data.len() >= 5;
-        let data = sets.iter().find(fit).ok_or(DnssecError::NoDenial)?;
-        let iterations = u16::from_be_bytes([data[2], data[3]]);
-        if iterations > ITERATIONS_MAX {
-            return Err(DnssecError::Iterations(iterations));
-        }
-        Ok(Self::Nsec3 { salt: data[5..].to_vec(), iterations })
+        zone.nsec3().cloned().map(Self::Nsec3).ok_or(DnssecError::NoDenial)
     }
 
     /// The key in [`Zone::hashes`] of a name's hash.
     pub(super) fn hash(&self, owner: Name<'_>) -> Option<Key> {
-        let Self::Nsec3 { salt, iterations } = self else { return None };
-        let owner = owner.as_wire().to_ascii_lowercase();
-        let mut hash = Sha1::new().chain_update(owner).chain_update(salt).finalize();
-        for _ in 0..*iterations {
-            hash = Sha1::new().chain_update(hash).chain_update(salt).finalize();
-        }
-        Some(hash_key(&hash))
+        let Self::Nsec3(nsec3) = self else { return None };
+        Some(hash_key(&nsec3.hash(owner)))
     }
 
     /// Is this record of the chain that the apex names?
     fn is_own(&self, data: &[u8]) -> bool {
-        let Self::Nsec3 { salt, iterations } = self else { return false };
-        data.first() == Some(&SHA1)
-            && data.get(2..4) == Some(&iterations.to_be_bytes())
-            && data.get(4).map(|&len| usize::from(len)) == Some(salt.len())
-            && data.get(5..5 + salt.len()) == Some(salt)
+        matches!(self, Self::Nsec3(nsec3) if nsec3.owns(data))
     }
 
     /// Flags, next hash and types of the record in this node.
@@ -65,27 +44,6 @@ impl Denial {
         let (next, types) = rest.split_at_checked(len.into())?;
         Some((data[1], next, types))
     }
-}
-
-/// The first label of an NSEC3 record's owner, as a key: "base32hex" without padding, whose order is
-/// that of the hashes (RFC 4648 section 7).
-fn hash_key(hash: &[u8]) -> Key {
-    let mut text = Vec::with_capacity(33);
-    let (mut bits, mut count) = (0_u32, 0);
-    for &octet in hash {
-        (bits, count) = (bits << 8 | u32::from(octet), count + 8);
-        while count >= 5 {
-            count -= 5;
-            text.push(b"0123456789abcdefghijklmnopqrstuv"[(bits >> count & 31) as usize]);
-        }
-        bits &= (1 << count) - 1;
-    }
-    if count > 0 {
-        text.push(b"0123456789abcdefghijklmnopqrstuv"[(bits << (5 - count) & 31) as usize]);
-    }
-    let len = u8::try_from(text.len()).expect("hashes are short");
-    let wire = [&[len][..], &text, &[0]].concat();
-    Key::of(Name::from_wire(&wire).expect("one label"), 0)
 }
 
 /// Are these the types in a type bit map (RFC 4034 section 4.1.2)?
@@ -205,7 +163,7 @@ impl Check<'_> {
         let hashes = self.zone.hashes();
         let mut after = hashes.after(hash).chain(hashes.iter());
         let follows = after.find(|entry| own(entry.blob)).expect("this one, at the latest");
-        match follows.key.to_key() == hash_key(next) {
+        match next.try_into().is_ok_and(|next| follows.key == hash_key(next)) {
             true => Ok(true),
             false => Err(DnssecError::Next(self.text(hash))),
         }

@@ -16,6 +16,7 @@ fn status(name: &str, state: State) -> ZoneStatus {
         lower_serial: None,
         same_serial_difference: false,
         versions_held: 2,
+        nsec3_iterations: 0,
         held: None,
         signatures: None,
         error: None,
@@ -42,6 +43,7 @@ fn never_loaded(name: &str) -> ZoneStatus {
         expires_in_s: None,
         primary: None,
         versions_held: 0,
+        nsec3_iterations: 0,
         primaries: vec![primary("192.0.2.1:53", Some("connection refused"))],
         ..status(name, State::NeverLoaded)
     }
@@ -206,6 +208,7 @@ fn each_state_is_explained() {
 fn one_zone_is_told_in_full() {
     let zone = ZoneStatus {
         same_serial_difference: true,
+        nsec3_iterations: 10,
         error: Some("the store is behind with its work".into()),
         last_transfer: Some(LastTransfer {
             kind: "IXFR".into(),
@@ -234,6 +237,7 @@ example.org.
   expires        in 6d22h
   last transfer  IXFR, 1d1h ago: 1 record in 412 octets, 35ms
   history        2 differences for outgoing IXFR
+  NSEC3          10 extra iterations; RFC 9276 advises 0
   error          the store is behind with its work
   primary        192.0.2.1:53: asked 5s ago, told serial 2026
   primary        192.0.2.2:53: not asked yet

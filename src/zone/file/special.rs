@@ -1,6 +1,6 @@
-//! The text forms of LOC (RFC 1876 section 3) and APL (RFC 3123 section 5), read only: both are
-//! written in the generic form. RRSIG (RFC 4034 section 3.2) is written only: NSD does not read
-//! times that are plain numbers of seconds, as the `domain` crate writes them.
+//! The text forms of LOC (RFC 1876 section 3) and APL (RFC 3123 section 5). RRSIG (RFC 4034
+//! section 3.2) is written only: NSD does not read times that are plain numbers of seconds, as the
+//! `domain` crate writes them.
 
 use crate::name::Name;
 use crate::wire::{Rtype, read_u16, read_u32};
@@ -91,6 +91,28 @@ fn precision(mut size: i64) -> Option<u8> {
     (power <= 9).then_some(u8::try_from(size).ok()? << 4 | power)
 }
 
+/// As [`read_loc`] reads it.
+pub(super) fn write_loc(data: &[u8], line: &mut String) -> Option<()> {
+    let &[0, size, horizontal, vertical, ..] = data else { return None };
+    let [latitude, longitude, altitude] =
+        [read_u32(data, 4)?, read_u32(data, 8)?, read_u32(data, 12)?];
+    for (angle, [plus, minus]) in [(latitude, ["N", "S"]), (longitude, ["E", "W"])] {
+        let total = angle.abs_diff(MIDDLE);
+        let (degrees, minutes) = (total / 3_600_000, total / 60_000 % 60);
+        let (seconds, part) = (total / 1000 % 60, total % 1000);
+        let side = if angle < MIDDLE { minus } else { plus };
+        write!(line, "{degrees} {minutes} {seconds}.{part:03} {side} ").ok()?;
+    }
+    let altitude = i64::from(altitude) - 10_000_000;
+    let sign = if altitude < 0 { "-" } else { "" };
+    write!(line, "{sign}{}.{:02}m", altitude.abs() / 100, altitude.abs() % 100).ok()?;
+    for precision in [size, horizontal, vertical] {
+        let size = u64::from(precision >> 4) * 10_u64.pow(u32::from(precision & 15));
+        write!(line, " {}.{:02}m", size / 100, size % 100).ok()?;
+    }
+    Some(())
+}
+
 /// `{[!]afi:address/prefix}*`
 pub(super) fn read_apl(words: &[Cow<'_, str>], out: &mut Vec<u8>) -> Result<(), String> {
     for word in words {
@@ -116,6 +138,24 @@ fn prefix(word: &str) -> Option<Vec<u8>> {
     let mut item = vec![0, family.parse().ok()?, prefix, negated | u8::try_from(len).ok()?];
     item.extend_from_slice(&octets[..len]);
     Some(item)
+}
+
+/// As [`read_apl`] reads it.
+pub(super) fn write_apl(mut data: &[u8], line: &mut String) -> Option<()> {
+    while let Some((&[_, family, prefix, len], rest)) = data.split_first_chunk() {
+        let (octets, after) = rest.split_at_checked(usize::from(len & 0x7f))?;
+        let mut whole = [0; 16];
+        whole.get_mut(..octets.len())?.copy_from_slice(octets);
+        let address = match family {
+            1 => IpAddr::from(*whole.first_chunk::<4>()?),
+            _ => IpAddr::from(whole),
+        };
+        let not = if len & 0x80 == 0 { "" } else { "!" };
+        let space = if after.is_empty() { "" } else { " " };
+        write!(line, "{not}{family}:{address}/{prefix}{space}").ok()?;
+        data = after;
+    }
+    Some(())
 }
 
 /// `type algorithm labels ttl expiration inception tag signer signature`

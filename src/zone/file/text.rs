@@ -1,7 +1,7 @@
-//! Record data from their text form and back. Most types are the `domain` crate's; the few it
-//! has no text form for are told by [`parts`], LOC and APL in [`super::special`].
+//! Record data from their text form and back. Most types are the `domain` crate's; those it has
+//! no text form for are in [`parts`], LOC and APL in [`special`].
 
-use super::special;
+use super::{parts, special};
 use crate::name::{Name, NameBuf};
 use crate::wire::{Rtype, data_fields};
 use domain::base::iana;
@@ -10,44 +10,11 @@ use domain::base::rdata::{ComposeRecordData as _, ParseAnyRecordData as _};
 use domain::base::scan::IterScanner;
 use domain::base::zonefile_fmt::{DisplayKind, ZonefileFmt as _};
 use domain::dep::octseq::Parser;
-use domain::rdata::{AllRecordData, Txt, ZoneRecordData};
-use domain::utils::{base16, base64};
+use domain::rdata::{AllRecordData, ZoneRecordData};
+use domain::utils::base16;
 use domain::zonefile::inplace::{self as zonefile, Zonefile};
 use std::borrow::Cow;
 use std::fmt::Write as _;
-
-/// SPF has TXT's form (RFC 7208 section 3.1).
-const SPF: Rtype = Rtype(99);
-const DHCID: Rtype = Rtype(49);
-const SMIMEA: Rtype = Rtype(53);
-const IPSECKEY: Rtype = Rtype(45);
-
-/// A part of the text form of a type that `domain` does not know.
-enum Part {
-    U8,
-    U16,
-    Name,
-    /// Octets without a length, to the end (URI's target).
-    Octets,
-    Hex,
-    Base64,
-    /// A certificate's type (RFC 4398 section 2.1).
-    Certificate,
-}
-
-fn parts(rtype: Rtype) -> Option<&'static [Part]> {
-    use Part::{Base64, Certificate, Hex, Name, Octets, U8, U16};
-    Some(match rtype {
-        Rtype::AFSDB | Rtype::RT | Rtype::KX | Rtype::LP => &[U16, Name],
-        Rtype::PX => &[U16, Name, Name],
-        Rtype::KEY => &[U16, U8, U8, Base64],
-        Rtype::CERT => &[Certificate, U16, U8, Base64],
-        Rtype::URI => &[U16, U16, Octets],
-        DHCID => &[Base64],
-        SMIMEA => &[U8, U8, U8, Hex],
-        _ => return None,
-    })
-}
 
 /// The type that this word names.
 pub(super) fn rtype(word: &str) -> Option<Rtype> {
@@ -116,8 +83,8 @@ pub(super) fn read<'w>(
         read_generic(&words[1..], out)?;
     } else {
         prepare(rtype, &mut words, origin)?;
-        if let Some(parts) = parts(rtype) {
-            read_parts(parts, &words, out)?;
+        if let Some(parts) = parts::of(rtype) {
+            parts::read(parts, &words, out)?;
         } else {
             match rtype {
                 Rtype::LOC => special::read_loc(&words, out)?,
@@ -154,7 +121,8 @@ fn prepare(rtype: Rtype, words: &mut [Cow<'_, str>], origin: Name<'_>) -> Result
             *word = seconds(word).ok_or_else(|| format!("{word} is no time"))?.to_string().into();
         }
     }
-    for &place in name_places(rtype, words) {
+    let known = name_places(rtype, words).iter().copied();
+    for place in known.chain(parts::of(rtype).into_iter().flat_map(parts::names)) {
         if let Some(word) = words.get_mut(place) {
             *word = name(word, origin)?.to_string().into();
         }
@@ -162,7 +130,7 @@ fn prepare(rtype: Rtype, words: &mut [Cow<'_, str>], origin: Name<'_>) -> Result
     Ok(())
 }
 
-/// Which words are names.
+/// Which words are names, in the types that `domain` knows.
 fn name_places(rtype: Rtype, words: &[Cow<'_, str>]) -> &'static [usize] {
     match rtype {
         Rtype::NS
@@ -176,18 +144,11 @@ fn name_places(rtype: Rtype, words: &[Cow<'_, str>]) -> &'static [usize] {
         | Rtype::DNAME
         | Rtype::NSEC => &[0],
         Rtype::SOA | Rtype::MINFO | Rtype::RP => &[0, 1],
-        Rtype::MX
-        | Rtype::AFSDB
-        | Rtype::RT
-        | Rtype::KX
-        | Rtype::LP
-        | Rtype::SVCB
-        | Rtype::HTTPS => &[1],
-        Rtype::PX => &[1, 2],
+        Rtype::MX | Rtype::SVCB | Rtype::HTTPS => &[1],
         Rtype::SRV => &[3],
         Rtype::NAPTR => &[5],
         Rtype::RRSIG => &[7],
-        IPSECKEY if words.get(1).is_some_and(|kind| kind == "3") => &[3],
+        Rtype::IPSECKEY if words.get(1).is_some_and(|kind| kind == "3") => &[3],
         _ => &[],
     }
 }
@@ -201,10 +162,6 @@ fn read_known(rtype: Rtype, words: &[Cow<'_, str>], out: &mut Vec<u8>) -> Result
         }
         text => format!("{rtype}: {text}"),
     };
-    if rtype == SPF {
-        let txt = Txt::<Vec<u8>>::scan(&mut scanner).map_err(explain)?;
-        return txt.compose_rdata(out).map_err(|error| error.to_string());
-    }
     let data = Data::scan(iana::Rtype::from_int(rtype.0), &mut scanner).map_err(explain)?;
     if !scanner.is_exhausted() {
         return Err(format!("{rtype}: there is more on the line than its data"));
@@ -235,80 +192,46 @@ fn read_service(rtype: Rtype, words: &[Cow<'_, str>], out: &mut Vec<u8>) -> Resu
     }
 }
 
-fn read_parts(parts: &[Part], words: &[Cow<'_, str>], out: &mut Vec<u8>) -> Result<(), String> {
-    let mut rest = words.iter();
-    for part in parts {
-        let mut next = || rest.next().ok_or("the data are not complete");
-        let number = |word: &str| word.parse::<u16>().map_err(|_| format!("{word} is no number"));
-        match part {
-            Part::U8 => {
-                let word = next()?;
-                out.push(u8::try_from(number(word)?).map_err(|_| format!("{word} is over 255"))?);
-            }
-            Part::U16 => out.extend_from_slice(&number(next()?)?.to_be_bytes()),
-            Part::Certificate => {
-                let word = next()?;
-                let known = CERTIFICATES.iter().find(|(name, _)| word.eq_ignore_ascii_case(name));
-                let value = known.map_or_else(|| number(word), |&(_, value)| Ok(value))?;
-                out.extend_from_slice(&value.to_be_bytes());
-            }
-            Part::Name => {
-                let name: NameBuf = next()?.parse().map_err(|_| "no name")?;
-                out.extend_from_slice(name.as_name().as_wire());
-            }
-            Part::Octets => out.extend_from_slice(&octets(next()?)?),
-            Part::Hex => {
-                let hex = rest.by_ref().map(|word| &**word).collect::<String>();
-                let data = base16::decode_vec(&hex).map_err(|error| error.to_string())?;
-                out.extend_from_slice(&data);
-            }
-            Part::Base64 => {
-                let text = rest.by_ref().map(|word| &**word).collect::<String>();
-                let data: Vec<u8> = base64::decode(&text).map_err(|error| error.to_string())?;
-                out.extend_from_slice(&data);
-            }
-        }
-    }
-    if rest.next().is_some() {
-        return Err("there is more on the line than the data".into());
-    }
-    Ok(())
-}
-
-/// RFC 4398 section 2.1.
-const CERTIFICATES: [(&str, u16); 10] = [
-    ("PKIX", 1),
-    ("SPKI", 2),
-    ("PGP", 3),
-    ("IPKIX", 4),
-    ("ISPKI", 5),
-    ("IPGP", 6),
-    ("ACPKIX", 7),
-    ("IACPKIX", 8),
-    ("URI", 253),
-    ("OID", 254),
-];
-
-/// A word's octets, escapes undone.
-fn octets(word: &str) -> Result<Vec<u8>, String> {
-    use domain::base::scan::Symbols;
-    let bad = || format!("`{word}` has a bad escape");
-    Symbols::new(word.chars()).map(|symbol| symbol.into_octet().map_err(|_| bad())).collect()
-}
-
 /// Appends the text form of `data` to `line`; the generic one if there is no other that reads
 /// back as the same data.
 pub(super) fn write(rtype: Rtype, data: &[u8], line: &mut String) {
     let begin = line.len();
-    let done = match (parts(rtype), rtype) {
-        (Some(parts), _) => write_parts(parts, data, line),
+    let done = match (parts::of(rtype), rtype) {
+        (Some(parts), _) => parts::write(parts, data, line),
         (None, Rtype::RRSIG) => special::write_rrsig(data, line),
+        (None, Rtype::LOC) => special::write_loc(data, line),
+        (None, Rtype::APL) => special::write_apl(data, line),
         (None, _) => write_known(rtype, data, line),
     };
     if done.is_some() && reads_back(rtype, &line[begin..], data) {
         return;
     }
     line.truncate(begin);
+    write_generic(data, line);
+}
+
+/// Is this a type that NSD, Knot or BIND may not know by its name?
+pub(super) fn is_rare(rtype: Rtype) -> bool {
+    matches!(
+        rtype,
+        Rtype::X25
+            | Rtype::ISDN
+            | Rtype::NSAP
+            | Rtype::PX
+            | Rtype::GPOS
+            | Rtype::NINFO
+            | Rtype::TALINK
+            | Rtype::DSYNC
+            | Rtype::AVC
+            | Rtype::RESINFO
+            | Rtype::WALLET
+            | Rtype::TA
+            | Rtype::DLV
+    )
+}
+
+/// Appends the form that any server reads for any type (RFC 3597 section 5).
+pub(super) fn write_generic(data: &[u8], line: &mut String) {
     let _ = write!(line, "\\# {}", data.len());
     for (at, byte) in data.iter().enumerate() {
         let _ = write!(line, "{}{byte:02x}", if at % 32 == 0 { " " } else { "" });
@@ -318,53 +241,11 @@ pub(super) fn write(rtype: Rtype, data: &[u8], line: &mut String) {
 fn write_known(rtype: Rtype, data: &[u8], line: &mut String) -> Option<()> {
     let mut parser = Parser::from_ref(data);
     type Data<'d> = AllRecordData<&'d [u8], ParsedName<&'d [u8]>>;
-    let form = if rtype == SPF { Rtype::TXT } else { rtype };
-    let parsed = Data::parse_any_rdata(iana::Rtype::from_int(form.0), &mut parser).ok()?;
+    let parsed = Data::parse_any_rdata(iana::Rtype::from_int(rtype.0), &mut parser).ok()?;
     if parser.remaining() > 0 || matches!(parsed, AllRecordData::Unknown(_)) {
         return None;
     }
     write!(line, "{}", parsed.display_zonefile(DisplayKind::Simple)).ok()
-}
-
-fn write_parts(parts: &[Part], data: &[u8], line: &mut String) -> Option<()> {
-    let mut rest = data;
-    for (at, part) in parts.iter().enumerate() {
-        line.push_str(if at > 0 { " " } else { "" });
-        let len = match part {
-            Part::U8 => 1,
-            Part::U16 | Part::Certificate => 2,
-            Part::Name => Name::split(rest)?.0.len(),
-            Part::Octets | Part::Hex | Part::Base64 => rest.len(),
-        };
-        let (octets, after) = rest.split_at_checked(len)?;
-        rest = after;
-        match part {
-            Part::U8 => write!(line, "{}", octets[0]),
-            Part::U16 | Part::Certificate => {
-                write!(line, "{}", u16::from_be_bytes([octets[0], octets[1]]))
-            }
-            Part::Name => write!(line, "{}", Name::from_wire(octets)?),
-            Part::Octets => return quote(octets, line),
-            Part::Hex => write!(line, "{}", base16::encode_string(octets)),
-            Part::Base64 => write!(line, "{}", base64::encode_string(octets)),
-        }
-        .ok()?;
-    }
-    rest.is_empty().then_some(())
-}
-
-fn quote(octets: &[u8], line: &mut String) -> Option<()> {
-    line.push('"');
-    for &byte in octets {
-        match byte {
-            b'"' | b'\\' => write!(line, "\\{}", char::from(byte)),
-            0x20..=0x7e => write!(line, "{}", char::from(byte)),
-            _ => write!(line, "\\{byte:03}"),
-        }
-        .ok()?;
-    }
-    line.push('"');
-    Some(())
 }
 
 fn reads_back(rtype: Rtype, text: &str, data: &[u8]) -> bool {
