@@ -198,6 +198,11 @@ pub fn zone(zone: &ZoneStatus, out: &mut impl Write) -> io::Result<()> {
             field("", format!("error: {}", plain(error)))?;
         }
     }
+    advice(zone, out)
+}
+
+/// Writes what to do about what is wrong.
+fn advice(zone: &ZoneStatus, out: &mut impl Write) -> io::Result<()> {
     if zone.held.is_some() {
         writeln!(
             out,

@@ -34,10 +34,12 @@ const APART: Duration = Duration::from_secs(1);
 /// How many are under way at once.
 const CONCURRENT: usize = 256;
 
-/// Who does not acknowledge, or does not for a zone, and how often in a row: told when it begins,
-/// and when it is over.
+/// Who does not acknowledge, or does not for a zone: told when it begins, and when it is over.
 #[derive(Clone, Default)]
-struct Deaf(Arc<Mutex<HashMap<(SocketAddr, Option<NameBuf>), u32>>>);
+struct Deaf(Arc<Mutex<InARow>>);
+
+/// How often in a row.
+type InARow = HashMap<(SocketAddr, Option<NameBuf>), u32>;
 
 impl Deaf {
     /// Another failure. Returns how many there are.
