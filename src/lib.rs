@@ -37,9 +37,10 @@
 //! and [`systemd`] tell how it is; [`stats`] counts; [`clock`] is the time that zones expire by;
 //! [`demo`] shows it; [`audit`] asks every server of a zone.
 //!
-//! A module uses only those that stand above it: words ([`octets`], [`name`], [`wire`], [`query`], [`edns`],
-//! [`tsig`], [`acl`], [`tree`]), data ([`zone`], [`view`]), decisions ([`answer`], [`limit`],
-//! [`check`], [`xfr`], [`refresh`]), then the outside world. `answer` cannot see a socket, `io` cannot see a message.
+//! A module uses only those that stand above it: words ([`octets`], [`name`], [`wire`], [`query`],
+//! [`edns`], [`tsig`], [`acl`], [`tree`]), data ([`zone`], [`view`]), decisions ([`answer`],
+//! [`limit`], [`check`], [`xfr`], [`refresh`]), then the outside world. `answer` cannot see a
+//! socket, `io` cannot see a message.
 //!
 //! # One word per idea
 //!

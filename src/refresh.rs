@@ -22,7 +22,7 @@
 //!   primary that has the same serial, or that of a version held by a check, by nothing else.
 //! - *lineages are not mixed*: an IXFR is asked only of the lineage that the version is from.
 //! - *a flood costs little*: NOTIFYs that turn out to be about nothing are followed up once a
-//!   [`NOTIFY_HOLD_MS`].
+//!   [`NOTIFY_HOLD_MS`]; only the first that came while one was, at once.
 //!
 //! **Sections.** RFC 1034 section 4.3.5, RFC 1995 section 4, RFC 1996 sections 4.5-4.11.
 
@@ -230,10 +230,9 @@ impl Refresh {
 
     /// Is what is being transferred wanted whatever its serial?
     pub fn is_forced(&self) -> bool {
-        let of = |round: &Box<Round>| {
+        self.round.as_ref().is_some_and(|round| {
             round.wish == Wish::Retransfer || round.transfer.is_some_and(|it| it.any_serial)
-        };
-        self.round.as_ref().is_some_and(of)
+        })
     }
 
     /// Is what is being asked more urgent than a planned refresh?

@@ -3,14 +3,15 @@
 use super::message::{Fault, Question, Reply};
 use crate::clock::since_1970;
 use crate::name::Name;
+use crate::replica::dial;
 use crate::tsig::{Key, Verifier};
 use crate::xfr::{self, Incoming, Progress};
 use crate::zone::Zone;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{timeout, timeout_at};
 
@@ -79,8 +80,7 @@ impl Client {
         peer: &Peer,
         question: &Question<'_>,
     ) -> Result<(Reply, Duration), Fault> {
-        let socket = UdpSocket::bind(peer.source.unwrap_or_else(|| any(peer.address))).await?;
-        socket.connect(peer.address).await?;
+        let socket = dial::udp(peer.address, peer.source).await?;
         let mut asked = Asked::new(peer, question);
         let began = Instant::now();
         socket.send(&asked.request).await?;
@@ -105,8 +105,8 @@ impl Client {
         let began = Instant::now();
         let conversation = async {
             let mut asked = Asked::new(peer, question);
-            let mut stream = connect(peer).await?;
-            send(&mut stream, &asked.request).await?;
+            let mut stream = dial::tcp(peer.address, peer.source).await?;
+            dial::send(&mut stream, &asked.request).await?;
             let mut message = Vec::new();
             receive(&mut stream, &mut message).await?;
             asked.read(&mut message, question)?.ok_or(Fault::Malformed)
@@ -126,13 +126,13 @@ impl Client {
     ) -> Result<Zone, Fault> {
         let _place = self.transfers.acquire().await.expect("it is never closed");
         let conversation = async {
-            let id = random_id();
+            let id = dial::random_id();
             let mut request = xfr::axfr_query(id, apex);
             let mut verifier =
                 peer.key.as_ref().map(|key| key.sign_request(&mut request, since_1970().as_secs()));
             let mut incoming = Incoming::axfr(apex, id, max_octets);
-            let mut stream = connect(peer).await?;
-            send(&mut stream, &request).await?;
+            let mut stream = dial::tcp(peer.address, peer.source).await?;
+            dial::send(&mut stream, &request).await?;
             let mut message = Vec::new();
             loop {
                 let more = timeout(self.patience, receive(&mut stream, &mut message)).await;
@@ -163,7 +163,7 @@ struct Asked {
 
 impl Asked {
     fn new(peer: &Peer, question: &Question<'_>) -> Self {
-        let id = random_id();
+        let id = dial::random_id();
         let mut request = question.write(id);
         let verifier =
             peer.key.as_ref().map(|key| key.sign_request(&mut request, since_1970().as_secs()));
@@ -187,26 +187,6 @@ impl Asked {
     }
 }
 
-async fn connect(peer: &Peer) -> Result<TcpStream, Fault> {
-    let socket = match peer.address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
-    if let Some(source) = peer.source {
-        socket.set_reuseaddr(true)?;
-        socket.bind(source)?;
-    }
-    let stream = socket.connect(peer.address).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
-/// Sends a message with its length before it (RFC 1035 section 4.2.2).
-async fn send(stream: &mut TcpStream, message: &[u8]) -> Result<(), Fault> {
-    let len = u16::try_from(message.len()).expect("questions are short");
-    Ok(stream.write_all(&[&len.to_be_bytes()[..], message].concat()).await?)
-}
-
 async fn receive(stream: &mut TcpStream, message: &mut Vec<u8>) -> Result<(), Fault> {
     let closed = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::UnexpectedEof => Fault::Lost("it closed the connection".into()),
@@ -216,19 +196,4 @@ async fn receive(stream: &mut TcpStream, message: &mut Vec<u8>) -> Result<(), Fa
     message.resize(usize::from(len), 0);
     stream.read_exact(message).await.map_err(closed)?;
     Ok(())
-}
-
-/// An address of `peer`'s family that leaves the choice to the kernel.
-fn any(peer: SocketAddr) -> SocketAddr {
-    let ip = match peer {
-        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    };
-    SocketAddr::new(ip, 0)
-}
-
-/// An id that cannot be guessed.
-fn random_id() -> u16 {
-    let random = getrandom::u32().expect("the kernel gives random numbers");
-    (random >> 16) as u16
 }

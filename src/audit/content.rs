@@ -3,6 +3,7 @@
 
 use super::message::{Reply, Rr};
 use crate::name::{Name, NameBuf};
+use crate::replica::dial;
 use crate::wire::{Rcode, Rtype, fold_data};
 use crate::zone::Zone;
 use sha2::{Digest, Sha256};
@@ -142,7 +143,7 @@ pub(super) fn usual_samples<'n>(
 pub(super) fn samples_of(zone: &Zone) -> Vec<Sample> {
     let owners = zone.names().len();
     let step = owners.div_ceil(SAMPLES_MAX).max(1);
-    let random = getrandom::u32().expect("the kernel gives random numbers") as usize;
+    let random = dial::random() as usize;
     let apex = Sample { name: zone.apex().to_owned(), rtype: Rtype::SOA };
     let spread = zone.entries().take(owners).skip(random % step).step_by(step);
     let samples = spread.filter_map(|(key, node)| {

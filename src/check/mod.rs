@@ -19,7 +19,7 @@ mod canonical;
 mod dnssec;
 mod zonemd;
 
-pub use dnssec::{Anchor, DnssecError, Fault};
+pub use dnssec::{Anchor, DnssecError, Ending, Fault};
 pub use zonemd::ZonemdError;
 
 use crate::wire::Rtype;

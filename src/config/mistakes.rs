@@ -60,6 +60,29 @@ fn listen_must_name_addresses_once() {
     assert!(told("server.listen = ['[::1]:0', '[::1]:0']").is_empty(), "port 0 is any port");
 }
 
+#[test]
+fn what_does_not_say_which_interfaces_to_serve_is_no_configuration_for_them() {
+    let told = |listen: &str, more: &str| {
+        told(&format!("[server]\nlisten = ['{listen}']\nio = 'xdp'\n{more}"))
+    };
+    for (listen, expected) in [
+        (
+            "[::]:53",
+            "1:1: a wildcard among the listen addresses does not say which interfaces AF_XDP is \
+             to serve: write interfaces = [\"NAME\"] in [xdp]",
+        ),
+        (
+            "127.0.0.1:53",
+            "1:1: all listen addresses are of loopback, where AF_XDP is of no use: listen on \
+             others, or write io = \"auto\"",
+        ),
+    ] {
+        assert_eq!(told(listen, ""), [expected], "{listen}");
+        assert!(told(listen, "[xdp]\ninterfaces = ['eth0']").is_empty(), "{listen}");
+    }
+    assert!(told("192.0.2.1:53", "").is_empty());
+}
+
 /// The same below a good `[server]` and `[[key]]`: the text begins in line 6.
 const ZONE_MISTAKES: &[(&str, &[&str])] = &[
     ("[[zone]]", &["6:1: this zone has no name: write name = \"example.org\"", MISSING]),

@@ -161,7 +161,7 @@ fn read(top: &Section<'_>) -> Config {
         transfer: server::transfer(top),
         rate_limit: guard::rate_limit(top),
         cookies: guard::cookies(top),
-        xdp: server::xdp(top, server.io),
+        xdp: server::xdp(top, &server),
         server,
         keys,
         zones,

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use crate::io::xdp::aim;
+
 use super::document::{Kind, Section, Wrong};
 use super::units::{
     LONGEST, address, choice, duration, integer, off_or, rate, short_text, some_text, text,
@@ -250,7 +252,19 @@ const MODE: &[(&str, XdpMode)] =
 const ZERO_COPY: &[(&str, ZeroCopy)] =
     &[("auto", ZeroCopy::Auto), ("on", ZeroCopy::On), ("off", ZeroCopy::Off)];
 
-pub(super) fn xdp(top: &Section<'_>, io: Io) -> Xdp {
+pub(super) fn xdp(top: &Section<'_>, server: &Server) -> Xdp {
+    let xdp = xdp_section(top, server.io);
+    if server.io == Io::Xdp
+        && !server.listen.is_empty()
+        && let Err(aimless) = aim(&xdp.interfaces, &server.listen)
+    {
+        let wrong = Wrong::new(aimless.to_string(), aimless.advice());
+        top.doc.error(top.place_of("server"), wrong);
+    }
+    xdp
+}
+
+fn xdp_section(top: &Section<'_>, io: Io) -> Xdp {
     let defaults = Xdp {
         interfaces: Vec::new(),
         mode: XdpMode::Auto,

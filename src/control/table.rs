@@ -1,7 +1,9 @@
 //! A status in words: [`zones`] as a table, what needs someone's attention first; [`zone`] in
 //! full.
 
-use crate::replica::{HeldStatus, LastTransfer, PrimaryStatus, State, TransferStatus, ZoneStatus};
+use crate::replica::{
+    HeldStatus, LastTransfer, PrimaryStatus, SignaturesStatus, State, TransferStatus, ZoneStatus,
+};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -168,6 +170,9 @@ pub fn zone(zone: &ZoneStatus, out: &mut impl Write) -> io::Result<()> {
     if let Some(course) = &zone.transfer {
         field("transfer", under_way(course))?;
     }
+    if let Some(signatures) = &zone.signatures {
+        field("signatures", signed(signatures))?;
+    }
     if let Some(last) = &zone.last_transfer {
         field("last transfer", transfer(last))?;
     }
@@ -196,6 +201,11 @@ pub fn zone(zone: &ZoneStatus, out: &mut impl Write) -> io::Result<()> {
             field("", format!("error: {}", plain(error)))?;
         }
     }
+    advice(zone, out)
+}
+
+/// Writes what to do about what is wrong.
+fn advice(zone: &ZoneStatus, out: &mut impl Write) -> io::Result<()> {
     if zone.held.is_some() {
         writeln!(
             out,
@@ -209,6 +219,13 @@ pub fn zone(zone: &ZoneStatus, out: &mut impl Write) -> io::Result<()> {
     }
     if zone.same_serial_difference {
         writeln!(out, "\n{}", difference(zone))?;
+    }
+    if zone.signatures.as_ref().is_some_and(|signatures| signatures.ends_in_s == 0) {
+        writeln!(
+            out,
+            "\nSign the zone anew at the primary: validating resolvers take nothing from it that \
+             has no\nsignature that holds. It is served as it is."
+        )?;
     }
     Ok(())
 }
@@ -257,6 +274,14 @@ fn under_way(course: &TransferStatus) -> String {
         counted(course.records, "record"),
         counted(course.octets, "octet"),
     )
+}
+
+fn signed(signatures: &SignaturesStatus) -> String {
+    let SignaturesStatus { ends_in_s, of } = signatures;
+    match ends_in_s {
+        0 => format!("have run out: {of}"),
+        s => format!("the first runs out in {}: {of}", time(*s)),
+    }
 }
 
 fn transfer(last: &LastTransfer) -> String {

@@ -41,7 +41,7 @@ pub mod xdp;
 pub use memory::{forget_mapped, give_back_at_once};
 use message::Outbox;
 use mmsg::Mmsg;
-pub use rights::keep_for_xdp;
+pub use rights::{give_up_all, keep_for_xdp};
 pub use socket::{Bind, ListenerId, Socket, bind, listen, steer_by_cpu};
 use sys::Bell;
 pub use sys::{cpus, pin, wall_clock_is_synchronised};

@@ -1,6 +1,8 @@
-//! Capabilities (capabilities(7)): what AF_XDP needs while the server runs, and nothing else.
+//! Capabilities (capabilities(7)): what AF_XDP needs while the server runs, and nothing else; and
+//! none at all for what it starts.
 //!
-//! Sets of threads: to be called while there is but one, from which the others have theirs.
+//! Sets are of threads: [`keep_for_xdp`] is to be called while there is but one, from which the
+//! others have theirs; [`give_up_all`] on one that does nothing but start a program.
 
 #![allow(unsafe_code, reason = "capset(2) and prctl(2) have no other way")]
 
@@ -54,8 +56,8 @@ pub fn keep_for_xdp() -> io::Result<()> {
     for number in keep.iter().copied().filter(|&number| has(number)) {
         kept[(number / 32) as usize] |= 1 << (number % 32);
     }
-    // Who may not bound himself (CAP_SETPCAP) has bounds already, or none that matter: no program
-    // is ever started.
+    // Who may not bound himself (CAP_SETPCAP) has bounds already, or none that matter: the only
+    // programs that are started have no capabilities and gain none.
     for number in (0..=LAST).filter(|number| !keep.contains(number)) {
         let _ = control(libc::PR_CAPBSET_DROP, number.into());
     }
@@ -64,6 +66,22 @@ pub fn keep_for_xdp() -> io::Result<()> {
         *set = Sets { effective: kept, permitted: kept, inheritable: 0 };
     }
     write(&sets)
+}
+
+/// Gives up all capabilities of this thread for good, so that a program started from it has none
+/// and gains none, not even as root; and has all files of the process closed where one starts.
+///
+/// # Errors
+/// The system refuses: nothing should be started then.
+pub fn give_up_all() -> io::Result<()> {
+    control(libc::PR_SET_NO_NEW_PRIVS, 1)?;
+    write(&[Sets::default(); 2])?;
+    // Ours are opened so. Those that we were started with may not be, and where that cannot be
+    // mended (before Linux 5.11), whoever started us left them open to all that we start.
+    let (first, last) = (3_u32, u32::MAX);
+    // SAFETY: takes numbers.
+    let _ = unsafe { libc::syscall(libc::SYS_close_range, first, last, libc::CLOSE_RANGE_CLOEXEC) };
+    Ok(())
 }
 
 fn read() -> io::Result<[Sets; 2]> {

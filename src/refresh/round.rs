@@ -225,15 +225,17 @@ impl Refresh {
                 let source = Some(transfer.primary);
                 Have { serial, times, source, contact_ms: at.now_ms }
             }
-            // The operator's word is no contact.
+            // What was held passes by now. Whoever gave it was heard of before.
             None => Have {
                 serial,
                 times,
-                source: before.and_then(|held| held.source),
-                contact_ms: before.map_or(0, |held| held.contact_ms),
+                source: self.withheld.or(before).and_then(|held| held.source),
+                contact_ms: before.or(self.withheld).map_or(0, |held| held.contact_ms),
             },
         });
         self.withheld = None;
+        // NOTIFYs are about something again.
+        self.hold_until_ms = 0;
         if let Some(round) = &mut self.round {
             (round.contact, round.missed) = (true, false);
         }
@@ -408,7 +410,11 @@ impl Refresh {
         };
         let pending_follow = matches!(self.pending, Some(Wish::Follow { .. }));
         if !installed && (follow && good || pending_follow && !good) {
-            self.hold_until_ms = at.now_ms + NOTIFY_HOLD_MS;
+            // One that came after the question may be about what its answer could not have yet:
+            // that one is not held, if none was for a while.
+            let at_once =
+                good && pending_follow && self.hold_until_ms + NOTIFY_HOLD_MS <= at.now_ms;
+            self.hold_until_ms = at.now_ms + if at_once { 0 } else { NOTIFY_HOLD_MS };
             if let (Wish::Follow { primary, serial: Some(promised) }, Some(known)) =
                 (round.wish, self.newest_known())
                 && good

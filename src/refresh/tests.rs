@@ -391,13 +391,24 @@ fn a_held_version_of_a_zone_without_data_is_asked_about_at_its_own_interval() {
 
 #[test]
 fn a_version_that_the_operator_goes_back_to_is_no_contact() {
-    let mut zone = zone(1);
-    assert_eq!(zone.on(installed(4), 0, 0), nothing());
+    let back = Have { serial: Serial(4), ..held(Some(0)) };
+    let mut zone = Refresh::new([false], policy(LowerSerial::Keep), Some(back), 1000);
     assert_eq!(zone.on(Event::Held(Serial(5), TIMES), 0, 0), nothing());
     zone.on(Event::Due, 1000, 0);
     assert_eq!(zone.on(probed(0, 5), 1000, 0), contact(0), "what is not wanted is not taken");
     zone.on(Event::Due, 2000, 0);
     assert_eq!(zone.on(probed(0, 6), 2000, 0), asks(0, ixfr(4)));
+}
+
+#[test]
+fn what_was_held_is_of_the_primary_that_it_came_from_once_it_passes() {
+    let mut zone = zone_of(&[true, true], LowerSerial::Keep);
+    assert_eq!(zone.on(Event::Due, TOLERANCE_MS, 0), probes(&[0]));
+    assert_eq!(zone.on(silent(0), TOLERANCE_MS, 0), asks(1, Ask::Axfr));
+    zone.on(Event::Held(Serial(7), TIMES), TOLERANCE_MS, 0);
+    assert_eq!(zone.source(), Some(0), "of what is served");
+    assert_eq!(zone.on(installed(7), TOLERANCE_MS, 0), nothing());
+    assert_eq!(zone.source(), Some(1));
 }
 
 #[test]
@@ -425,6 +436,24 @@ fn a_notify_that_is_ahead_of_its_primary_is_followed_up_once_more() {
     assert_eq!(zone.on(Event::Due, zone.next_ms(), 0), asks(0, ixfr(5)));
     assert_eq!(zone.on(told(5), 2000, 0), contact(0));
     assert_eq!(zone.next_ms(), 102_000, "and not for ever");
+}
+
+#[test]
+fn a_notify_that_comes_during_a_transfer_is_followed_up_at_once_after_it() {
+    let mut zone = zone(1);
+    assert_eq!(zone.on(notify(0, None), 5000, 0), asks(0, ixfr(5)));
+    zone.on(notify(0, None), 5010, 0);
+    // What it was about came after the question.
+    let step = zone.on(told(5), 5020, 0);
+    assert_eq!(step, Step { contact: Some(0), ..asks(0, ixfr(5)) });
+    zone.on(notify(0, None), 5030, 0);
+    assert_eq!(zone.on(told(5), 5040, 0), contact(0), "the second time in a row it can wait");
+    assert_eq!(zone.next_ms(), 5040 + NOTIFY_HOLD_MS);
+    assert_eq!(zone.on(Event::Check, 5050, 0), probes(&[0]));
+    assert_eq!(zone.on(probed(0, 6), 5060, 0), asks(0, ixfr(5)));
+    zone.on(notify(0, None), 5070, 0);
+    let step = zone.on(installed(6), 5080, 0);
+    assert_eq!(step, Step { contact: Some(0), ..asks(0, ixfr(6)) }, "there is something again");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! primary.
 
 use super::course::Course;
+use super::dial;
 use super::inbox::Inbox;
 use super::limits::Limits;
 use super::probe::{PROBE_WAITS, probe};
@@ -19,11 +20,10 @@ use crate::wire::{Rcode, Serial};
 use crate::xfr::{self, Incoming, Progress, Statistics, XfrError};
 use crate::zone::{BuildError, Builder, Diff, OutOfSync, Zone};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::timeout;
 
@@ -275,7 +275,7 @@ async fn transfer(
     asked: &mut Asked,
 ) -> Result<Answer, AskError> {
     let options = limits.options();
-    let id = random_id();
+    let id = dial::random_id();
     let apex = job.apex.as_name();
     let (mut request, incoming) = match job.ask {
         Ask::Ixfr(have) => {
@@ -420,8 +420,12 @@ fn whole(builder: Builder, have: Option<Arc<Zone>>) -> Result<Answer, AskError> 
     Ok(compare(Arc::new(builder.build()?), have.as_deref()))
 }
 
-/// A whole zone that differs little from the version held becomes that version and a difference:
-/// it then shares its memory, costs the store little, and can be sent on as an IXFR.
+/// So many records may differ in any zone, whatever its size, for the difference to be kept.
+const FEW: u64 = 1000;
+
+/// A whole zone becomes the version held and a difference, if that is not larger than the zone:
+/// it can be undone then, and a small one be sent on as an IXFR. Where it is a quarter at most,
+/// the zone shares the memory of the version held, and costs the store little.
 pub(super) fn compare(zone: Arc<Zone>, have: Option<&Zone>) -> Answer {
     let Some(have) = have else { return Answer::Whole { zone, differs: false } };
     if zone.serial() != have.serial() && !zone.serial().is_after(have.serial()) {
@@ -431,65 +435,30 @@ pub(super) fn compare(zone: Arc<Zone>, have: Option<&Zone>) -> Answer {
         let differs = Diff::within(have, &zone, 0).is_none();
         return Answer::Whole { zone, differs };
     }
-    let little = Diff::within(have, &zone, have.records() / 4);
-    match little.and_then(|diff| Some((have.apply(&diff).ok()?, diff))) {
-        Some((changed, diff)) => {
-            let change = Change { diff: Arc::new(diff), zone: Arc::new(changed) };
-            Answer::Changed { changes: vec![change], compared: true }
-        }
-        None => Answer::Whole { zone, differs: false },
-    }
+    let Some(diff) = Diff::within(have, &zone, have.records().max(FEW)) else {
+        return Answer::Whole { zone, differs: false };
+    };
+    let is_little = diff.records() as u64 <= have.records() / 4;
+    let shared = is_little.then(|| have.apply(&diff).ok()).flatten();
+    let zone = shared.map_or(zone, Arc::new);
+    Answer::Changed { changes: vec![Change { diff: Arc::new(diff), zone }], compared: true }
 }
 
 pub(super) async fn connect(primary: &Primary, wait: Duration) -> Result<TcpStream, AskError> {
-    let attempt = async {
-        let socket = match primary.address {
-            SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => TcpSocket::new_v6()?,
-        };
-        if let Some(source) = primary.source {
-            socket.set_reuseaddr(true)?;
-            socket.bind(source)?;
-        }
-        let stream = socket.connect(primary.address).await?;
-        stream.set_nodelay(true)?;
-        Ok(stream)
-    };
-    match timeout(wait, attempt).await {
+    match timeout(wait, dial::tcp(primary.address, primary.source)).await {
         Ok(result) => result.map_err(AskError::Connect),
         Err(_) => Err(AskError::Connect(io::ErrorKind::TimedOut.into())),
     }
 }
 
-/// Sends a request with its length before it.
-pub(super) async fn send(
+/// Sends a request.
+async fn send(
     mut stream: TcpStream,
     request: &[u8],
     wait: Duration,
 ) -> Result<TcpStream, AskError> {
-    let len = u16::try_from(request.len()).expect("requests are short");
-    let framed = [&len.to_be_bytes()[..], request].concat();
-    timeout(wait, stream.write_all(&framed)).await.map_err(|_| AskError::TimeOut(wait))??;
+    timeout(wait, dial::send(&mut stream, request))
+        .await
+        .map_err(|_| AskError::TimeOut(wait))??;
     Ok(stream)
-}
-
-/// An address of `peer`'s family that leaves the choice to the kernel.
-pub(super) fn any(peer: SocketAddr) -> SocketAddr {
-    let ip = match peer {
-        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    };
-    SocketAddr::new(ip, 0)
-}
-
-/// An id that cannot be guessed.
-pub(super) fn random_id() -> u16 {
-    #[expect(clippy::cast_possible_truncation, reason = "half of it is as random")]
-    let id = random() as u16;
-    id
-}
-
-/// A random number.
-pub(super) fn random() -> u32 {
-    getrandom::u32().expect("the kernel gives random numbers")
 }

@@ -6,16 +6,18 @@
 //! holds no second zone. Where the sums differ, all of it is transferred and compared record by
 //! record; what is taken is what differs then.
 
-use super::ask::{Answer, Asked, random};
+use super::ask::{Answer, Asked};
+use super::dial::random;
 use super::queue::Lane;
 use super::scheduler::Scheduler;
+use super::trouble::{Of, tell_failure};
 use super::zone::Entry;
 use crate::config::SameSerial;
 use crate::refresh::{Ask, Event};
 use crate::zone::Zone;
 use std::fmt;
 use std::sync::Arc;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, info};
 
 impl Scheduler {
     /// Transfers all of a zone to compare it with ours.
@@ -43,11 +45,15 @@ impl Scheduler {
         entry.comparing = false;
         let ours = entry.zone.clone();
         let is_ours = ours.as_ref().map(Arc::as_ptr) == have.map(Arc::as_ptr);
-        let address = entry.primaries[primary].primary.address;
+        let known = &mut entry.primaries[primary];
+        let address = known.primary.address;
+        if asked.answer.is_ok() {
+            known.troubles.end(Of::Sum);
+        }
         match asked.answer {
             Err(error) => {
-                warn!(zone = %entry.apex, primary = %address, why = %error,
-                    "the zone could not be compared with its primary's");
+                let next = "compared another time";
+                tell_failure(entry, primary, Of::Sum, &error, next, asked.began, now_ms);
             }
             // It changed here meanwhile: there is nothing to be said.
             Ok(_) if !is_ours => entry.compare_in(1, now_ms, random()),

@@ -9,7 +9,7 @@
 //! - *in nobody's way*: checks that read the zone have threads that no transfer waits for.
 
 use super::CommandError;
-use super::ask::random;
+use super::dial::random;
 use super::history::APPROVED;
 use super::program::ProgramError;
 use super::rollback::{Pin, Reply, Swapped};
@@ -220,6 +220,7 @@ impl Scheduler {
         let entry = self.entry_mut(id);
         entry.epoch = epoch;
         entry.reading = false;
+        entry.watch_signatures();
     }
 
     /// A version that the operator wanted is stored: it is the one to refresh from now.

@@ -1,6 +1,6 @@
 //! The zones of the configuration, with what the store kept of them.
 
-use super::ask::random;
+use super::dial::random;
 use super::history::{History, Note};
 use super::rollback::Pin;
 use super::terms::AllTerms;

@@ -17,6 +17,7 @@ mod ask;
 mod compare;
 mod connections;
 mod course;
+pub(crate) mod dial;
 mod history;
 mod inbox;
 mod judge;
@@ -24,15 +25,17 @@ mod limits;
 mod load;
 mod notify;
 mod probe;
-mod sameness;
 mod program;
 mod queue;
 mod rollback;
+mod sameness;
 mod scheduler;
+mod signatures;
 mod status;
 mod terms;
 #[cfg(test)]
 mod tests;
+mod trouble;
 mod versions;
 mod zone;
 
@@ -42,7 +45,8 @@ pub use load::{Loaded, load};
 pub use rollback::Swapped;
 pub use scheduler::CLOCK;
 pub use status::{
-    Counts, Doing, HeldStatus, LastTransfer, PrimaryStatus, State, TransferStatus, ZoneStatus,
+    Counts, Doing, HeldStatus, LastTransfer, PrimaryStatus, SignaturesStatus, State,
+    TransferStatus, ZoneStatus,
 };
 
 use crate::clock::Clock;

@@ -1,7 +1,9 @@
 //! Telling our own secondaries that a zone has changed (RFC 1996): at once, then not more often
 //! than once a second a zone and target, repeated until it is acknowledged.
 
-use super::ask::{Primary, any, random_id};
+use super::ask::Primary;
+use super::dial;
+use super::trouble::is_loud;
 use crate::clock::since_1970;
 use crate::config::Target;
 use crate::name::NameBuf;
@@ -12,13 +14,12 @@ use crate::zone::Zone;
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::net::UdpSocket;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout_at};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 /// How long an acknowledgement is waited for, attempt by attempt.
 const WAITS: [Duration; 5] = [
@@ -33,8 +34,33 @@ const APART: Duration = Duration::from_secs(1);
 /// How many are under way at once.
 const CONCURRENT: usize = 256;
 
+/// Who does not acknowledge, or does not for a zone: told when it begins, and when it is over.
+#[derive(Clone, Default)]
+struct Deaf(Arc<Mutex<InARow>>);
+
+/// How often in a row.
+type InARow = HashMap<(SocketAddr, Option<NameBuf>), u32>;
+
+impl Deaf {
+    /// Another failure. Returns how many there are.
+    fn add(&self, target: SocketAddr, zone: Option<NameBuf>) -> u32 {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let times = all.entry((target, zone)).or_default();
+        *times = times.saturating_add(1);
+        *times
+    }
+
+    /// It was acknowledged. Returns how often it was not before, if that is so.
+    fn end(&self, target: SocketAddr, zone: NameBuf) -> Option<u32> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_all = all.remove(&(target, None));
+        all.remove(&(target, Some(zone))).or(of_all)
+    }
+}
+
 /// What is being told to whom.
 pub(super) struct Notifier {
+    deaf: Deaf,
     stats: Arc<Stats>,
     places: Arc<Semaphore>,
     told: HashMap<(NameBuf, SocketAddr), (Instant, AbortHandle)>,
@@ -42,7 +68,8 @@ pub(super) struct Notifier {
 
 impl Notifier {
     pub(super) fn new(stats: Arc<Stats>) -> Self {
-        Self { stats, places: Arc::new(Semaphore::new(CONCURRENT)), told: HashMap::new() }
+        let places = Arc::new(Semaphore::new(CONCURRENT));
+        Self { deaf: Deaf::default(), stats, places, told: HashMap::new() }
     }
 
     /// Tells all `targets` of this version; what was being told of an older one ends.
@@ -63,18 +90,18 @@ impl Notifier {
                 wait = APART.saturating_sub(last.elapsed());
             }
             let (zone, stats) = (Arc::clone(zone), Arc::clone(&self.stats));
-            let places = Arc::clone(&self.places);
+            let (deaf, places) = (self.deaf.clone(), Arc::clone(&self.places));
             let task = tokio::spawn(async move {
                 sleep(wait).await;
                 let _place = places.acquire().await;
-                until_acknowledged(&zone, &to, &stats).await;
+                until_acknowledged(&zone, &to, &deaf, &stats).await;
             });
             self.told.insert(whom, (Instant::now() + wait, task.abort_handle()));
         }
     }
 }
 
-async fn until_acknowledged(zone: &Zone, to: &Primary, stats: &Stats) {
+async fn until_acknowledged(zone: &Zone, to: &Primary, deaf: &Deaf, stats: &Stats) {
     let (apex, serial) = (zone.apex(), zone.serial());
     let mut last = None;
     for wait in WAITS {
@@ -82,11 +109,20 @@ async fn until_acknowledged(zone: &Zone, to: &Primary, stats: &Stats) {
         match attempt(zone, to, wait).await {
             Ok(Ok(())) => {
                 debug!(zone = %apex, %serial, target = %to.address, "NOTIFY acknowledged");
+                if let Some(times) = deaf.end(to.address, apex.to_owned()) {
+                    info!(zone = %apex, target = %to.address, times, "it acknowledges NOTIFYs again");
+                }
                 return;
             }
             Ok(Err(refusal)) => {
                 stats.replicated.notifies_unanswered.add_shared(1);
-                warn!(zone = %apex, %serial, target = %to.address, why = %refusal, "NOTIFY refused");
+                let times = deaf.add(to.address, Some(apex.to_owned()));
+                let (zone, target) = (apex, to.address);
+                if is_loud(times) {
+                    warn!(%zone, %serial, %target, why = %refusal, times, "NOTIFY refused");
+                } else {
+                    debug!(%zone, %serial, %target, why = %refusal, times, "NOTIFY refused again");
+                }
                 return;
             }
             Err(error) => last = Some(error),
@@ -94,17 +130,22 @@ async fn until_acknowledged(zone: &Zone, to: &Primary, stats: &Stats) {
     }
     stats.replicated.notifies_unanswered.add_shared(1);
     let why = last.map_or_else(String::new, |error| error.to_string());
-    warn!(zone = %apex, %serial, target = %to.address, why, "NOTIFY was not acknowledged; \
-        the secondary will find out by its refresh timer");
+    let times = deaf.add(to.address, None);
+    let (zone, target) = (apex, to.address);
+    if is_loud(times) {
+        warn!(%zone, %serial, %target, why, times, "NOTIFY was not acknowledged; the secondary \
+            will find out by its refresh timer");
+    } else {
+        debug!(%zone, %serial, %target, why, times, "NOTIFY was not acknowledged either");
+    }
 }
 
 /// One NOTIFY: acknowledged, refused, or no answer.
 async fn attempt(zone: &Zone, to: &Primary, wait: Duration) -> io::Result<Result<(), XfrError>> {
     let until = tokio::time::Instant::now() + wait;
     let sent = async {
-        let socket = UdpSocket::bind(to.source.unwrap_or_else(|| any(to.address))).await?;
-        socket.connect(to.address).await?;
-        let id = random_id();
+        let socket = dial::udp(to.address, to.source).await?;
+        let id = dial::random_id();
         let soa = Some((zone.soa().ttl, zone.soa_data()));
         let mut request = xfr::notify(id, zone.apex(), soa);
         let mut verifier =

@@ -1,7 +1,8 @@
 //! Asking a primary for its serial, and for signs that it has other data under ours: over UDP,
 //! and over TCP if that brings nothing.
 
-use super::ask::{AskError, Asked, Job, any, begin, random_id, refused};
+use super::ask::{AskError, Asked, Job, begin, refused};
+use super::dial;
 use super::limits::Limits;
 use super::sameness::{self, Difference};
 use crate::clock::since_1970;
@@ -10,7 +11,6 @@ use crate::wire::{Rtype, Serial};
 use crate::xfr::{self, XfrError};
 use crate::zone::Zone;
 use std::time::Duration;
-use tokio::net::UdpSocket;
 use tokio::time::timeout_at;
 
 /// How long a datagram's answer is waited for, attempt by attempt.
@@ -89,8 +89,7 @@ async fn exchange_udp(
     request: &(dyn Fn(u16) -> Vec<u8> + Sync),
 ) -> Result<Reply, AskError> {
     let primary = &job.primary;
-    let socket = UdpSocket::bind(primary.source.unwrap_or_else(|| any(primary.address))).await?;
-    socket.connect(primary.address).await?;
+    let socket = dial::udp(primary.address, primary.source).await?;
     let mut reply = vec![0; PROBE_SIZE];
     for wait in PROBE_WAITS {
         let (id, request, mut verifier) = signed(job, request);
@@ -129,7 +128,7 @@ fn signed(
     job: &Job,
     request: &(dyn Fn(u16) -> Vec<u8> + Sync),
 ) -> (u16, Vec<u8>, Option<Verifier>) {
-    let id = random_id();
+    let id = dial::random_id();
     let mut request = request(id);
     let key = job.primary.key.as_ref();
     let verifier = key.map(|key| key.sign_request(&mut request, since_1970().as_secs()));

@@ -4,11 +4,16 @@
 //! It runs as a process group of its own, a few at once for all zones, and is killed with all
 //! that it started when its time is over. No thread waits for it. What it writes is read, so that
 //! it never waits for us, and its last line is told if it refuses.
+//!
+//! **Invariant.** *nothing of ours*: it has the server's user and no more: no capabilities, nor
+//! ways to them, none of the server's files, and of its environment what [`ENVIRONMENT`] names.
 
 use crate::config::CheckProgram;
+use crate::io::give_up_all;
 use crate::wire::Serial;
 use crate::zone::{Zone, file};
 use rustix::process::{Pid, Signal, kill_process_group};
+use std::env;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -16,10 +21,12 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
-use tokio::sync::Semaphore;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
@@ -30,6 +37,9 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Octets of its output that are remembered, and characters that are told.
 const OUTPUT_MAX: usize = 4096;
 const TOLD_MAX: usize = 300;
+
+/// What of the server's environment a program gets.
+const ENVIRONMENT: [&str; 5] = ["PATH", "HOME", "LANG", "LC_ALL", "TZ"];
 
 /// Why a program did not say yes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -101,7 +111,8 @@ impl Programs {
         let failed =
             |error: io::Error| ProgramError::NotRun { program: name(), error: error.to_string() };
         let file = self.write(candidate).await.map_err(failed)?;
-        let mut child = start(program, candidate, held, &file.0).map_err(failed)?;
+        let command = command(program, candidate, held, &file.0);
+        let mut child = start(command).await.map_err(failed)?;
         let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         let output = child.stdout.take().zip(child.stderr.take());
         let (stdout, stderr) = output.expect("both were asked for");
@@ -141,15 +152,13 @@ impl Programs {
     }
 }
 
-fn start(
-    program: &CheckProgram,
-    candidate: &Zone,
-    held: Option<Serial>,
-    file: &Path,
-) -> io::Result<Child> {
+fn command(program: &CheckProgram, candidate: &Zone, held: Option<Serial>, file: &Path) -> Command {
+    let kept = ENVIRONMENT.iter().filter_map(|name| Some((name, env::var_os(name)?)));
     let mut command = Command::new(&program.command[0]);
     command
         .args(&program.command[1..])
+        .env_clear()
+        .envs(kept)
         .env("BACKSTOP_ZONE", candidate.apex().to_string())
         .env("BACKSTOP_SERIAL", candidate.serial().to_string())
         .env("BACKSTOP_ZONE_FILE", file)
@@ -158,11 +167,24 @@ fn start(
         .stderr(Stdio::piped())
         .process_group(0)
         .kill_on_drop(true);
-    match held {
-        Some(held) => command.env("BACKSTOP_OLD_SERIAL", held.to_string()),
-        None => command.env_remove("BACKSTOP_OLD_SERIAL"),
-    };
-    command.spawn()
+    if let Some(held) = held {
+        command.env("BACKSTOP_OLD_SERIAL", held.to_string());
+    }
+    command
+}
+
+/// Starts it from a thread that has given up all rights before: they are inherited from there.
+/// (Giving them up between fork(2) and execve(2) would need the former, which stops us for as
+/// long as copying the page tables of all zones takes.)
+async fn start(mut command: Command) -> io::Result<Child> {
+    let runtime = Handle::current();
+    let (started, is_started) = oneshot::channel();
+    thread::Builder::new().name("starter".into()).spawn(move || {
+        let _entered = runtime.enter();
+        // Where nobody waits any more the child is killed, being dropped.
+        let _ = started.send(give_up_all().and_then(|()| command.spawn()));
+    })?;
+    is_started.await.unwrap_or_else(|_| Err(io::Error::other("its thread has ended in a panic")))
 }
 
 /// Ends a program with all that it started.
@@ -226,6 +248,24 @@ mod tests {
             'example. 7 6' && grep -q '^example. 60 IN SOA ns.example. admin.example. 7 ' \
             \"$BACKSTOP_ZONE_FILE\" && ! read -r line";
         assert_eq!(asked(script, LONG), Ok(()));
+    }
+
+    #[test]
+    fn a_program_has_none_of_our_rights_files_and_secrets() {
+        let file = fs::File::open("/dev/null").unwrap();
+        // As one that came from whoever started us.
+        rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty()).unwrap();
+        // Cargo's variables stand for those of a service's environment.
+        let script = "test -z \"$CARGO_MANIFEST_DIR\" && test -n \"$PATH\" &&
+            ! grep -E '^Cap(Inh|Prm|Eff|Amb):.*[1-9a-f]' /proc/self/status >&2 &&
+            grep -q 'NoNewPrivs:.1' /proc/self/status &&
+            test \"$(ls /proc/self/fd | wc -l)\" -eq 4 ||
+            { env; ls -l /proc/self/fd; exit 1; } >&2";
+        assert!(env::var_os("CARGO_MANIFEST_DIR").is_some());
+        assert_eq!(asked(script, LONG), Ok(()));
+        let thread = fs::read_to_string("/proc/thread-self/status").unwrap();
+        assert!(thread.contains("NoNewPrivs:\t0"), "ours are as they were: {thread}");
+        drop(file);
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //! from being taken again: it is held, and approving it undoes the rollback.
 
 use super::CommandError;
-use super::ask::{Change, random};
+use super::ask::Change;
+use super::dial::random;
 use super::history::ROLLBACK;
 use super::judge::{Held, Reason};
 use super::scheduler::{Done, Scheduler, What};

@@ -1,7 +1,8 @@
 //! The scheduler's thread: what comes, whose turn it is, what becomes of it.
 
-use super::ask::{Answer, Asked, Job, ask, random};
+use super::ask::{Answer, Asked, Job, ask};
 use super::course::Course;
+use super::dial::random;
 use super::judge::{CAREFUL_MAX, Reason};
 use super::limits::Limits;
 use super::notify::Notifier;
@@ -14,6 +15,7 @@ use super::zone::{Approach, Entry, Known};
 use super::{
     Command, CommandError, Counts, Loaded, Notified, Parts, Settings, Slice, Versions, ZoneStatus,
 };
+use crate::check::Ending;
 use crate::clock::Clock;
 use crate::name::NameBuf;
 use crate::refresh::{Ask, Event, LowerSerial, Step};
@@ -80,6 +82,7 @@ pub(super) enum What {
     Read(Result<Answer, String>, Instant),
     Judged(Result<(), Reason>, Version),
     Undone(Result<Undone, (OutOfSync, Reply)>),
+    Signatures(Option<Ending>),
     Stored(Result<(), StoreError>, Version),
     Recalled(Recalled),
 }
@@ -90,7 +93,11 @@ impl What {
         match self {
             Self::Asked { ask, .. } => *ask != Ask::Soa,
             Self::Compared { .. } | Self::Stored(..) => true,
-            Self::Read(..) | Self::Judged(..) | Self::Undone(_) | Self::Recalled(_) => false,
+            Self::Read(..)
+            | Self::Judged(..)
+            | Self::Undone(_)
+            | Self::Signatures(_)
+            | Self::Recalled(_) => false,
         }
     }
 }
@@ -304,6 +311,9 @@ impl Scheduler {
         if self.entry(id).compares_at_ms() <= now_ms {
             self.compare(id);
         }
+        if self.entry(id).signatures_due_ms() <= now_ms {
+            self.look_at_signatures(id);
+        }
         let entry = self.entry(id);
         if entry.file().is_some() {
             // A file is read on command; if it never could be, it is tried again.
@@ -468,6 +478,7 @@ impl Scheduler {
             What::Recalled(recalled) => self.recalled(id, recalled),
             What::Judged(judged, version) => self.judged(id, judged, version),
             What::Undone(undone) => self.undone(id, undone),
+            What::Signatures(ending) => self.signatures_looked_at(id, ending),
             What::Stored(Ok(()), version) => self.stored(id, version),
             What::Stored(Err(error), version) => self.not_stored(id, &error, version),
         }
@@ -573,7 +584,7 @@ impl Scheduler {
 fn tell_approach(entry: &Entry, now_ms: u64) {
     let last_contact_s = entry.contact_ms.map(|at| now_ms.saturating_sub(at) / 1000);
     let expires_in_s = entry.expiry.get().saturating_sub(now_ms) / 1000;
-    let why = entry.primaries.iter().find_map(|known| known.error.as_deref());
+    let why = entry.primaries.iter().find_map(|known| known.troubles.last());
     let share = match entry.approach(now_ms) {
         Approach::Far => return,
         Approach::Over if entry.access.serve_stale => {

@@ -42,6 +42,8 @@ pub struct ZoneStatus {
     pub nsec3_iterations: u16,
     /// The version that a check keeps from being served.
     pub held: Option<HeldStatus>,
+    /// When its signatures run out; none unless it has a trust anchor.
+    pub signatures: Option<SignaturesStatus>,
     /// What is wrong with the zone itself: its file, the store.
     pub error: Option<String>,
     /// The transfer that is under way, once something of it has come.
@@ -119,6 +121,8 @@ pub struct Counts {
     pub soonest_expiry_s: Option<u64>,
     /// Seconds since the good contact with a primary that is longest ago.
     pub oldest_contact_s: Option<u64>,
+    /// Seconds until a zone with a trust anchor has records without a signature that holds.
+    pub soonest_signature_end_s: Option<u64>,
 }
 
 impl Counts {
@@ -207,6 +211,16 @@ impl std::fmt::Display for Doing {
             Self::Storing => "storing",
         })
     }
+}
+
+/// The signatures that run out first, as far as no others stand in for them.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub struct SignaturesStatus {
+    /// Seconds until then; 0 if it is over.
+    pub ends_in_s: u64,
+    /// The records that they are of: owner and type.
+    pub of: String,
 }
 
 /// The last version received.

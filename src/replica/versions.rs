@@ -2,12 +2,14 @@
 //! failure that is told.
 
 use super::Kept;
-use super::ask::{Answer, AskError, Asked, Change, compare, random};
+use super::ask::{Answer, Asked, Change, compare};
 use super::compare::tell_difference;
+use super::dial::random;
 use super::history::{History, Note};
 use super::load::{Restored, restore};
 use super::rollback::Pin;
 use super::scheduler::{Done, Scheduler, What, tell_lower};
+use super::trouble::{note_behind, tell_use};
 use super::zone::{Entry, Last, millis};
 use crate::config::SameSerial;
 use crate::refresh::{Ask, Event, Failure, Step};
@@ -20,7 +22,7 @@ use crate::zone::{Soa, Zone, file};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::task::spawn_blocking;
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 /// A version on its way from a primary to the view.
 #[derive(Clone)]
@@ -99,10 +101,12 @@ impl Scheduler {
         let entry = self.entry_mut(id);
         let known = &mut entry.primaries[primary];
         known.asked_ms = Some(now_ms);
-        let before = known.error.take();
-        known.error = asked.answer.as_ref().err().map(ToString::to_string);
-        if asked.answer.is_ok() {
-            known.expire_s = asked.expire_s;
+        match &asked.answer {
+            Ok(answer) => {
+                known.expire_s = asked.expire_s;
+                tell_use(entry, primary, ask, answer, now_ms);
+            }
+            Err(error) => return self.failed(id, primary, ask, error, asked.began),
         }
         let version = |zone: &Arc<Zone>, changes, kind, differs| Version {
             zone: Arc::clone(zone),
@@ -116,18 +120,10 @@ impl Scheduler {
             began: asked.began,
         };
         match asked.answer {
-            Err(error) => {
-                let failure = error.failure();
-                tell_failure(entry, primary, ask, failure, &error, asked.began);
-                if ask == Ask::Soa {
-                    return self.on(id, Event::Probed { primary, serial: None });
-                }
-                self.stats.replicated.transfers_failed.add(1);
-                self.on(id, Event::Failed(failure));
-            }
+            Err(_) => {}
             Ok(Answer::Told(serial)) => {
                 entry.primaries[primary].serial = Some(serial);
-                note_behind(entry, primary, serial, before.as_deref());
+                note_behind(entry, primary, ask, serial, now_ms);
                 match ask {
                     Ask::Soa => self.on(id, Event::Probed { primary, serial: Some(serial) }),
                     _ => self.on(id, Event::Told(serial)),
@@ -167,6 +163,7 @@ impl Scheduler {
     /// A whole zone: wanted, if it is newer, or if the operator wants it in any case.
     pub(super) fn whole(&mut self, id: usize, primary: usize, version: Version) {
         let serial = version.zone.serial();
+        let now_ms = self.clock.now_ms();
         let entry = self.entry_mut(id);
         let forced = entry.refresh.is_forced();
         let repair = entry.settings.on_same_serial == SameSerial::Retransfer;
@@ -192,7 +189,7 @@ impl Scheduler {
                 self.on(id, Event::Told(serial));
             }
             Some(ours) if !serial.is_after(ours) && !forced => {
-                note_behind(entry, primary, serial, None);
+                note_behind(entry, primary, Ask::Axfr, serial, now_ms);
                 self.on(id, Event::Told(serial));
             }
             Some(ours) if !serial.is_after(ours) => {
@@ -223,10 +220,14 @@ impl Scheduler {
         for change in &version.changes {
             let snapshot = Kept(Arc::clone(&change.zone));
             let state = kept(change.zone.soa());
-            let from = change.diff.from.0;
-            let diff = Note::now(version.kind).encode(&change.diff);
             // If a step fails, so does the last one, which is out of step then.
-            ticket = Some(self.store.append(apex, state, from, diff, snapshot));
+            ticket = Some(if change.diff.octets() > store::DIFF_MAX {
+                // The store would keep no such difference: it need not be encoded here.
+                self.store.replace(apex, state, store::History::Drop, snapshot)
+            } else {
+                let diff = Note::now(version.kind).encode(&change.diff);
+                self.store.append(apex, state, change.diff.from.0, diff, snapshot)
+            });
         }
         let ticket = ticket.unwrap_or_else(|| {
             let snapshot = Kept(Arc::clone(&version.zone));
@@ -248,9 +249,12 @@ impl Scheduler {
         }
         self.stats.replicated.store_failures.add(1);
         let entry = self.entry_mut(id);
-        error!(zone = %entry.apex, serial = %version.zone.serial(), why = %error,
-            "the store cannot keep the new version; the old one stays served");
-        entry.error = Some(format!("the store: {error}"));
+        let what = format!("the store: {error}");
+        if entry.is_news(&what) {
+            error!(zone = %entry.apex, serial = %version.zone.serial(), why = %error,
+                "the store cannot keep the new version; the old one stays served");
+        }
+        entry.error = Some(what);
         if version.forced {
             return self.not_forced(id);
         }
@@ -279,6 +283,7 @@ impl Scheduler {
         entry.since = Some(note);
         tell_iterations(entry, &version.zone);
         entry.zone = Some(Arc::clone(&version.zone));
+        entry.note_signatures(&version, now_ms);
         entry.difference = version.differs;
         // What the operator took is told of until it is compared again or gets a serial of its own.
         entry.diverged = version.differs && entry.refresh.is_forced();
@@ -412,54 +417,15 @@ impl Scheduler {
     fn unreadable(&mut self, id: usize, what: String) {
         let now_ms = self.clock.now_ms();
         let entry = self.entry_mut(id);
-        error!(zone = %entry.apex, why = %what, "the zone file is not used");
+        if entry.is_news(&what) {
+            error!(zone = %entry.apex, why = %what, "the zone file is not used");
+        }
         entry.error = Some(what);
         entry.reading = false;
         // Its own clock of attempts: those of a zone without data.
         entry.refresh.on(Event::Due, now_ms, random());
         entry.refresh.on(Event::Failed(Failure::Primary), now_ms, random());
     }
-}
-
-/// Notes a serial that is lower than ours; `before` is what was wrong with this primary before.
-fn note_behind(entry: &mut Entry, primary: usize, serial: Serial, before: Option<&str>) {
-    let Some(ours) = entry.zone.as_ref().map(|zone| zone.serial()) else { return };
-    if !entry.refresh.is_comparable(primary) || ours == serial || serial.is_after(ours) {
-        return;
-    }
-    let known = &mut entry.primaries[primary];
-    let behind = format!("its serial {serial} is behind ours, {ours}");
-    // Told when it is new, not at each check.
-    if before != Some(&behind) {
-        warn!(zone = %entry.apex, primary = %known.primary.address, why = %behind, "not used");
-    }
-    known.error = Some(behind);
-}
-
-/// Says that a primary was of no use, and what comes next.
-fn tell_failure(
-    entry: &Entry,
-    primary: usize,
-    ask: Ask,
-    failure: Failure,
-    why: &AskError,
-    began: Instant,
-) {
-    let address = entry.primaries[primary].primary.address;
-    let (asked, next) = match (ask, failure) {
-        (Ask::Soa, _) => ("SOA", "the next primary, or again later"),
-        (Ask::Axfr, _) => ("AXFR", "the next primary, or again later"),
-        (Ask::Ixfr(_), Failure::Primary) => ("IXFR", "the next primary, or again later"),
-        (Ask::Ixfr(_), _) => ("IXFR", "AXFR from the same primary at once"),
-    };
-    let ms = millis(began.elapsed());
-    let serial = entry.zone.as_ref().map(|zone| zone.serial().0);
-    if let AskError::Silent(_) = why {
-        // That it is silent was told once, for all its zones.
-        debug!(zone = %entry.apex, primary = %address, asked, serial, %why, next, "not asked");
-        return;
-    }
-    warn!(zone = %entry.apex, primary = %address, asked, serial, %why, next, ms, "failed");
 }
 
 /// RFC 9276 section 3.1: they cost validators and servers, and protect nothing. Told when they come

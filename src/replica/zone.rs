@@ -1,14 +1,17 @@
 //! One zone as the scheduler knows it.
 
 use super::CommandError;
-use super::ask::{Primary, random};
+use super::ask::Primary;
 use super::course::Course;
+use super::dial::random;
 use super::history::{History, Note};
 use super::judge::Held;
 use super::queue::Lane;
 use super::rollback::{Pin, Reply};
+use super::signatures::Signatures;
 use super::status::{Counts, HeldStatus, LastTransfer, PrimaryStatus, State, ZoneStatus};
 use super::terms::Terms;
+use super::trouble::Troubles;
 use crate::config::{Source, ZoneConfig, ZoneSettings};
 use crate::name::NameBuf;
 use crate::refresh::{Ask, Have, Policy, Refresh, Times};
@@ -63,6 +66,8 @@ pub(super) struct Entry {
     pub(super) reading: bool,
     /// A version of it is being stored.
     pub(super) storing: bool,
+    /// When its signatures run out, if that is watched.
+    pub(super) signatures: Option<Box<Signatures>>,
     /// What a check refused.
     pub(super) held: Option<Box<Held>>,
     /// The version held has passed the checks that are configured.
@@ -94,7 +99,7 @@ pub(super) struct Known {
     pub(super) serial: Option<Serial>,
     /// Seconds until the zone expires there, if it says so.
     pub(super) expire_s: Option<u32>,
-    pub(super) error: Option<String>,
+    pub(super) troubles: Troubles,
     pub(super) asked_ms: Option<u64>,
     /// The query for its SOA and the transfer that wait for their turn, and where they wait.
     pub(super) waits: [Option<(Ask, Lane)>; 2],
@@ -141,6 +146,7 @@ impl Entry {
             agenda_ms: 0,
             reading: false,
             storing: false,
+            signatures: None,
             held: None,
             proven: false,
             pin: None,
@@ -165,13 +171,13 @@ impl Entry {
         self.contact_ms = Some(state.contact_ms);
         self.history = history;
         self.zone = Some(zone);
-        let have = self.have();
         // Within what is configured now.
-        let due_ms = have.map_or(due_ms, |have| due_ms.min(now_ms + have.times.refresh_ms));
-        self.refresh = refresh(&self.settings, have, due_ms);
+        let refresh_ms = self.have().map(|have| have.times.refresh_ms);
+        self.begin_anew(refresh_ms.map_or(due_ms, |ms| due_ms.min(now_ms + ms)));
         // Spread over the whole time: a start finds many zones at once.
         self.compare_in(u64::from(random() % 10), now_ms, random());
         self.trim_history();
+        self.watch_signatures();
     }
 
     /// Refreshes from the version held on. Questions under way are forgotten.
@@ -194,7 +200,7 @@ impl Entry {
         self.settings = Arc::clone(&config.settings);
         self.access = Arc::clone(&terms.access);
         self.primaries = terms.primaries();
-        self.refresh = refresh(&self.settings, self.have(), due_ms);
+        self.begin_anew(due_ms);
         self.comparing = false;
         self.course = None;
         self.compare_in(u64::from(random() % 10), now_ms, random());
@@ -205,6 +211,7 @@ impl Entry {
             // Who asked may have gone.
             let _ = reply.send(Err(CommandError::Busy));
         }
+        self.watch_signatures();
         self.epoch = epoch;
         if self.file().is_some() && self.zone.is_some() {
             self.expiry.set(Expiry::NEVER);
@@ -393,11 +400,17 @@ impl Entry {
         }
     }
 
+    /// Is this another error than the zone has already?
+    pub(super) fn is_news(&self, error: &str) -> bool {
+        self.error.as_deref() != Some(error)
+    }
+
     /// When the scheduler should look at it next.
     pub(super) fn due_ms(&self) -> u64 {
         let never = self.reading || self.file().is_some() && self.zone.is_some();
         let ask_ms = if never { u64::MAX } else { self.refresh.next_ms() };
-        ask_ms.min(self.approach_ms()).min(self.compares_at_ms())
+        let look_ms = self.signatures_due_ms();
+        ask_ms.min(self.approach_ms()).min(self.compares_at_ms()).min(look_ms)
     }
 
     /// Adds it to the numbers of all zones.
@@ -416,6 +429,10 @@ impl Entry {
         if let Some(at) = self.contact_ms.filter(|_| self.file().is_none()) {
             let ago_s = now_ms.saturating_sub(at) / 1000;
             counts.oldest_contact_s = counts.oldest_contact_s.max(Some(ago_s));
+        }
+        if let Some(signatures) = self.signatures_status() {
+            let soonest = &mut counts.soonest_signature_end_s;
+            *soonest = min(*soonest, signatures.ends_in_s);
         }
     }
 
@@ -462,6 +479,7 @@ impl Entry {
                 why: held.reason.to_string(),
                 since_s: ago(held.since_ms),
             }),
+            signatures: self.signatures_status(),
             error: self.error.clone().or_else(|| self.damaged.clone()),
             transfer: self.course.as_ref().and_then(|it| it.status(self.storing)),
             last_transfer: self.last.as_ref().map(|last| LastTransfer {
@@ -482,7 +500,7 @@ impl Known {
             primary: Arc::clone(primary),
             serial: None,
             expire_s: None,
-            error: None,
+            troubles: Troubles::default(),
             asked_ms: None,
             waits: [None; 2],
         }
@@ -498,7 +516,7 @@ impl Known {
         PrimaryStatus {
             address: self.primary.address,
             serial: self.serial.map(|serial| serial.0),
-            last_error: self.error.clone(),
+            last_error: self.troubles.last().map(ToOwned::to_owned),
             asked_s: self.asked_ms.map(|at_ms| now_ms.saturating_sub(at_ms) / 1000),
         }
     }

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use tracing::error;
 
 /// A larger diff is not kept: its version is written as a whole zone.
-pub(super) const DIFF_MAX: usize = 4 * 1024 * 1024;
+pub const DIFF_MAX: usize = 4 * 1024 * 1024;
 /// A journal up to this size is never folded, and a history up to it never trimmed for its size.
 pub(super) const FOLD_MIN: u64 = 16 * 1024;
 /// The most keys that are deleted in one transaction.

@@ -456,7 +456,10 @@ impl Keeper {
             };
         }
         let file_len = env.real_disk_size().unwrap_or_default();
-        *lock(&self.shared.disk) = Disk { file_len, ..Disk::default() };
+        let now = Disk { file_len, ..Disk::default() };
+        if std::mem::replace(&mut *lock(&self.shared.disk), now).error.is_some() {
+            tracing::info!("the store commits again");
+        }
         for (done, result) in outcome.acks {
             done.send(result);
         }
@@ -496,9 +499,14 @@ impl Keeper {
         self.rest_until = Instant::now() + PAUSE;
         let mut disk = lock(&self.shared.disk);
         disk.full = matches!(failed, StoreError::Full(_));
-        disk.error = Some(failed.to_string());
+        let before = disk.error.replace(failed.to_string());
+        let is_news = before != disk.error;
         drop(disk);
-        tracing::error!(%failed, "the store's commit failed");
+        if is_news {
+            tracing::error!(%failed, "the store's commit failed: nothing is kept until one works again");
+        } else {
+            tracing::debug!(%failed, "the store's commit failed again");
+        }
         failed
     }
 

@@ -47,6 +47,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+pub use change::DIFF_MAX;
 pub use load::Opened;
 pub use stored::{Diff, Diffs, Entries, Stored};
 

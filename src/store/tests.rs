@@ -216,7 +216,7 @@ fn a_diff_too_large_to_keep_becomes_a_whole_zone() {
     let content = Content::of(10, 10, 1);
     store.replace(apex.as_name(), state(1), History::Drop, content).wait().unwrap();
     let content = Content::of(10, 10, 2);
-    let diff = vec![0; change::DIFF_MAX + 1];
+    let diff = vec![0; DIFF_MAX + 1];
     store.append(apex.as_name(), state(2), 1, diff, content.clone()).wait().unwrap();
     drop(store);
     let (_store, found) = load(dir.path());

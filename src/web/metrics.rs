@@ -2,7 +2,7 @@
 
 use super::Parts;
 use crate::io::xdp::{Mode, QueueTold, Told};
-use crate::replica::{Counts, State, ZoneStatus};
+use crate::replica::{Counts, LastTransfer, State, ZoneStatus};
 use crate::stats::Worker;
 use crate::store::Disk;
 use crate::wire::Rcode;
@@ -201,6 +201,10 @@ impl Snapshot {
             let help = "Seconds since the good contact with a primary that is longest ago";
             gauge(to, "backstop_oldest_contact_seconds", help, s)?;
         }
+        if let Some(s) = self.zones.soonest_signature_end_s {
+            let help = "Seconds until a signature of a zone with a trust anchor runs out";
+            gauge(to, "backstop_soonest_signature_end_seconds", help, s)?;
+        }
         Ok(())
     }
 
@@ -224,17 +228,45 @@ impl Snapshot {
         gauges(to, "backstop_zone_last_contact_seconds", help, contacts)?;
         let expiries = numbers(|zone| zone.expires_in_s);
         gauges(to, "backstop_zone_expires_in_seconds", "Seconds until it expires", expiries)?;
+        let ends = numbers(|zone| Some(zone.signatures.as_ref()?.ends_in_s));
+        let help = "Seconds until the first of its signatures runs out";
+        gauges(to, "backstop_zone_signature_ends_in_seconds", help, ends)?;
         let refreshes = numbers(|zone| Some(zone.refresh_in_s));
         let help = "Seconds until the primaries are asked next";
         gauges(to, "backstop_zone_refresh_in_seconds", help, refreshes)?;
+        let behind = numbers(|zone| Some(zone.behind_s));
+        let help = "Seconds since a newer serial than ours is known; 0 if none is";
+        gauges(to, "backstop_zone_behind_seconds", help, behind)?;
+        let held = numbers(|zone| Some(zone.versions_held as u64));
+        gauges(to, "backstop_zone_versions_held", "Older versions held", held)?;
         let failing = numbers(|zone| {
             let failing = zone.primaries.iter().filter(|primary| primary.last_error.is_some());
             Some(failing.count() as u64)
         });
         let help = "Primaries that were of no use when they were asked last";
         gauges(to, "backstop_zone_primaries_failing", help, failing)?;
+        self.last_transfers(to)?;
         let left_out = self.zones.zones().saturating_sub(told.len() as u64);
         gauge(to, "backstop_zones_left_out", "Zones whose numbers are not told here", left_out)
+    }
+
+    /// How each zone came the last time, if it has since the start.
+    fn last_transfers(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        type Number = fn(&LastTransfer) -> f64;
+        const NUMBERS: [(&str, &str, Number); 3] = [
+            ("octets", "Octets of the last transfer", |last| last.octets as f64),
+            ("records", "Records of the last transfer", |last| last.records as f64),
+            ("seconds", "From asking for it until it was served", |last| last.ms as f64 / 1e3),
+        ];
+        let last = self.each.iter().filter_map(|zone| Some((zone, zone.last_transfer.as_ref()?)));
+        let last: Vec<_> = last
+            .map(|(zone, last)| ([("zone", &*zone.zone), ("kind", &*last.kind)], last))
+            .collect();
+        for (name, help, number) in NUMBERS {
+            let values = last.iter().map(|(labels, last)| (labels, number(last)));
+            gauges(to, &format!("backstop_zone_last_transfer_{name}"), help, values)?;
+        }
+        Ok(())
     }
 
     /// Interfaces that are served past the network stack, and their queues; nothing without any.
@@ -358,6 +390,7 @@ mod tests {
             versions_held: 0,
             nsec3_iterations: 0,
             held: None,
+            signatures: None,
             error: None,
             transfer: None,
             last_transfer: None,
@@ -382,7 +415,13 @@ mod tests {
             replicated: vec![("axfrs", " Whole zones received.", 3)],
             latencies: latencies.iter().filter_map(Latency::of).collect(),
             configured: each.len(),
-            zones: Counts { states, served: 9, soonest_expiry_s: Some(40), oldest_contact_s: None },
+            zones: Counts {
+                states,
+                served: 9,
+                soonest_expiry_s: Some(40),
+                oldest_contact_s: None,
+                soonest_signature_end_s: Some(50),
+            },
             each,
             disk: Disk { file_len: 4096, queued: 2, error: Some("no".into()), full: false },
             xdp: vec![Told {
@@ -423,6 +462,7 @@ mod tests {
             "backstop_zones{state=\"never-loaded\"} 0",
             "backstop_zones_served 9",
             "backstop_soonest_expiry_seconds 40",
+            "backstop_soonest_signature_end_seconds 50",
             "backstop_answer_latency_seconds_bucket{le=\"0.000001024\",worker=\"3\"} 5",
             "backstop_answer_latency_seconds_bucket{le=\"0.000004096\",worker=\"3\"} 7",
             "backstop_answer_latency_seconds_bucket{le=\"0.268435456\",worker=\"3\"} 7",

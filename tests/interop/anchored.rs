@@ -63,6 +63,9 @@ fn follows(policy: &str) {
         assert!(newest().is_some_and(|newest| newest >= u64::from(serial)));
     }
     assert_eq!(backstop.last_transfer(ZONE), "IXFR");
+    let ends = || backstop.status(ZONE)["signatures"]["ends-in-s"].as_u64();
+    let told = wait_until(PATIENCE, || ends().is_some_and(|s| s > 0));
+    assert!(told, "when they run out: {}", backstop.status(ZONE));
     assert!(!backstop.log().contains("held by a check"), "{}", backstop.log());
 }
 

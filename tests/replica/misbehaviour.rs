@@ -1,5 +1,7 @@
-//! What a primary can do wrong with a transfer, case by case. All cases of a table run at once,
-//! each with a primary and a zone of its own.
+//! What a primary can do wrong with a transfer, case by case: the state, the log's line, and that
+//! the old version is served all the while. All cases of a table run at once, each with a primary
+//! and a zone of its own. What it can do wrong with serials is in `serials` and `same`, with
+//! signatures in `signed`.
 
 use super::scripted::message::{QR, TC, name};
 use super::scripted::watch::Watch;
@@ -128,6 +130,11 @@ const HOPELESS: &[Case] = &[
     Case {
         what: "it accepts and says nothing",
         deed: |_, _| vec![Act::Silence],
+        said: "no answer within 2 s",
+    },
+    Case {
+        what: "it answers later than is waited for",
+        deed: |asked, zone| [vec![Act::Wait(Duration::from_secs(3))], zone.answer(asked)].concat(),
         said: "no answer within 2 s",
     },
     Case { what: "a reset", deed: |_, _| vec![Act::Reset], said: "Connection reset" },
@@ -394,9 +401,19 @@ fn while_a_primary_fails_the_old_version_is_served_and_when_it_behaves_the_zone_
         "streams without end do not fill the memory: {} KiB",
         stage.secondary.memory_kib("VmHWM")
     );
-    for (zone, primary) in &stage.players {
+    for (case, (zone, primary)) in HOPELESS.iter().zip(&stage.players) {
+        let again = |asked: &[Asked]| asked.iter().filter(|it| it.tcp).count() > 6;
+        primary.wait_asked(again).expect("it is tried again and again");
+        for asked in ["asked=IXFR", "asked=AXFR", "not used"] {
+            let told = stage.secondary.logged(&["WARN", &zone.apex, asked]);
+            // The first, the tenth, the hundredth time.
+            assert!(told <= 2, "{}: {asked}: the same is told {told} times", case.what);
+        }
         let good = Arc::clone(zone);
         primary.script(move |asked| good.answer(asked));
+    }
+    for (zone, _) in &stage.players {
+        stage.secondary.wait_log(&["INFO", &zone.apex, "of use again"]);
     }
     stage.end();
 }
@@ -435,12 +452,12 @@ const NO_IXFR: &[Case] = &[
     Case {
         what: "differences that delete what is not there",
         deed: |asked, zone| with(asked, zone, |records| records[2].data[0] ^= 1),
-        said: "",
+        said: "it deletes a record that is not there",
     },
     Case {
         what: "differences that delete a name that is not there",
         deed: |asked, zone| with(asked, zone, |records| records[2].owner[1] ^= 1),
-        said: "",
+        said: "it deletes a record that is not there",
     },
     Case {
         what: "differences from another serial",

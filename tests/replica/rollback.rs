@@ -252,3 +252,28 @@ fn a_crash_in_a_rollback_leaves_the_one_version_or_the_other() {
     primary.notify(secondary.address, APEX);
     secondary.wait_serial(APEX, 9);
 }
+
+#[test]
+fn a_whole_transfer_that_changes_all_of_the_zone_can_be_undone_as_well() {
+    const APEX: &str = "other.test.";
+    let records = |address: u8| {
+        let mut records = names(APEX, 30);
+        records.iter_mut().filter(|rr| rr.rtype == rtype::A).for_each(|rr| rr.data[3] = address);
+        records
+    };
+    let book = Book::new(APEX, LONG, 1, records(1));
+    let primary = book.primary([127, 6, 0, 7]);
+    let secondary = Secondary::start(&zone_with(&primary, APEX, "ixfr = false"));
+    secondary.wait_serial(APEX, 1);
+    let before = exported(&secondary, APEX);
+    book.add(2, records(2));
+    primary.notify(secondary.address, APEX);
+    secondary.wait_serial(APEX, 2);
+    let history = secondary.client().history(APEX).unwrap();
+    assert_eq!(places(&history), [(2, Place::Served), (1, Place::Older)]);
+    assert_eq!(history.versions[0].kind.as_deref(), Some("AXFR"));
+    assert_eq!((history.versions[0].removed, history.versions[0].added), (Some(31), Some(31)));
+    rollback(&secondary, APEX, None, false).unwrap();
+    secondary.wait_serial(APEX, 1);
+    assert_eq!(exported(&secondary, APEX), before);
+}

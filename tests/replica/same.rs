@@ -1,10 +1,11 @@
 //! Other data under the same serial: edited without a new one, or signed anew.
 
-use super::scripted::watch::{socket, www};
+use super::scripted::watch::{Watch, socket, www};
 use super::scripted::*;
 use crate::common::dns::wait_until;
 use backstop::replica::State;
 use std::sync::Arc;
+use std::time::Duration;
 
 const TIMES: [u32; 3] = [1, 1, 86_400];
 
@@ -67,6 +68,7 @@ fn an_edit_without_a_new_serial_is_found_by_comparing_and_taken() {
     let of_script = Arc::clone(&zone);
     let primary = Primary::on([127, 8, 0, 1], move |asked| answer(&of_script, asked, 1, &[]));
     let secondary = start(&primary, "edited.test.", "compare-every = \"1s\"");
+    let watch = Watch::start(secondary.address, &[zone.apex.clone()], Duration::from_millis(1));
     primary.wait_asked(|all| all.iter().filter(|it| it.rtype == rtype::AXFR).count() >= 3);
     assert_eq!(secondary.logged(&["diverged"]), 0, "the same is the same");
     let of_script = Arc::clone(&zone);
@@ -82,6 +84,7 @@ fn an_edit_without_a_new_serial_is_found_by_comparing_and_taken() {
     let status = secondary.wait_status("edited.test.", |status| status.state == State::Ok);
     assert!(status.same_serial_difference, "what happened can still be seen");
     assert_eq!(secondary.logged(&["diverged:"]), 1);
+    watch.all_was_well();
 }
 
 #[test]
@@ -91,6 +94,7 @@ fn where_that_is_to_be_reported_ours_stays_served_until_the_operator_takes_their
     let primary = Primary::on([127, 8, 0, 2], move |asked| answer(&of_script, asked, 1, &[]));
     let settings = "compare-every = \"1s\"\non-same-serial = \"report\"";
     let secondary = start(&primary, "report.test.", settings);
+    let watch = Watch::start(secondary.address, &[zone.apex.clone()], Duration::from_millis(1));
     let of_script = Arc::clone(&zone);
     primary.script(move |asked| answer(&of_script, asked, 77, &[]));
     let status = secondary.wait_status("report.test.", |status| status.state == State::Diverged);
@@ -104,6 +108,7 @@ fn where_that_is_to_be_reported_ours_stays_served_until_the_operator_takes_their
     secondary.retransfer("report.test.");
     secondary.wait_status("report.test.", |status| status.state == State::Ok);
     assert_eq!(version(&secondary, "report.test."), Some(77));
+    watch.all_was_well();
 }
 
 /// The primary has `before` at its apex when it is loaded, then `after`, and all of it with

@@ -102,6 +102,8 @@ fn a_serial_ahead_of_its_notify_is_taken_and_a_notify_ahead_of_its_serial_is_fol
     let config = primary.config();
     let secondary = Secondary::start(&format!("[[zone]]\nname = \"ahead.test\"\n{config}\n"));
     secondary.wait_serial("ahead.test.", 1);
+    let watch =
+        Watch::start(secondary.address, std::slice::from_ref(&zone.apex), Duration::from_millis(1));
     let socket = UdpSocket::bind((primary.address.ip(), 0)).unwrap();
     let tell = |serial| {
         let request = notify(9, &zone.apex, Some(&zone.soa(serial)));
@@ -110,11 +112,14 @@ fn a_serial_ahead_of_its_notify_is_taken_and_a_notify_ahead_of_its_serial_is_fol
     zone.add(2);
     zone.add(3);
     tell(2);
-    secondary.wait_serial("ahead.test.", 3);
+    secondary.wait_status("ahead.test.", |it| it.serial == Some(3) && it.state == State::Ok);
+    secondary.wait_log(&["INFO", "transferred", "ahead.test.", "from=1 to=3"]);
     let before = primary.asked().len();
     tell(5);
     primary.wait_asked(|asked| asked.len() == before + 1).expect("it looks");
     // The primary has it a moment after its NOTIFY.
     zone.add(5);
     assert!(wait_until(DEADLINE, || secondary.status("ahead.test.").serial == Some(5)));
+    assert_eq!(secondary.logged(&["WARN", "ahead.test."]), 0, "nothing is wrong");
+    watch.all_was_well();
 }

@@ -4,6 +4,7 @@ use super::scripted::message::notify;
 use super::scripted::sign::{KEY, SECRET_BASE64, Signer};
 use super::scripted::watch::Watch;
 use super::scripted::*;
+use backstop::replica::State;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
@@ -121,7 +122,8 @@ fn replies_that_are_not_signed_as_they_must_be_are_not_believed() {
     }
     for ((zone, primary), (what, _, said)) in players.iter().zip(CASES) {
         let status = secondary.wait_status(&zone.apex, |status| {
-            status.primaries[0].last_error.as_deref().is_some_and(|error| error.contains(said))
+            let error = status.primaries[0].last_error.as_deref();
+            status.state == State::Stale && error.is_some_and(|error| error.contains(said))
         });
         assert_eq!(status.serial, Some(1), "{what}");
         secondary.wait_log(&["WARN", &zone.apex, said]);
@@ -130,7 +132,8 @@ fn replies_that_are_not_signed_as_they_must_be_are_not_believed() {
         primary.script(move |asked| answer(&of_script, asked, good));
     }
     for (zone, _) in &players {
-        secondary.wait_serial(&zone.apex, 2);
+        secondary.wait_status(&zone.apex, |it| it.serial == Some(2) && it.state == State::Ok);
+        secondary.wait_log(&["INFO", &zone.apex, "of use again"]);
     }
     watch.all_was_well();
 }

@@ -4,7 +4,7 @@
 use super::scripted::watch::{socket, www};
 use super::scripted::*;
 use crate::common::skip;
-use backstop::replica::State;
+use backstop::replica::{State, ZoneStatus};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
@@ -120,10 +120,24 @@ fn metrics_in(text: &str) -> BTreeSet<&str> {
 fn rules_and_dashboard_ask_for_nothing_that_is_not_told() {
     let zone_data = Zone::new("asked.test.", [3600, 3600, 86_400], 1);
     let primary = Primary::of([127, 12, 0, 5], &zone_data);
-    let secondary = start("", &zone("asked.test", &primary));
+    // What is told of zones with a trust anchor only.
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/zones/nsec.zone");
+    let text = fs::read_to_string(&path).unwrap();
+    let key = text.lines().find_map(|line| line.split_once("IN DNSKEY\t")).unwrap().1;
+    let signed = format!(
+        "[[zone]]\nname = \"signed\"\nfile = \"{}\"\ntrust-anchor = [\"DNSKEY {key}\"]\n",
+        path.display()
+    );
+    let secondary = start("", &(zone("asked.test", &primary) + &signed));
     secondary.wait_serial("asked.test.", 1);
+    let signatures = |status: &ZoneStatus| status.signatures.clone();
+    let told = secondary.wait_status("signed.", |status| signatures(status).is_some());
+    assert!(signatures(&told).unwrap().ends_in_s > 86_400, "{told:?}");
     www(&socket(secondary.address), secondary.address, "asked.test.", 1).expect("a reply");
     let page = get(&secondary, "/metrics?zones=1");
+    for name in ["versions_held", "behind_seconds", "last_transfer_seconds", "signature_ends_in"] {
+        assert!(page.contains(&format!("\nbackstop_zone_{name}")), "no {name} in\n{page}");
+    }
     let lines = page.lines().filter(|line| !line.starts_with('#'));
     let told: BTreeSet<_> = lines.filter_map(|line| line.split(['{', ' ']).next()).collect();
     for file in ["alerts.yml", "alerts.test.yml", "dashboard.json"] {

@@ -2,11 +2,14 @@
 //! the end, each has its line in the log.
 
 use super::common::dns::wait_until;
-use super::common::netns::End;
+use super::common::netns::{End, Pair};
 use super::common::skip;
 use super::server::{
     PATIENCE, Server, client, is_answered, is_answered_over_tcp, pair, wait_answer,
 };
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -145,6 +148,85 @@ fn a_second_process_serves_by_the_stack_until_the_first_ends() {
     wait_answer(&clients[1], &second);
 }
 
+/// A cable with so many queues at the server's and the client's end takes the other's place.
+fn lay_cable(pair: &Pair, ours: &str, theirs: &str) {
+    let there = pair.namespace(End::Client);
+    pair.ip(End::Server, &["link", "delete", "cable"]);
+    let mut make = vec!["link", "add", "cable", "numrxqueues", ours, "numtxqueues", ours];
+    make.extend(["type", "veth", "peer", "name", "cable"]);
+    make.extend(["numrxqueues", theirs, "numtxqueues", theirs, "netns", &there]);
+    pair.ip(End::Server, &make);
+    for (end, address) in [(End::Server, "198.18.0.1/24"), (End::Client, "198.18.0.2/24")] {
+        pair.ip(end, &["address", "add", address, "dev", "cable"]);
+        pair.ip(end, &["link", "set", "cable", "up"]);
+    }
+}
+
+#[test]
+fn two_workers_each_answer_what_comes_to_their_queue() {
+    let Some(pair) = pair() else { return };
+    lay_cable(&pair, "2", "2");
+    let mut server = Server::new(&[V4], "");
+    server.own = "workers = 2\nmetrics = \"198.18.0.1:9153\"".into();
+    server.configure(&[V4], "");
+    server.start(&pair);
+    server.wait_status("cable: AF_XDP, native, copied, 2 queues on workers 0, 1");
+    let sent = |queue: &str| {
+        let page = pair.inside(End::Server, || page("198.18.0.1:9153"));
+        let label = format!("queue=\"{queue}\"");
+        let of_queue = |line: &&str| line.starts_with("backstop_xdp_sent") && line.contains(&label);
+        let line = page.lines().find(of_queue).unwrap_or_else(|| panic!("no {label} in {page}"));
+        line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    // The ports decide which queue a client's questions come to.
+    let both = wait_until(PATIENCE, || {
+        wait_answer(&client(&pair, V4), &server);
+        sent("0") > 0 && sent("1") > 0
+    });
+    assert!(both, "{} and {}", sent("0"), sent("1"));
+}
+
+/// A page of metrics.
+fn page(address: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).unwrap();
+    page
+}
+
+#[test]
+fn a_program_that_someone_left_on_the_interface_is_left_alone_until_it_is_taken_off() {
+    let Some(pair) = pair() else { return };
+    if skip::program("kxdpgun").is_none() {
+        skip::say("kxdpgun is not installed");
+        return;
+    }
+    let queries = tempfile::NamedTempFile::new().unwrap();
+    fs::write(queries.path(), "example. SOA\n").unwrap();
+    let mac = pair.command(End::Client, "cat").arg("/sys/class/net/cable/address").output();
+    let mac = String::from_utf8(mac.unwrap().stdout).unwrap();
+    // It attaches by netlink, so that its program stays when it is gone.
+    let mut gun = pair.command(End::Server, "kxdpgun");
+    gun.args(["-t", "0.1", "-Q", "100", "-I", "cable", "-R", mac.trim(), "-l", "198.18.0.1", "-i"]);
+    let gun = gun.arg(queries.path()).arg("198.18.0.2").output().unwrap();
+    assert!(gun.status.success(), "{gun:?}");
+    let link = || pair.command(End::Server, "ip").args(["link", "show", "cable"]).output().unwrap();
+    let left = String::from_utf8_lossy(&link().stdout).into_owned();
+    assert!(left.contains("prog/xdp"), "it is there: {left}");
+    let mut server = Server::new(&[V4], "");
+    server.launch(&pair);
+    server.wait_for("cable has an XDP program of someone else's, which is left alone");
+    server.wait_for("`ip link set cable xdp off`");
+    server.wait_for("INFO serving");
+    server.wait_status("cable: ordinary sockets (cable has an XDP program of someone else's");
+    assert_eq!(String::from_utf8_lossy(&link().stdout), left, "nothing was touched");
+    pair.ip(End::Server, &["link", "set", "cable", "xdp", "off"]);
+    server.wait_for("AF_XDP serves interface");
+    wait_answer(&client(&pair, V4), &server);
+    server.wait_status(SERVES);
+}
+
 #[test]
 fn queues_that_come_are_served() {
     let Some(pair) = pair() else { return };
@@ -152,16 +234,7 @@ fn queues_that_come_are_served() {
         skip::say("ethtool is not installed");
         return;
     }
-    let there = pair.namespace(End::Client);
-    pair.ip(End::Server, &["link", "delete", "cable"]);
-    let peer = ["peer", "name", "cable", "netns", &there];
-    let queues = ["numrxqueues", "4", "numtxqueues", "4"];
-    let make = ["link", "add", "cable"].iter().chain(&queues).chain(&["type", "veth"]);
-    pair.ip(End::Server, &make.chain(&peer).copied().collect::<Vec<_>>());
-    for (end, address) in [(End::Server, "198.18.0.1/24"), (End::Client, "198.18.0.2/24")] {
-        pair.ip(end, &["address", "add", address, "dev", "cable"]);
-        pair.ip(end, &["link", "set", "cable", "up"]);
-    }
+    lay_cable(&pair, "4", "1");
     let set = |count: &str| {
         let mut ethtool = pair.command(End::Server, "ethtool");
         ethtool.args(["-L", "cable", "rx", count]).status().unwrap().success()

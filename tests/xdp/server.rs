@@ -21,22 +21,26 @@ pub(crate) struct Server {
     dir: TempDir,
     /// What is run in front of the program.
     pub(crate) wrapper: Vec<String>,
+    /// More of `[server]`, for the next configuration.
+    pub(crate) own: String,
 }
 
 impl Server {
     /// Configured and not yet started.
     pub(crate) fn new(listen: &[&str], more: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("backstop-xdp-").tempdir().unwrap();
-        let server = Self { process: None, dir, wrapper: Vec::new() };
+        let own = "workers = 1".to_owned();
+        let server = Self { process: None, dir, wrapper: Vec::new(), own };
         server.configure(listen, more);
         server
     }
 
     pub(crate) fn configure(&self, listen: &[&str], more: &str) {
         let text = format!(
-            "[server]\nlisten = {listen:?}\nworkers = 1\nio = \"xdp\"\nstate-dir = \"state\"\n\
+            "[server]\nlisten = {listen:?}\n{}\nio = \"xdp\"\nstate-dir = \"state\"\n\
              control = \"control.sock\"\n[xdp]\nring = 256\n{more}\n\
-             [[zone]]\nname = \"example\"\nfile = \"example.zone\"\nallow-notify = [{{ from = \"::/0\" }}, {{ from = \"0.0.0.0/0\" }}]\n"
+             [[zone]]\nname = \"example\"\nfile = \"example.zone\"\nallow-notify = [{{ from = \"::/0\" }}, {{ from = \"0.0.0.0/0\" }}]\n",
+            self.own
         );
         fs::write(self.dir.path().join("example.zone"), ZONE).unwrap();
         fs::write(self.config(), text).unwrap();

@@ -13,12 +13,14 @@
 //!
 //! **Sections.** RFC 4034, RFC 4035 section 5, RFC 5155, RFC 6840.
 //!
-//! Of what did not change, signatures that run out are not noticed here. Algorithms that are not
-//! known (Ed448, GOST) verify nothing.
+//! Of what did not change, signatures that run out are not noticed by a check: [`Ending`] tells
+//! when to look. Algorithms that are not known (Ed448, GOST) verify nothing.
 
 mod denial;
+mod ending;
 mod signature;
 
+pub use ending::Ending;
 pub use signature::Anchor;
 
 use crate::name::Key as NameKey;

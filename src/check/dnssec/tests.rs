@@ -189,3 +189,25 @@ fn a_cut_that_hides_names_makes_their_proofs_wrong() {
         assert!(changed(text, &cut).is_err(), "{above}");
     }
 }
+
+#[test]
+fn the_set_that_is_first_without_a_signature_is_known_and_what_stands_in_for_another() {
+    for text in ALL {
+        let ending = Ending::of(&built(text)).unwrap();
+        assert_eq!(ending.at.0, AFTER - 86_400, "all end then");
+        let is_mails = |line: &&str| line.starts_with("mail.signed.") && line.contains("RRSIG\tA ");
+        let line = text.lines().find(is_mails).unwrap();
+        let earlier = line.replace(" 20450101000000 ", " 20440101000000 ");
+        assert_ne!(line, earlier, "{line}");
+        let instead = built(&text.replace(line, &earlier));
+        let first = Ending::of(&instead).unwrap();
+        assert_eq!((first.owner.as_str(), first.rtype), ("mail.signed.", Rtype::A));
+        assert!(ending.at.is_after(first.at) && first.at.is_after(first.near()));
+        let beside = built(&format!("{text}\n{earlier}\n"));
+        assert_eq!(Ending::of(&beside).unwrap().at, ending.at, "the other one still holds");
+        let diff = Diff::between(&built(text), &instead);
+        assert!(ending.is_after_any_of(&diff) && !first.is_after_any_of(&diff));
+    }
+    let unsigned = "@ 60 SOA ns admin 1 1 1 1 1\n@ 60 NS ns\n";
+    assert_eq!(Ending::of(&built(unsigned)), None);
+}

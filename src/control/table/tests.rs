@@ -19,6 +19,7 @@ fn status(name: &str, state: State) -> ZoneStatus {
         versions_held: 2,
         nsec3_iterations: 0,
         held: None,
+        signatures: None,
         error: None,
         transfer: None,
         last_transfer: None,
@@ -273,6 +274,19 @@ Raise it above ours at the primary; or, to take the primary's version here as it
 ";
     let text = full(&lower);
     assert!(text.ends_with(advice), "{text}");
+}
+
+#[test]
+fn when_its_signatures_run_out_is_told() {
+    let signed = |ends_in_s| {
+        let signatures = Some(SignaturesStatus { ends_in_s, of: "www.a.example. A".into() });
+        full(&ZoneStatus { signatures, ..status("a.example.", State::Ok) })
+    };
+    let text = signed(90_000);
+    assert!(text.contains("\n  signatures     the first runs out in 1d1h: www.a.example. A\n"));
+    let text = signed(0);
+    assert!(text.contains("\n  signatures     have run out: www.a.example. A\n"), "{text}");
+    assert!(text.contains("\nSign the zone anew at the primary: validating resolvers"), "{text}");
 }
 
 #[test]

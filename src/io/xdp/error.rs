@@ -1,25 +1,57 @@
 //! Why AF_XDP does not serve an interface, and what to do about it.
 
 use std::io;
+use std::net::SocketAddr;
 
 use super::device::Unfit;
 use super::socket::Refusal;
 
-/// Why an interface is not served by AF_XDP.
-#[derive(Debug, thiserror::Error)]
-pub enum SetUpError {
+/// Why listen addresses do not say which interfaces AF_XDP is to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Aimless {
     /// A wildcard address names no interface.
     #[error(
-        "a wildcard among the listen addresses does not say which interfaces AF_XDP is to serve; \
-         write interfaces = [\"NAME\"] in [xdp]"
+        "a wildcard among the listen addresses does not say which interfaces AF_XDP is to serve"
     )]
     Wildcard,
     /// There is nothing to listen on that a card could bring.
-    #[error(
-        "all listen addresses are of loopback, where AF_XDP is of no use; \
-         listen on others, or write io = \"auto\""
-    )]
+    #[error("all listen addresses are of loopback, where AF_XDP is of no use")]
     Loopback,
+}
+
+impl Aimless {
+    /// What to do about it.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Wildcard => "write interfaces = [\"NAME\"] in [xdp]",
+            Self::Loopback => "listen on others, or write io = \"auto\"",
+        }
+    }
+}
+
+/// Do these names, or without any the listen addresses, say which interfaces are to be served?
+///
+/// # Errors
+/// They do not.
+pub fn aim(interfaces: &[String], listening: &[SocketAddr]) -> Result<(), Aimless> {
+    if !interfaces.is_empty() {
+        return Ok(());
+    }
+    if listening.iter().any(|address| address.ip().is_unspecified()) {
+        return Err(Aimless::Wildcard);
+    }
+    if listening.iter().all(|address| address.ip().is_loopback()) {
+        return Err(Aimless::Loopback);
+    }
+    Ok(())
+}
+
+/// Why an interface is not served by AF_XDP.
+#[derive(Debug, thiserror::Error)]
+pub enum SetUpError {
+    /// The listen addresses lead to no interface.
+    #[error("{0}; {advice}", advice = .0.advice())]
+    Aimless(#[from] Aimless),
     /// No such interface, or no longer.
     #[error("there is no interface {0}; `ip link` shows those there are")]
     Absent(String),

@@ -22,7 +22,7 @@ use tracing::{error, info, warn};
 use super::super::sys::{Bell, PollSet};
 use super::Mode;
 use super::device::{Device, Local, News, Unfit, local_addresses};
-use super::error::SetUpError;
+use super::error::{SetUpError, aim};
 use super::filter::ADDRESSES_MAX;
 use super::interface::{Change, Interface, SetUp};
 use super::report::Reporter;
@@ -171,14 +171,7 @@ impl Place {
 impl Table {
     /// The first look, from which what cannot be cured is told.
     fn begin(&mut self, listening: &[SocketAddr]) -> Result<(), SetUpError> {
-        if self.options.interfaces.is_empty() {
-            if listening.iter().any(|address| address.ip().is_unspecified()) {
-                return Err(SetUpError::Wildcard);
-            }
-            if listening.iter().all(|address| address.ip().is_loopback()) {
-                return Err(SetUpError::Loopback);
-            }
-        }
+        aim(&self.options.interfaces, listening)?;
         let end = Instant::now() + START_PATIENCE;
         loop {
             let errors = self.look();
@@ -412,6 +405,7 @@ fn taken(listening: &BTreeSet<SocketAddr>, locals: &[Local], interface: &str) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::xdp::Aimless;
 
     fn local(ip: &str, interface: &str) -> Local {
         Local { ip: ip.parse().unwrap(), interface: interface.into() }
@@ -453,7 +447,7 @@ mod tests {
         let start = |address: &str| {
             Keeper::start(options.clone(), &[address.parse().unwrap()], 1).map(|_| ()).unwrap_err()
         };
-        assert!(matches!(start("0.0.0.0:53"), SetUpError::Wildcard));
-        assert!(matches!(start("[::1]:53"), SetUpError::Loopback));
+        assert!(matches!(start("0.0.0.0:53"), SetUpError::Aimless(Aimless::Wildcard)));
+        assert!(matches!(start("[::1]:53"), SetUpError::Aimless(Aimless::Loopback)));
     }
 }

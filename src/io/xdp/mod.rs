@@ -45,7 +45,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use bpf::Mode;
-pub use error::SetUpError;
+pub use error::{Aimless, SetUpError, aim};
 pub use keeper::{Keeper, Options};
 pub use report::{QueueTold, Reporter, Told};
 pub use rig::{Datagram, Rig};
