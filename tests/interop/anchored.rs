@@ -1,12 +1,13 @@
 //! A zone that Knot signs and keeps signed, verified version by version from a trust anchor.
 
-use std::{fmt::Write, fs};
+use std::fmt::Write;
 
 use super::{PATIENCE, zones};
 use crate::common::{
     backstop::Backstop,
     dns::{self, Ask, wait_until},
     peers::{Kind, Peer, Setup, ZoneSetup},
+    sign::knot_signs,
     skip::require,
 };
 
@@ -34,13 +35,7 @@ fn text(serial: u32) -> String {
 fn follows(policy: &str) {
     let setup = Setup::of([ZoneSetup::primary(ZONE, &text(10))]);
     let mut peer = Peer::start(Kind::Knot, &setup);
-    let path = peer.dir().join("knot.conf");
-    let mut config = fs::read_to_string(&path).expect("it was written");
-    let signing = "  - id: default\n    dnssec-signing: on\n    dnssec-policy: test\n";
-    config = config.replace("  - id: default\n", signing);
-    let policy = format!("policy:\n  - id: test\n{policy}template:\n");
-    fs::write(&path, config.replace("template:\n", &policy)).expect("it is ours");
-    peer.restart();
+    knot_signs(&mut peer, policy);
     let mut anchors = String::new();
     let signed = wait_until(PATIENCE, || {
         let reply = dns::udp(peer.addr(), &Ask::new(ZONE, "DNSKEY")).expect("it answers");

@@ -7,7 +7,7 @@ use crate::common::{
     backstop::Backstop,
     dns::{self, Ask},
     peers::{Setup, ZoneSetup, unbound::Unbound},
-    sign::{Denial, sign},
+    sign::{Denial, Signed, sign, sign_by_knot},
     skip::{self, require},
 };
 
@@ -51,7 +51,7 @@ impl Found {
 }
 
 /// One question for each kind of answer; names end in the zone's.
-const QUESTIONS: [(&str, &str, &str, Found); 21] = [
+const QUESTIONS: [(&str, &str, &str, Found); 25] = [
     ("positive", "www", "A", Secure),
     ("positive, large", "big", "TXT", Secure),
     ("the apex", "@", "DNSKEY", Secure),
@@ -67,6 +67,10 @@ const QUESTIONS: [(&str, &str, &str, Found); 21] = [
     ("CNAME by a wildcard", "any.aliases", "A", Expanded),
     ("CNAME to NODATA", "one", "MX", Denied),
     ("DNAME", "www.old", "A", Secure),
+    ("DNAME to NXDOMAIN", "nothing.old", "A", DeniedByInterval),
+    ("CNAME to a DNAME", "todname", "A", Secure),
+    ("CNAME to a wildcard", "towild", "A", Expanded),
+    ("CNAME to NXDOMAIN", "dangling", "A", DeniedByInterval),
     ("DS", "secure", "DS", Secure),
     ("no DS", "insecure", "DS", DeniedByInterval),
     ("below a signed delegation", "www.secure", "A", Secure),
@@ -83,10 +87,13 @@ struct World {
     denial: Denial,
 }
 
+/// Who signs the zones.
+type Signer = fn(&str, &str, Denial) -> Signed;
+
 impl World {
-    fn new(zone: &str, denial: Denial) -> Self {
+    fn new(zone: &str, denial: Denial, signer: Signer) -> Self {
         let [secure, insecure] = ["secure", "insecure"].map(|label| format!("{label}.{zone}"));
-        let child = sign(&secure, &zones::rich(&secure), denial);
+        let child = signer(&secure, &zones::rich(&secure), denial);
         let delegations = format!(
             "toinsecure CNAME www.insecure
 secure NS ns.secure
@@ -97,7 +104,7 @@ ns.insecure A 127.0.0.1
 ",
             child.anchor
         );
-        let parent = sign(zone, &(zones::rich(zone) + &delegations), denial);
+        let parent = signer(zone, &(zones::rich(zone) + &delegations), denial);
         let backstop = Backstop::start(&Setup::of([
             ZoneSetup::primary(zone, &parent.text),
             ZoneSetup::primary(&secure, &child.text),
@@ -119,8 +126,8 @@ ns.insecure A 127.0.0.1
     }
 }
 
-fn unbound_validates(zone: &str, denial: Denial) {
-    let world = World::new(zone, denial);
+fn unbound_validates(zone: &str, denial: Denial, signer: Signer) {
+    let world = World::new(zone, denial, signer);
     let addrs = [world.backstop.addr()];
     let stubs: Vec<_> = world.zones.iter().map(|zone| (zone.as_str(), &addrs[..])).collect();
     let resolver = Unbound::start(&stubs, Some(&world.anchor));
@@ -137,12 +144,12 @@ fn unbound_validates(zone: &str, denial: Denial) {
     assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), resolver.log());
 }
 
-fn delv_validates(zone: &str, denial: Denial) {
+fn delv_validates(zone: &str, denial: Denial, signer: Signer) {
     let Some(delv) = skip::program("delv") else {
         skip::uninstalled("delv is not installed (scripts/test installs it as root)");
         return;
     };
-    let world = World::new(zone, denial);
+    let world = World::new(zone, denial, signer);
     let anchor = world.backstop.dir().join("anchor");
     let ds = world.anchor.split_once("DS ").expect("a DS record").1;
     let mut words = ds.splitn(4, ' ');
@@ -181,35 +188,71 @@ fn delv_validates(zone: &str, denial: Denial) {
 #[test]
 fn unbound_validates_every_kind_of_answer_from_an_nsec_zone() {
     require!(Bind, Unbound);
-    unbound_validates("nsec.test.", Denial::Nsec);
+    unbound_validates("nsec.test.", Denial::Nsec, sign);
 }
 
 #[test]
 fn unbound_validates_every_kind_of_answer_from_an_nsec3_zone() {
     require!(Bind, Unbound);
-    unbound_validates("nsec3.test.", Denial::Nsec3);
+    unbound_validates("nsec3.test.", Denial::Nsec3, sign);
 }
 
 #[test]
 fn unbound_validates_every_kind_of_answer_from_an_opt_out_zone() {
     require!(Bind, Unbound);
-    unbound_validates("optout.test.", Denial::Nsec3OptOut);
+    unbound_validates("optout.test.", Denial::Nsec3OptOut, sign);
 }
 
 #[test]
 fn delv_validates_every_kind_of_answer_from_an_nsec_zone() {
     require!(Bind);
-    delv_validates("nsec.test.", Denial::Nsec);
+    delv_validates("nsec.test.", Denial::Nsec, sign);
 }
 
 #[test]
 fn delv_validates_every_kind_of_answer_from_an_nsec3_zone() {
     require!(Bind);
-    delv_validates("nsec3.test.", Denial::Nsec3);
+    delv_validates("nsec3.test.", Denial::Nsec3, sign);
 }
 
 #[test]
 fn delv_validates_every_kind_of_answer_from_an_opt_out_zone() {
     require!(Bind);
-    delv_validates("optout.test.", Denial::Nsec3OptOut);
+    delv_validates("optout.test.", Denial::Nsec3OptOut, sign);
+}
+
+#[test]
+fn unbound_validates_every_kind_of_answer_from_an_nsec_zone_that_knot_signed() {
+    require!(Knot, Bind, Unbound);
+    unbound_validates("nsec.test.", Denial::Nsec, sign_by_knot);
+}
+
+#[test]
+fn unbound_validates_every_kind_of_answer_from_an_nsec3_zone_that_knot_signed() {
+    require!(Knot, Bind, Unbound);
+    unbound_validates("nsec3.test.", Denial::Nsec3, sign_by_knot);
+}
+
+#[test]
+fn unbound_validates_every_kind_of_answer_from_an_opt_out_zone_that_knot_signed() {
+    require!(Knot, Bind, Unbound);
+    unbound_validates("optout.test.", Denial::Nsec3OptOut, sign_by_knot);
+}
+
+#[test]
+fn delv_validates_every_kind_of_answer_from_an_nsec_zone_that_knot_signed() {
+    require!(Knot, Bind);
+    delv_validates("nsec.test.", Denial::Nsec, sign_by_knot);
+}
+
+#[test]
+fn delv_validates_every_kind_of_answer_from_an_nsec3_zone_that_knot_signed() {
+    require!(Knot, Bind);
+    delv_validates("nsec3.test.", Denial::Nsec3, sign_by_knot);
+}
+
+#[test]
+fn delv_validates_every_kind_of_answer_from_an_opt_out_zone_that_knot_signed() {
+    require!(Knot, Bind);
+    delv_validates("optout.test.", Denial::Nsec3OptOut, sign_by_knot);
 }
