@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 
-from .rig import PROGRAMS, TICK, ZONE
+from .rig import ECHOES, PROGRAMS, TICK, ZONE
 
 
 class Server:
@@ -35,6 +35,11 @@ class Server:
             except subprocess.TimeoutExpired:
                 os.killpg(self.process.pid, signal.SIGKILL)
                 self.process.wait()
+
+    def log(self):
+        """The end of what it had to say."""
+        with open(os.path.join(self.folder, "log"), errors="replace") as log:
+            return log.read()[-2000:].strip()
 
     def pids(self):
         """The process and all below it, wrappers such as `ip netns exec` left out."""
@@ -127,7 +132,7 @@ class Server:
         config = self.write(
             "nsd.conf",
             f'server:\n    ip-address: {ip}@{number}\n    server-count: 1\n    username: ""\n    zonesdir: "{self.folder}"\n'
-            f'    pidfile: "{self.folder}/pid"\n    xfrdfile: "{self.folder}/xfrd"\n    zonelistfile: "{self.folder}/list"\n'
+            f'    pidfile: "{self.folder}/pid"\n    minimal-responses: yes\n    rrl-ratelimit: 0\n    xfrdfile: "{self.folder}/xfrd"\n    zonelistfile: "{self.folder}/list"\n'
             f'    xfrdir: "{self.folder}"\n    database: ""\n    logfile: "{self.folder}/nsd.log"\n'
             f'remote-control:\n    control-enable: no\nzone:\n    name: "{ZONE}"\n{source}',
         )
@@ -149,3 +154,7 @@ class Server:
             f'zone "{ZONE}" {{ {source} }};\n',
         )
         return [PROGRAMS["bind"], "-g", "-c", config, "-n", "1"]
+
+    def _echo(self):
+        address = "%s:%s" % self.address
+        return [ECHOES[self.io], "veth-s", address] if self.io == "xdp" else [ECHOES[self.io], address]
