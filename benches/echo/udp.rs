@@ -15,6 +15,7 @@ use std::{io, mem, ptr};
 fn main() -> Result<(), Box<dyn Error>> {
     let address = std::env::args().nth(1).ok_or("usage: udp_echo ADDRESS:PORT")?;
     let socket = bind(address.parse()?, Bind::default())?;
+    socket2::SockRef::from(&*socket).set_nonblocking(false)?;
     let fd = socket.as_fd().as_raw_fd();
     let mut octets = vec![[0_u8; REQUEST_MAX]; BATCH];
     // SAFETY: zero is a value of every field, here and below: numbers and null pointers.

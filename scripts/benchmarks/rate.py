@@ -20,6 +20,12 @@ from .summary import text
 SIGNED_NAMES_MAX = 20000
 
 
+PEERS = (("knot", ""), ("nsd", ""), ("bind", ""))
+STREAMS = (("backstop", ""), *PEERS)
+DATAGRAMS = (("backstop", "mmsg"), ("backstop", "uring"), *PEERS, ("echo", "mmsg"))
+PAST_THE_KERNEL = (("backstop", "xdp"), ("knot", "xdp"), ("echo", "xdp"))
+
+
 class Row(NamedTuple):
     """A way to ask."""
 
@@ -27,10 +33,9 @@ class Row(NamedTuple):
     generator: callable  # dnsperf over loopback, kxdpgun over a veth pair
     tcp: bool = False
     signed: bool = False
-    contenders: tuple = (("backstop", "mmsg"), ("backstop", "uring"), ("knot", ""), ("nsd", ""), ("bind", ""), ("echo", "mmsg"))
+    contenders: tuple = DATAGRAMS
 
 
-STREAMS = (("backstop", "mmsg"), ("knot", ""), ("nsd", ""), ("bind", ""))
 ROWS = {
     "udp": Row("UDP, loopback", dnsperf),
     "udp-signed": Row("UDP, loopback, signed zone", dnsperf, signed=True),
@@ -39,52 +44,54 @@ ROWS = {
     "veth": Row("UDP, veth", kxdpgun),
     "veth-signed": Row("UDP, veth, signed zone", kxdpgun, signed=True),
     "veth-tcp": Row("TCP, veth, a connection a query", kxdpgun, tcp=True, contenders=STREAMS),
-    "xdp": Row("UDP, veth, AF_XDP", kxdpgun, contenders=(("backstop", "xdp"), ("knot", "xdp"), ("echo", "xdp"))),
+    "xdp": Row("UDP, veth, AF_XDP", kxdpgun, contenders=PAST_THE_KERNEL),
 }
+
+
+WORDS = {name: row.what for name, row in ROWS.items()}
 
 
 def rate(options):
     rows = {name: ROWS[name] for name in options.rows}
-    if any(row.generator is kxdpgun for row in rows.values()) and (os.geteuid() or not shutil.which("kxdpgun")):
+    over_veth = any(row.generator is kxdpgun for row in rows.values())
+    if over_veth and (os.geteuid() or not shutil.which("kxdpgun")):
         raise SystemExit("rows over veth need root and kxdpgun (Debian: knot-dnsutils)")
     # Nothing of ours runs beside a server.
     os.sched_setaffinity(0, {LOAD_CPU})
     figures = []
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="backstop-bench-"))
-        namespaces = stack.enter_context(veth()) if any(row.generator is kxdpgun for row in rows.values()) else None
-        for signed in sorted({row.signed for row in rows.values()}):
-            zone = zone_of(folder, options.names, signed)
-            for name, row in rows.items():
-                if row.signed == signed:
-                    for figure in row_of(row, folder, zone, namespaces, options):
-                        figure = {"bench": "rate", "row": name, **figure}
-                        tell(figure)
-                        figures.append(figure)
-    print(text(figures, {name: row.what for name, row in ROWS.items()}))
+        namespaces = stack.enter_context(veth()) if over_veth else ((), ())
+        zones = {signed: zone_of(folder, options.names, signed) for signed in {row.signed for row in rows.values()}}
+        for name, row in rows.items():
+            for figure in row_of(row, folder, zones[row.signed], namespaces, options):
+                figures.append({"bench": "rate", "row": name, **figure})
+                tell(figures[-1])
+    print(text(figures, WORDS))
 
 
 def zone_of(folder, names, signed):
-    """A zone and the questions for it."""
+    """A zone and the questions for it: two files."""
     zone = os.path.join(folder, "signed" if signed else "plain")
     names = min(names, SIGNED_NAMES_MAX) if signed else names
     hosts_zone(zone, names)
     questions(zone + ".questions", names, signed)
-    return sign(zone) if signed else zone
+    return sign(zone) if signed else zone, zone + ".questions"
 
 
-def row_of(row, folder, zone, namespaces, options):
+def row_of(row, folder, zone_and_questions, namespaces, options):
     """Rounds that alternate between the contenders, who take turns in going first."""
+    zone, asked = zone_and_questions
+    to, (inside, outside) = ("198.18.7.1", 53), namespaces
+    if row.generator is dnsperf:
+        to, inside, outside = ("127.0.0.1", port()), (), ()
+    load = Load(to, asked, options.seconds, None, row.tcp, row.signed, outside)
     there = [(kind, io) for kind, io in row.contenders
              if kind in options.servers or kind == "echo" and os.path.exists(ECHOES[io])]
     for round_ in range(options.rounds):
         first = round_ % len(there)
         for kind, io in there[first:] + there[:first]:
-            over_veth = row.generator is kxdpgun
-            to = ("198.18.7.1", 53) if over_veth else ("127.0.0.1", port())
-            inside, outside = namespaces if over_veth else ((), ())
             server = Server(kind, os.path.join(folder, kind), to, zone, prefix=inside, io=io)
-            load = Load(to, zone.removesuffix(".signed") + ".questions", options.seconds, None, row.tcp, row.signed, outside)
             with answering(server, outside):
                 for figure in contender(row, server, load, options.rates):
                     yield {"round": round_, "server": "-".join(filter(None, (kind, io))), **figure}
@@ -95,9 +102,10 @@ def contender(row, server, load, rates):
     yield {"load": "idle", **idle(server)}
     row.generator(load._replace(seconds=1, offered=rates[0]))
     if row.generator is kxdpgun:
-        # A connection is some eight packets.
-        for offered in rates:
-            yield {"load": offered, **loaded(row, server, load._replace(offered=offered // 8 if row.tcp else offered))}
+        for rate in rates:
+            # A connection is some eight packets.
+            offered = rate // 8 if row.tcp else rate
+            yield {"load": offered, **loaded(row, server, load._replace(offered=offered))}
     else:
         most = loaded(row, server, load)
         yield {"load": "most", **most}
@@ -116,9 +124,13 @@ def loaded(row, server, load):
     came = row.generator(load)
     user, system = (after - start for after, start in zip(server.cpu(), before))
     each = 1e6 / max(came.replies, 1)
-    figure = {"offered_s": round(came.offered_s), "replies_s": round(came.replies_s), "user_us": round(user * each, 3),
-              "system_us": round(system * each, 3),
-              "busy_percent": round(100 * (user + system) / min(load.seconds, time.monotonic() - began))}
+    figure = {
+        "offered_s": round(came.offered_s),
+        "replies_s": round(came.replies_s),
+        "user_us": round(user * each, 3),
+        "system_us": round(system * each, 3),
+        "busy_percent": round(100 * (user + system) / min(load.seconds, time.monotonic() - began)),
+    }
     if came.latencies_us:
         for percent in (50, 90, 99, 99.9):
             latency = came.latencies_us[int((len(came.latencies_us) - 1) * percent / 100)]
@@ -129,12 +141,13 @@ def loaded(row, server, load):
 @contextlib.contextmanager
 def answering(server, outside):
     """The server on its core, from its first answer on."""
-    probe = [*outside, "kdig", "+short", "+time=1", "+retry=0", "-p", str(server.address[1]), f"@{server.address[0]}"]
+    ip, number = server.address
+    probe = [*outside, "kdig", "+short", "+time=1", "+retry=0", "-p", str(number), f"@{ip}", ZONE, "SOA"]
     try:
         server.start(SERVER_CPU)
         deadline = time.monotonic() + 120
         # An echo answers, too, if with nothing.
-        while subprocess.run([*probe, ZONE, "SOA"], capture_output=True).returncode:
+        while subprocess.run(probe, capture_output=True).returncode:
             if server.process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit(f"{server.kind} does not answer: {server.log()}")
             time.sleep(0.1)
@@ -154,12 +167,14 @@ def veth():
     try:
         for namespace in (here, there):
             run("ip", "netns", "add", namespace)
-        run("ip", "link", "add", "veth-s", "netns", here, "type", "veth", "peer", "name", "veth-l", "netns", there)
+        pair = ["veth-s", "netns", here, "type", "veth", "peer", "name", "veth-l", "netns", there]
+        run("ip", "link", "add", *pair)
         for namespace, link, address in ((here, "veth-s", "198.18.7.1/24"), (there, "veth-l", "198.18.7.2/24")):
             run("ip", "-n", namespace, "address", "add", address, "dev", link)
             run("ip", "-n", namespace, "link", "set", link, "up")
             run("ip", "-n", namespace, "link", "set", "lo", "up")
-            run(*inside[namespace], "ethtool", "-K", link, "tx", "off", "rx", "off", "gso", "off", "tso", "off", "gro", "off")
+            offloads = [word for feature in ("tx", "rx", "gso", "tso", "gro") for word in (feature, "off")]
+            run(*inside[namespace], "ethtool", "-K", link, *offloads)
         yield inside[here], inside[there]
     finally:
         for namespace in (here, there):

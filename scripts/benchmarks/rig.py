@@ -35,7 +35,8 @@ PROGRAMS = {
     "nsd": program("NSD", "nsd"),
     "bind": program("NAMED", "named"),
 }
-ECHOES = {io: os.path.join(ROOT, f"target/release/examples/{name}_echo") for io, name in (("mmsg", "udp"), ("xdp", "xdp"))}
+EXAMPLES = os.path.join(ROOT, "target/release/examples")
+ECHOES = {"mmsg": os.path.join(EXAMPLES, "udp_echo"), "xdp": os.path.join(EXAMPLES, "xdp_echo")}
 
 
 def machine(options):

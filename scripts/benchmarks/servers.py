@@ -11,7 +11,7 @@ from .rig import ECHOES, PROGRAMS, TICK, ZONE
 class Server:
     """One server of any kind: as a primary from a file, or as a secondary of `primary`."""
 
-    def __init__(self, kind, folder, address, zone_file=None, primary=None, notify=(), prefix=(), io="auto"):
+    def __init__(self, kind, folder, address, zone_file=None, primary=None, notify=(), prefix=(), io=""):
         self.kind, self.folder, self.address = kind, folder, address
         self.zone_file, self.primary, self.notify = zone_file, primary, list(notify)
         self.prefix, self.io = list(prefix), io
@@ -89,10 +89,11 @@ class Server:
         source = f'file = "{self.zone_file}"'
         if self.primary:
             source = f'primaries = [{{ address = "{self.primary[0]}:{self.primary[1]}" }}]'
+        io = self.io or "auto"
         xdp = '[xdp]\ninterfaces = ["veth-s"]\n' if self.io == "xdp" else ""
         config = self.write(
             "backstop.toml",
-            f'{xdp}[server]\nlisten = ["{ip}:{number}"]\nworkers = 1\nio = "{self.io}"\nstate-dir = "state"\n'
+            f'{xdp}[server]\nlisten = ["{ip}:{number}"]\nworkers = 1\nio = "{io}"\nstate-dir = "state"\n'
             f'[[zone]]\nname = "{ZONE}"\n{source}\nallow-transfer = [{{ from = "127.0.0.0/8" }}]\n',
         )
         return [PROGRAMS["backstop"], "serve", "--config", config]
@@ -131,8 +132,10 @@ class Server:
             )
         config = self.write(
             "nsd.conf",
-            f'server:\n    ip-address: {ip}@{number}\n    server-count: 1\n    username: ""\n    zonesdir: "{self.folder}"\n'
-            f'    pidfile: "{self.folder}/pid"\n    minimal-responses: yes\n    rrl-ratelimit: 0\n    xfrdfile: "{self.folder}/xfrd"\n    zonelistfile: "{self.folder}/list"\n'
+            f'server:\n    ip-address: {ip}@{number}\n    server-count: 1\n    username: ""\n'
+            "    minimal-responses: yes\n    rrl-ratelimit: 0\n    xfrd-reload-timeout: 0\n"
+            f'    zonesdir: "{self.folder}"\n    pidfile: "{self.folder}/pid"\n    xfrdfile: "{self.folder}/xfrd"\n'
+            f'    zonelistfile: "{self.folder}/list"\n'
             f'    xfrdir: "{self.folder}"\n    database: ""\n    logfile: "{self.folder}/nsd.log"\n'
             f'remote-control:\n    control-enable: no\nzone:\n    name: "{ZONE}"\n{source}',
         )
