@@ -41,19 +41,8 @@ def questions(path, names, dnssec):
 
 
 def dnsperf(load):
-    """20 sockets or connections with 200 queries in flight together."""
-    for _ in range(STALLS_MAX):
-        came = dnsperf_once(load)
-        # Now and then it does not get going over TCP: 20 to 70 queries are all that it sends.
-        if came.replies > 1000 * load.seconds:
-            return came
-    raise SystemExit(f"dnsperf brings {came.replies} replies from {load.to}")
-
-
-STALLS_MAX = 10
-
-
-def dnsperf_once(load):
+    """20 sockets or connections with 200 queries in flight together. None, if it did not get going,
+    as happens over TCP: 20 to 70 queries are all that it sends then."""
     told = run(load, "dnsperf", "-s", load.to[0], "-p", load.to[1], "-m", "tcp" if load.tcp else "udp",
                "-d", load.questions, "-l", load.seconds, "-c", 20, "-q", 200, "-t", 1,
                *(["-D"] if load.dnssec else []), *(["-Q", load.offered] if load.offered else []),
@@ -63,19 +52,23 @@ def dnsperf_once(load):
     if wrong:
         raise SystemExit(f"{load.to} replies with {', '.join(wrong)}")
     seconds, replies = find(r"Run time \(s\)"), int(find("Queries completed"))
+    if replies < 1000 * seconds:
+        return None
     latencies = sorted(1e6 * float(text) for text in re.findall(r"^> \S+ .* ([\d.]+)$", told, re.M))
     return Came(find("Queries sent") / seconds, replies / seconds, replies, latencies)
 
 
 def kxdpgun(load):
     """As many queries a second as were asked for, past the network stack of the loading side. Over
-    TCP each has a connection of its own."""
+    TCP each has a connection of its own. None, if not one was answered."""
     told = run(load, "kxdpgun", "-t", load.seconds, "-Q", load.offered, "-b", 1 if load.tcp else 32,
                "-i", load.questions + ".flags", "-p", load.to[1], *(["-T"] if load.tcp else []), load.to[0])
     # It leaves its program on the interface.
     subprocess.run([*load.inside, "ip", "link", "set", "veth-l", "xdp", "off"], capture_output=True)
     find = lambda what: int(re.search(what + r":\s+(\d+)", told).group(1))
     replies = find("total replies")
+    if not replies:
+        return None
     return Came(find("total (?:queries|SYNs)") / load.seconds, replies / load.seconds, replies, [])
 
 

@@ -18,7 +18,7 @@ from .servers import Server
 from .summary import text
 
 SIGNED_NAMES_MAX = 20000
-
+STALLS_MAX = 10
 
 PEERS = (("knot", ""), ("nsd", ""), ("bind", ""))
 STREAMS = (("backstop", ""), *PEERS)
@@ -46,8 +46,6 @@ ROWS = {
     "veth-tcp": Row("TCP, veth, a connection a query", kxdpgun, tcp=True, contenders=STREAMS),
     "xdp": Row("UDP, veth, AF_XDP", kxdpgun, contenders=PAST_THE_KERNEL),
 }
-
-
 WORDS = {name: row.what for name, row in ROWS.items()}
 
 
@@ -56,10 +54,11 @@ def rate(options):
     over_veth = any(row.generator is kxdpgun for row in rows.values())
     if over_veth and (os.geteuid() or not shutil.which("kxdpgun")):
         raise SystemExit("rows over veth need root and kxdpgun (Debian: knot-dnsutils)")
-    # Nothing of ours runs beside a server.
-    os.sched_setaffinity(0, {LOAD_CPU})
     figures = []
     with contextlib.ExitStack() as stack:
+        # Nothing of ours runs beside a server.
+        stack.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {LOAD_CPU})
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="backstop-bench-"))
         namespaces = stack.enter_context(veth()) if over_veth else ((), ())
         zones = {signed: zone_of(folder, options.names, signed) for signed in {row.signed for row in rows.values()}}
@@ -100,13 +99,14 @@ def row_of(row, folder, zone_and_questions, namespaces, options):
 def contender(row, server, load, rates):
     """The figures of one contender in one round."""
     yield {"load": "idle", **idle(server)}
-    row.generator(load._replace(seconds=1, offered=rates[0]))
     if row.generator is kxdpgun:
-        for rate in rates:
-            # A connection is some eight packets.
-            offered = rate // 8 if row.tcp else rate
+        # A connection is some eight packets.
+        rates = [rate // 8 if row.tcp else rate for rate in rates]
+        kxdpgun(load._replace(seconds=1, offered=rates[0]))
+        for offered in rates:
             yield {"load": offered, **loaded(row, server, load._replace(offered=offered))}
     else:
+        dnsperf(load._replace(seconds=1))
         most = loaded(row, server, load)
         yield {"load": "most", **most}
         yield {"load": "half", **loaded(row, server, load._replace(offered=most["replies_s"] // 2, each=True))}
@@ -120,8 +120,13 @@ def idle(server):
 
 def loaded(row, server, load):
     """What came of a load, and what it cost the server."""
-    before, began = server.cpu(), time.monotonic()
-    came = row.generator(load)
+    for _ in range(STALLS_MAX):
+        before, began = server.cpu(), time.monotonic()
+        came = row.generator(load)
+        if came:
+            break
+    else:
+        raise SystemExit(f"{row.generator.__name__} brings nothing from {server.kind}: {server.log()}")
     user, system = (after - start for after, start in zip(server.cpu(), before))
     each = 1e6 / max(came.replies, 1)
     figure = {
@@ -167,11 +172,13 @@ def veth():
     try:
         for namespace in (here, there):
             run("ip", "netns", "add", namespace)
-        pair = ["veth-s", "netns", here, "type", "veth", "peer", "name", "veth-l", "netns", there]
-        run("ip", "link", "add", *pair)
-        for namespace, link, address in ((here, "veth-s", "198.18.7.1/24"), (there, "veth-l", "198.18.7.2/24")):
-            run("ip", "-n", namespace, "address", "add", address, "dev", link)
-            run("ip", "-n", namespace, "link", "set", link, "up")
+        run("ip", "link", "add", "veth-s", "netns", here, "type", "veth", "peer", "name", "veth-l", "netns", there)
+        for namespace, link, own, other in ((here, "veth-s", 1, 2), (there, "veth-l", 2, 1)):
+            run("ip", "-n", namespace, "link", "set", link, "address", f"02:00:00:00:07:0{own}", "up")
+            run("ip", "-n", namespace, "address", "add", f"198.18.7.{own}/24", "dev", link)
+            # An interface that is taken over for a moment does not lose its neighbour.
+            neighbour = [f"198.18.7.{other}", "lladdr", f"02:00:00:00:07:0{other}"]
+            run("ip", "-n", namespace, "neigh", "add", *neighbour, "dev", link)
             run("ip", "-n", namespace, "link", "set", "lo", "up")
             offloads = [word for feature in ("tx", "rx", "gso", "tso", "gro") for word in (feature, "off")]
             run(*inside[namespace], "ethtool", "-K", link, *offloads)

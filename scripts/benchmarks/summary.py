@@ -33,7 +33,7 @@ def summaries(figures):
 
 
 def summaries_of(row, servers):
-    """The same for one row: `servers` has the figures by server and load."""
+    """Those of one row: `servers` has the figures by server and load."""
     replies = lambda figures: median(figures, "replies_s")
     most = {server: max((figures for load, figures in loads.items() if load != "half"), key=replies)
             for server, loads in servers.items()}
