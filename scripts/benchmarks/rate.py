@@ -147,12 +147,12 @@ def loaded(row, server, load):
 def answering(server, outside):
     """The server on its core, from its first answer on."""
     ip, number = server.address
-    probe = [*outside, "kdig", "+short", "+time=1", "+retry=0", "-p", str(number), f"@{ip}", ZONE, "SOA"]
+    probe = [*outside, "kdig", "+time=1", "+retry=0", "-p", str(number), f"@{ip}", ZONE, "SOA"]
     try:
         server.start(SERVER_CPU)
         deadline = time.monotonic() + 120
-        # An echo answers, too, if with nothing.
-        while subprocess.run(probe, capture_output=True).returncode:
+        # An echo says NOERROR, too.
+        while b"status: NOERROR" not in subprocess.run(probe, capture_output=True).stdout:
             if server.process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit(f"{server.kind} does not answer: {server.log()}")
             time.sleep(0.1)
