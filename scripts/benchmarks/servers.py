@@ -152,7 +152,8 @@ class Server:
         config = self.write(
             "named.conf",
             f'options {{ directory "{self.folder}"; listen-on port {number} {{ {ip}; }}; listen-on-v6 {{ none; }};'
-            f' recursion no; pid-file "{self.folder}/pid"; session-keyfile "{self.folder}/session"; notify no;'
+            f' recursion no; dnssec-validation no; notify no; pid-file "{self.folder}/pid";'
+            f' session-keyfile "{self.folder}/session";'
             " minimal-responses yes; allow-notify { any; }; };\ncontrols { };\n"
             f'zone "{ZONE}" {{ {source} }};\n',
         )
