@@ -14,11 +14,21 @@ def soa_query(ident):
 
 
 def serial_in(reply):
-    """The serial of the SOA in the answer section, if there is one."""
+    """The serial of the SOA that is the first record of the answer section, if it is."""
     rcode, answers = reply[3] & 15, struct.unpack(">H", reply[6:8])[0]
     if rcode or not answers:
         return None
-    return struct.unpack(">I", reply[-20:-16])[0]
+    record = past_name(reply, past_name(reply, 12) + 4)
+    if reply[record:record + 2] != b"\0\6":
+        return None
+    end = record + 10 + struct.unpack(">H", reply[record + 8:record + 10])[0]
+    return struct.unpack(">I", reply[end - 20:end - 16])[0]
+
+
+def past_name(message, at):
+    while 0 < message[at] < 0xC0:
+        at += 1 + message[at]
+    return at + (2 if message[at] else 1)
 
 
 class Asker:

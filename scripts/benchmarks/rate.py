@@ -1,154 +1,188 @@
-"""Replies a second and CPU a reply of one core, over a veth pair with kxdpgun."""
+"""Replies a second of one core, what each costs, and how long it takes: all contenders in one run.
 
+A row is a way to ask: over what, for which zone. Its contenders take turns, round after round, each
+alone on the same core, with the load on another; each load of a row is put on all of them.
+"""
+
+import contextlib
 import os
-import re
 import shutil
-import statistics
 import subprocess
 import tempfile
 import time
+from typing import NamedTuple
 
-from .rig import LOAD_CPU, ROOT, SERVER_CPU, ZONE, hosts_zone, spread, tell
+from .load import Load, dnsperf, kxdpgun, questions
+from .rig import ECHOES, LOAD_CPU, SERVER_CPU, ZONE, hosts_zone, port, sign, tell
 from .servers import Server
+from .summary import text
+
+SIGNED_NAMES_MAX = 20000
+STALLS_MAX = 10
+
+PEERS = (("knot", ""), ("nsd", ""), ("bind", ""))
+STREAMS = (("backstop", ""), *PEERS)
+DATAGRAMS = (("backstop", "mmsg"), ("backstop", "uring"), *PEERS, ("echo", "mmsg"))
+PAST_THE_KERNEL = (("backstop", "xdp"), ("knot", "xdp"), ("echo", "xdp"))
+
+
+class Row(NamedTuple):
+    """A way to ask."""
+
+    what: str
+    generator: callable  # dnsperf over loopback, kxdpgun over a veth pair
+    tcp: bool = False
+    signed: bool = False
+    contenders: tuple = DATAGRAMS
+
+
+ROWS = {
+    "udp": Row("UDP, loopback", dnsperf),
+    "udp-signed": Row("UDP, loopback, signed zone", dnsperf, signed=True),
+    "tcp": Row("TCP, loopback, 20 connections", dnsperf, tcp=True, contenders=STREAMS),
+    "tcp-signed": Row("TCP, loopback, 20 connections, signed zone", dnsperf, True, True, STREAMS),
+    "veth": Row("UDP, veth", kxdpgun),
+    "veth-signed": Row("UDP, veth, signed zone", kxdpgun, signed=True),
+    "veth-tcp": Row("TCP, veth, a connection a query", kxdpgun, tcp=True, contenders=STREAMS),
+    "xdp": Row("UDP, veth, AF_XDP", kxdpgun, contenders=PAST_THE_KERNEL),
+}
+WORDS = {name: row.what for name, row in ROWS.items()}
 
 
 def rate(options):
-    if os.geteuid() != 0 or not shutil.which("kxdpgun"):
-        raise SystemExit("rate needs root and kxdpgun (Debian: knot-dnsutils)")
-    folder = tempfile.mkdtemp(prefix="backstop-bench-")
-    zone_file = os.path.join(folder, "zone")
-    hosts_zone(zone_file, options.names)
-    queries = os.path.join(folder, "queries")
-    with open(queries, "w") as out:
-        step = 7919
-        for i in range(min(options.names, 50000)):
-            out.write(f"h{i * step % options.names}.{ZONE} A\n")
-    here, there = "bench-server", "bench-load"
-    ip = "198.18.7.1"
-    contenders = [(k, "auto") for k in options.servers if k != "backstop"]
-    if "backstop" in options.servers:
-        contenders += [("backstop", "mmsg"), ("backstop", "uring")]
-    if os.path.exists(options.echo or ""):
-        contenders.append(("echo", ""))
-    namespaces(here, there)
-    results = {}
-    try:
-        for round_ in range(options.rounds):
-            for kind, io in contenders:
-                name = f"{kind}-{io}" if kind == "backstop" else kind
-                row = rate_of(kind, io, folder, (ip, 53), zone_file, queries, here, there, options)
-                results.setdefault(name, []).append(row)
-                tell({"bench": "rate", "round": round_, "server": name, **row})
-    finally:
-        for namespace in (here, there):
-            subprocess.run(["ip", "netns", "del", namespace], check=False)
-        shutil.rmtree(folder, ignore_errors=True)
-    print(f"\n{'server':16} {'replies/s':>28} {'user us':>24} {'system us':>24}   (median, least-most)")
-    for name, rows in results.items():
-        cells = [spread([row[key] for row in rows]) for key in ("replies_s", "user_us", "system_us")]
-        print(f"{name:16} {cells[0]:>28} {cells[1]:>24} {cells[2]:>24}")
+    rows = {name: ROWS[name] for name in options.rows}
+    over_veth = any(row.generator is kxdpgun for row in rows.values())
+    if over_veth and (os.geteuid() or not shutil.which("kxdpgun")):
+        raise SystemExit("rows over veth need root and kxdpgun (Debian: knot-dnsutils)")
+    figures = []
+    with contextlib.ExitStack() as stack:
+        # Nothing of ours runs beside a server.
+        stack.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {LOAD_CPU})
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="backstop-bench-"))
+        namespaces = stack.enter_context(veth()) if over_veth else ((), ())
+        zones = {signed: zone_of(folder, options.names, signed) for signed in {row.signed for row in rows.values()}}
+        for name, row in rows.items():
+            for figure in row_of(row, folder, zones[row.signed], namespaces, options):
+                figures.append({"bench": "rate", "row": name, **figure})
+                tell(figures[-1])
+    print(text(figures, WORDS))
 
 
-def xdp(options):
-    """One core each, one queue, rounds that alternate between the contenders at each rate."""
-    if os.geteuid() != 0 or not shutil.which("kxdpgun"):
-        raise SystemExit("xdp needs root and kxdpgun (Debian: knot-dnsutils)")
-    folder = tempfile.mkdtemp(prefix="backstop-bench-")
-    zone_file, queries = os.path.join(folder, "zone"), os.path.join(folder, "queries")
-    hosts_zone(zone_file, options.names)
-    with open(queries, "w") as out:
-        for i in range(min(options.names, 50000)):
-            out.write(f"h{i * 7919 % options.names}.{ZONE} A\n")
-    echo = options.echo or os.path.join(ROOT, "target/release/examples/xdp_echo")
-    contenders = [kind for kind in ("backstop", "knot") if kind in options.servers]
-    if os.path.exists(echo):
-        options.echo = echo
-        contenders.append("echo")
-    here, there = "bench-server", "bench-load"
-    namespaces(here, there)
-    results = {}
-    try:
-        for round_ in range(options.rounds):
-            for offered in options.rates:
-                # Who goes first has the colder machine: take turns.
-                for kind in contenders[round_ % len(contenders):] + contenders[:round_ % len(contenders)]:
-                    options.rate = offered
-                    row = rate_of(kind, "xdp", folder, ("198.18.7.1", 53), zone_file, queries, here, there, options)
-                    results.setdefault((offered, kind), []).append(row)
-                    tell({"bench": "xdp", "round": round_, "server": kind, **row})
-    finally:
-        for namespace in (here, there):
-            subprocess.run(["ip", "netns", "del", namespace], check=False)
-        shutil.rmtree(folder, ignore_errors=True)
-    median = lambda offered, kind, key: statistics.median(row[key] for row in results[offered, kind])
-    print(f"\n{'offered':>8} {'server':9} {'replies/s':>28} {'user us':>22} {'system us':>22} {'idle %':>7} {'of knot':>8}"
-          f" {'of echo':>8}   (median, least-most)")
-    for (offered, kind), rows in results.items():
-        cells = [spread([row[key] for row in rows]) for key in ("replies_s", "user_us", "system_us")]
-        ratios = [f"{median(offered, kind, 'replies_s') / median(offered, other, 'replies_s'):8.2f}"
-                  if (offered, other) in results else "       -" for other in ("knot", "echo")]
-        print(f"{offered:>8} {kind:9} {cells[0]:>28} {cells[1]:>22} {cells[2]:>22} "
-              f"{median(offered, kind, 'idle_percent'):7.1f} {ratios[0]} {ratios[1]}")
+def zone_of(folder, names, signed):
+    """A zone and the questions for it: two files."""
+    zone = os.path.join(folder, "signed" if signed else "plain")
+    names = min(names, SIGNED_NAMES_MAX) if signed else names
+    hosts_zone(zone, names)
+    questions(zone + ".questions", names, signed)
+    return sign(zone) if signed else zone, zone + ".questions"
 
 
-def namespaces(here, there):
-    def run(*command):
-        subprocess.run(command, check=True, capture_output=True)
+def row_of(row, folder, zone_and_questions, namespaces, options):
+    """Rounds that alternate between the contenders, who take turns in going first."""
+    zone, asked = zone_and_questions
+    to, (inside, outside) = ("198.18.7.1", 53), namespaces
+    if row.generator is dnsperf:
+        to, inside, outside = ("127.0.0.1", port()), (), ()
+    load = Load(to, asked, options.seconds, None, row.tcp, row.signed, outside)
+    there = [(kind, io) for kind, io in row.contenders
+             if kind in options.servers or kind == "echo" and os.path.exists(ECHOES[io])]
+    for round_ in range(options.rounds):
+        first = round_ % len(there)
+        for kind, io in there[first:] + there[:first]:
+            server = Server(kind, os.path.join(folder, kind), to, zone, prefix=inside, io=io)
+            with answering(server, outside):
+                for figure in contender(row, server, load, options.rates):
+                    yield {"round": round_, "server": "-".join(filter(None, (kind, io))), **figure}
 
-    for namespace in (here, there):
-        run("ip", "netns", "add", namespace)
-    run("ip", "link", "add", "veth-s", "netns", here, "type", "veth", "peer", "name", "veth-l", "netns", there)
-    for namespace, link, address in ((here, "veth-s", "198.18.7.1/24"), (there, "veth-l", "198.18.7.2/24")):
-        run("ip", "-n", namespace, "address", "add", address, "dev", link)
-        run("ip", "-n", namespace, "link", "set", link, "up")
-        run("ip", "-n", namespace, "link", "set", "lo", "up")
-        for feature in ("tx", "rx", "gso", "tso", "gro"):
-            subprocess.run(["ip", "netns", "exec", namespace, "ethtool", "-K", link, feature, "off"], capture_output=True)
-    subprocess.run(["ip", "netns", "exec", there, "ping", "-c1", "-W1", "198.18.7.1"], capture_output=True)
 
-
-def rate_of(kind, io, folder, address, zone_file, queries, here, there, options):
-    inside = ["ip", "netns", "exec", here]
-    if kind == "echo":
-        server = Server.__new__(Server)
-        server.process = subprocess.Popen(
-            inside + ["taskset", "-c", str(SERVER_CPU), options.echo] + (["veth-s"] if io == "xdp" else [])
-            + [f"{address[0]}:{address[1]}"],
-            start_new_session=True,
-        )
-        time.sleep(0.5)
+def contender(row, server, load, rates):
+    """The figures of one contender in one round."""
+    yield {"load": "idle", **idle(server)}
+    if row.generator is kxdpgun:
+        # A connection is some eight packets.
+        rates = [rate // 8 if row.tcp else rate for rate in rates]
+        kxdpgun(load._replace(seconds=1, offered=rates[0]))
+        for offered in rates:
+            yield {"load": offered, **loaded(row, server, load._replace(offered=offered))}
     else:
-        server = Server(kind, os.path.join(folder, f"{kind}-{io}"), address, zone_file, prefix=inside, io=io)
-        server.start(SERVER_CPU)
-        deadline = time.monotonic() + 60
-        probe = ["ip", "netns", "exec", there, "kdig", "+short", "+time=1", "+retry=0", f"@{address[0]}", ZONE, "SOA"]
-        while not subprocess.run(probe, capture_output=True).stdout.strip().endswith(b"300"):
-            if time.monotonic() > deadline:
-                raise SystemExit(f"{kind} does not answer; see {server.folder}")
-            time.sleep(0.1)
+        dnsperf(load._replace(seconds=1))
+        most = loaded(row, server, load)
+        yield {"load": "most", **most}
+        yield {"load": "half", **loaded(row, server, load._replace(offered=most["replies_s"] // 2, each=True))}
+
+
+def idle(server):
+    before = sum(server.cpu())
+    time.sleep(0.5)
+    return {"busy_percent": round(200 * (sum(server.cpu()) - before), 1)}
+
+
+def loaded(row, server, load):
+    """What came of a load, and what it cost the server."""
+    for _ in range(STALLS_MAX):
+        before, began = server.cpu(), time.monotonic()
+        came = row.generator(load)
+        if came:
+            break
+    else:
+        raise SystemExit(f"{row.generator.__name__} brings nothing from {server.kind}: {server.log()}")
+    user, system = (after - start for after, start in zip(server.cpu(), before))
+    each = 1e6 / max(came.replies, 1)
+    figure = {
+        "offered_s": round(came.offered_s),
+        "replies_s": round(came.replies_s),
+        "user_us": round(user * each, 3),
+        "system_us": round(system * each, 3),
+        "busy_percent": round(100 * (user + system) / min(load.seconds, time.monotonic() - began)),
+    }
+    if came.latencies_us:
+        for percent in (50, 90, 99, 99.9):
+            latency = came.latencies_us[int((len(came.latencies_us) - 1) * percent / 100)]
+            figure[f"p{percent}_us".replace(".", "")] = round(latency)
+    return figure
+
+
+@contextlib.contextmanager
+def answering(server, outside):
+    """The server on its core, from its first answer on."""
+    ip, number = server.address
+    probe = [*outside, "kdig", "+time=1", "+retry=0", "-p", str(number), f"@{ip}", ZONE, "SOA"]
     try:
-        before = server.cpu()
-        time.sleep(1)
-        idle = sum(server.cpu()) - sum(before)
-        before = server.cpu()
-        gun = subprocess.run(
-            ["ip", "netns", "exec", there, "taskset", "-c", str(LOAD_CPU), "kxdpgun", "-t", str(options.seconds),
-             "-Q", str(options.rate), "-b", "32", "-i", queries, "-p", str(address[1]), address[0]],
-            capture_output=True, text=True,
-        )
-        after = server.cpu()
-        subprocess.run(["ip", "-n", there, "link", "set", "veth-l", "xdp", "off"], capture_output=True)
-        replies = int(re.search(r"total replies:\s+(\d+)", gun.stdout + gun.stderr).group(1))
-        sent = int(re.search(r"total queries:\s+(\d+)", gun.stdout + gun.stderr).group(1))
-        each = 1e6 / max(replies, 1)
-        return {
-            "offered_s": round(sent / options.seconds),
-            "replies_s": round(replies / options.seconds),
-            "user_us": round((after[0] - before[0]) * each, 3),
-            "system_us": round((after[1] - before[1]) * each, 3),
-            "idle_percent": round(100 * idle, 1),
-        }
+        server.start(SERVER_CPU)
+        deadline = time.monotonic() + 120
+        # An echo says NOERROR, too.
+        while b"status: NOERROR" not in subprocess.run(probe, capture_output=True).stdout:
+            if server.process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"{server.kind} does not answer: {server.log()}")
+            time.sleep(0.1)
+        yield
     finally:
         server.stop()
         # Knot leaves its program where it was.
-        subprocess.run(["ip", "-n", here, "link", "set", "veth-s", "xdp", "off"], capture_output=True)
+        subprocess.run([*server.prefix, "ip", "link", "set", "veth-s", "xdp", "off"], capture_output=True)
+
+
+@contextlib.contextmanager
+def veth():
+    """Two namespaces of this process alone, joined by a veth pair: what runs a command in each."""
+    here, there = (f"bench-{role}-{os.getpid()}" for role in ("server", "load"))
+    inside = {namespace: ("ip", "netns", "exec", namespace) for namespace in (here, there)}
+    run = lambda *command: subprocess.run(command, check=True, capture_output=True)
+    try:
+        for namespace in (here, there):
+            run("ip", "netns", "add", namespace)
+        run("ip", "link", "add", "veth-s", "netns", here, "type", "veth", "peer", "name", "veth-l", "netns", there)
+        for namespace, link, own, other in ((here, "veth-s", 1, 2), (there, "veth-l", 2, 1)):
+            run("ip", "-n", namespace, "link", "set", link, "address", f"02:00:00:00:07:0{own}", "up")
+            run("ip", "-n", namespace, "address", "add", f"198.18.7.{own}/24", "dev", link)
+            # An interface that is taken over for a moment does not lose its neighbour.
+            neighbour = [f"198.18.7.{other}", "lladdr", f"02:00:00:00:07:0{other}"]
+            run("ip", "-n", namespace, "neigh", "add", *neighbour, "dev", link)
+            run("ip", "-n", namespace, "link", "set", "lo", "up")
+            offloads = [word for feature in ("tx", "rx", "gso", "tso", "gro") for word in (feature, "off")]
+            run(*inside[namespace], "ethtool", "-K", link, *offloads)
+        yield inside[here], inside[there]
+    finally:
+        for namespace in (here, there):
+            subprocess.run(["ip", "netns", "del", namespace], capture_output=True)

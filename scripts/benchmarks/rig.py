@@ -1,10 +1,14 @@
 """What every benchmark needs: the programs, the zones, and how figures are told."""
 
+import glob
 import json
 import os
+import re
 import shutil
 import socket
-import statistics
+import subprocess
+import sys
+import time
 
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -31,6 +35,23 @@ PROGRAMS = {
     "nsd": program("NSD", "nsd"),
     "bind": program("NAMED", "named"),
 }
+EXAMPLES = os.path.join(ROOT, "target/release/examples")
+ECHOES = {"mmsg": os.path.join(EXAMPLES, "udp_echo"), "xdp": os.path.join(EXAMPLES, "xdp_echo")}
+
+
+def machine(options):
+    """Tells where the figures that follow come from."""
+    with open("/proc/cpuinfo") as cpuinfo:
+        model = re.search(r"model name\s*:\s*(.*)", cpuinfo.read())
+    versions = {}
+    for kind, flag in (("knot", "-V"), ("nsd", "-v"), ("bind", "-v")):
+        if kind in options.servers:
+            asked = subprocess.run([PROGRAMS[kind], flag], capture_output=True, text=True)
+            versions[kind] = re.search(r"\d+\.[\d.]+", asked.stdout + asked.stderr).group().rstrip(".")
+    tell({"bench": "machine", "cpu": model.group(1) if model else "?", "cores": os.cpu_count(),
+          "linux": os.uname().release, "load_average": round(os.getloadavg()[0], 1), "versions": versions,
+          "date": time.strftime("%Y-%m-%d"), "command": " ".join(["scripts/bench", *sys.argv[1:]]),
+          "names": options.names, "seconds": options.seconds, "rounds": options.rounds})
 
 
 def port():
@@ -63,9 +84,37 @@ def delegations_zone(path, names, serial=1):
             )
 
 
+def sign(path):
+    """Signs a zone file, with NSEC3 as RFC 9276 wants it; gives the signed one's path."""
+    folder = os.path.dirname(path)
+    run = lambda *command: subprocess.run(command, check=True, cwd=folder, capture_output=True)
+    for role in ([], ["-f", "KSK"]):
+        run("dnssec-keygen", "-a", "ECDSAP256SHA256", *role, ZONE)
+    run("dnssec-signzone", "-S", "-P", "-3", "-", "-H", "0", "-o", ZONE, "-f", path + ".signed", path)
+    for key in glob.glob(os.path.join(folder, f"K{ZONE}*")):
+        os.remove(key)
+    return path + ".signed"
+
+
+KEPT = []  # the file that the figures are kept in, if they are
+
+
+def keep(path):
+    """Keeps the figures of this run in a file, which it begins anew."""
+    open(path, "w").close()
+    KEPT[:] = [path]
+
+
 def tell(row):
-    print(json.dumps(row), flush=True)
+    line = json.dumps(row)
+    print(line, flush=True)
+    for path in KEPT:
+        with open(path, "a") as kept:
+            print(line, file=kept)
 
 
-def spread(values):
-    return f"{statistics.median(values):.3g} ({min(values):.3g}-{max(values):.3g})"
+def told(paths):
+    """The rows that files keep."""
+    lines = [line for path in paths for line in open(path)]
+    return [json.loads(line) for line in lines if line.startswith("{")]
+

@@ -5,14 +5,13 @@ import re
 import signal
 import subprocess
 
-from .rig import PROGRAMS, TICK, ZONE
+from .rig import ECHOES, PROGRAMS, TICK, ZONE
 
 
 class Server:
     """One server of any kind: as a primary from a file, or as a secondary of `primary`. All of `zones` are alike."""
 
-    def __init__(self, kind, folder, address, zone_file=None, primary=None, notify=(), prefix=(), io="auto",
-                 zones=(ZONE,)):
+    def __init__(self, kind, folder, address, zone_file=None, primary=None, notify=(), prefix=(), io="", zones=(ZONE,)):
         self.kind, self.folder, self.address, self.zones = kind, folder, address, zones
         self.zone_file, self.primary, self.notify = zone_file, primary, list(notify)
         self.prefix, self.io = list(prefix), io
@@ -36,6 +35,11 @@ class Server:
             except subprocess.TimeoutExpired:
                 os.killpg(self.process.pid, signal.SIGKILL)
                 self.process.wait()
+
+    def log(self):
+        """The end of what it had to say."""
+        with open(os.path.join(self.folder, "log"), errors="replace") as log:
+            return log.read()[-2000:].strip()
 
     def pids(self):
         """The process and all below it, wrappers such as `ip netns exec` left out."""
@@ -105,11 +109,12 @@ class Server:
         source = f'file = "{self.zone_file}"'
         if self.primary:
             source = f'primaries = [{{ address = "{self.primary[0]}:{self.primary[1]}" }}]'
+        io = self.io or "auto"
         names = "\n".join(self.zones)
         xdp = '[xdp]\ninterfaces = ["veth-s"]\n' if self.io == "xdp" else ""
         config = self.write(
             "backstop.toml",
-            f'{xdp}[server]\nlisten = ["{ip}:{number}"]\nworkers = 1\nio = "{self.io}"\nstate-dir = "state"\n'
+            f'{xdp}[server]\nlisten = ["{ip}:{number}"]\nworkers = 1\nio = "{io}"\nstate-dir = "state"\n'
             f'[template.default]\n{source}\nallow-transfer = [{{ from = "127.0.0.0/8" }}]\n'
             f'[[zone-list]]\nfile = "{self.write("zones", names)}"\n',
         )
@@ -150,8 +155,10 @@ class Server:
             )
         config = self.write(
             "nsd.conf",
-            f'server:\n    ip-address: {ip}@{number}\n    server-count: 1\n    username: ""\n    zonesdir: "{self.folder}"\n'
-            f'    pidfile: "{self.folder}/pid"\n    xfrdfile: "{self.folder}/xfrd"\n    zonelistfile: "{self.folder}/list"\n'
+            f'server:\n    ip-address: {ip}@{number}\n    server-count: 1\n    username: ""\n'
+            "    minimal-responses: yes\n    rrl-ratelimit: 0\n    xfrd-reload-timeout: 0\n"
+            f'    zonesdir: "{self.folder}"\n    pidfile: "{self.folder}/pid"\n    xfrdfile: "{self.folder}/xfrd"\n'
+            f'    zonelistfile: "{self.folder}/list"\n'
             f'    xfrdir: "{self.folder}"\n    database: ""\n    logfile: "{self.folder}/nsd.log"\n'
             f'remote-control:\n    control-enable: no\npattern:\n    name: all\n{source}'
             + "".join(f'zone:\n    name: "{zone}"\n    include-pattern: all\n' for zone in self.zones),
@@ -170,9 +177,14 @@ class Server:
         config = self.write(
             "named.conf",
             f'options {{ directory "{self.folder}"; listen-on port {number} {{ {ip}; }}; listen-on-v6 {{ none; }};'
-            f' recursion no; pid-file "{self.folder}/pid"; session-keyfile "{self.folder}/session"; notify no;'
+            f' recursion no; dnssec-validation no; notify no; pid-file "{self.folder}/pid";'
+            f' session-keyfile "{self.folder}/session";'
             " minimal-responses yes; allow-notify { any; }; transfers-in 100; transfers-per-ns 100;"
             " serial-query-rate 10000; };\ncontrols { };\n"
             + "".join(f'zone "{zone}" {{ {source} {own_file.format(zone)} }};\n' for zone in self.zones),
         )
         return [PROGRAMS["bind"], "-g", "-c", config, "-n", "1"]
+
+    def _echo(self):
+        address = "%s:%s" % self.address
+        return [ECHOES[self.io], "veth-s", address] if self.io == "xdp" else [ECHOES[self.io], address]

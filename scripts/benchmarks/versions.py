@@ -124,7 +124,8 @@ def versions(options):
         used = [after - start for after, start in zip(secondary.cpu(), before)]
         lags.sort()
         tell({"bench": "versions", "names": names, "versions_s": round(primary.serial / options.seconds),
-              "ixfrs_s": round(primary.asked / options.seconds), "versions_an_ixfr": round(primary.steps / primary.asked, 2),
+              "ixfrs_s": round(primary.asked / options.seconds),
+              "versions_an_ixfr": round(primary.steps / primary.asked, 2),
               "lag_versions_median": lags[len(lags) // 2], "lag_versions_p99": lags[int(len(lags) * 0.99)],
               "last_after_ms": round(1000 * last, 1), "cpu_ms_a_version": round(1000 * sum(used) / primary.serial, 3)})
     finally:
