@@ -230,9 +230,10 @@ impl Refresh {
 
     /// Is what is being transferred wanted whatever its serial?
     pub fn is_forced(&self) -> bool {
-        self.round.as_ref().is_some_and(|round| {
+        let of = |round: &Round| {
             round.wish == Wish::Retransfer || round.transfer.is_some_and(|it| it.any_serial)
-        })
+        };
+        self.round.as_deref().is_some_and(of)
     }
 
     /// Is what is being asked more urgent than a planned refresh?

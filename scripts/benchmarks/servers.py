@@ -123,6 +123,8 @@ class Server:
     def _knot(self):
         ip, number = self.address
         remotes, use = "", ""
+        # Knot's default for a fleet, which is to survive a restart without its primary.
+        sync = 0 if self.primary and len(self.zones) > 1 else -1
         if self.primary:
             remotes += f"  - id: primary\n    address: {self.primary[0]}@{self.primary[1]}\n"
             use = "    master: primary\n    acl: notify\n"
@@ -139,7 +141,7 @@ class Server:
             + "acl:\n  - id: transfer\n    address: 127.0.0.0/8\n    action: transfer\n"
             "  - id: notify\n    address: 127.0.0.0/8\n    action: notify\n"
             f"template:\n  - id: default\n    file: {self.zone_file or '%s.zone'}\n    storage: {self.folder}\n"
-            "    zonefile-sync: -1\n    semantic-checks: off\n"
+            f"    zonefile-sync: {sync}\n    semantic-checks: off\n"
             + (use if self.primary else f"    acl: transfer\n{use}")
             + "zone:\n" + "".join(f"  - domain: {zone}\n" for zone in self.zones),
         )
