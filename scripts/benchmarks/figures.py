@@ -24,11 +24,19 @@ def figures(options):
     ixfr(options)
     # What other runs have kept in the same folder is shown as well.
     others = (os.path.join(options.out, f"{bench}.jsonl") for bench in ("scale", "zones"))
-    measured = told(KEPT + [path for path in others if os.path.exists(path)])
+    show(told(KEPT + [path for path in others if os.path.exists(path)]))
+
+
+def show(measured):
+    """Draws the picture, and puts the tables between their marks in README."""
     draw(measured, os.path.join(ROOT, "benches", "figures.svg"))
     readme = os.path.join(ROOT, "README.md")
     with open(readme) as old:
         text = old.read()
-    shown = f"{BEGIN}\n{facts(measured)} (`{measured[0]['command']}`).\n\n{markdown(measured, WORDS)}\n{END}"
+    machine = measured[0]
+    where = f"{facts(measured)} (`{machine['command']}`)."
+    if machine["load_average"] > 1:
+        where += " The machine was busy with other work meanwhile: only what is far apart means something."
+    shown = f"{BEGIN}\n{where}\n\n{markdown(measured, WORDS)}\n{END}"
     with open(readme, "w") as new:
         new.write(re.sub(f"{re.escape(BEGIN)}.*{re.escape(END)}", lambda _: shown, text, flags=re.S))
