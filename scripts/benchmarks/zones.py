@@ -7,7 +7,6 @@ import struct
 import tempfile
 import time
 
-from .asking import serial_in
 from .rig import port, tell
 from .servers import Server
 
@@ -44,7 +43,8 @@ class Sweep:
             self.socket.settimeout(0.2)
             for _ in asked:
                 reply = self.socket.recv(4096)
-                if serial_in(reply) == 1 and self.questions[asked[int.from_bytes(reply[:2])]] in reply:
+                answered = reply[3] & 15 == 0 and reply[6:8] != b"\0\0"
+                if answered and self.questions[asked[int.from_bytes(reply[:2])]] in reply:
                     unanswered.pop(int.from_bytes(reply[:2]), None)
         except OSError:
             self.socket.close()

@@ -1,6 +1,6 @@
 //! Who is asked next: the questions that wait for a place with their primary.
 //!
-//! A question waits as a few octets, not as a task: a million zones may be due at once. It begins
+//! A question waits as forty octets, not as a task: a million zones may be due at once. It begins
 //! when its primary has a place free, then one of the places of all.
 //!
 //! **Invariants.**
