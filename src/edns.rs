@@ -1,7 +1,7 @@
 //! EDNS: the OPT record as it comes and as it goes, and the options that we know.
 //!
 //! **How it fits.** `query` reads the client's OPT with [`Edns::read`]; `answer` writes ours with
-//! [`Opt::write`]. What an option's value is, `answer` says; how it is written, this module.
+//! [`Opt::write`]; who asks other servers reads their replies' [`options`]. What an option's value is, `answer` says; how it is written, this module.
 //!
 //! **Invariants.**
 //! - *asked for*: but for errors (RFC 8914), the reply has only options that the request had.
@@ -25,13 +25,49 @@ const DNSSEC_OK: u16 = 0x8000;
 pub const UDP_SIZE_MIN: u16 = 512;
 
 /// The codes of options.
-mod code {
-    pub(super) const NSID: u16 = 3;
-    pub(super) const EXPIRE: u16 = 9;
-    pub(super) const COOKIE: u16 = 10;
-    pub(super) const KEEPALIVE: u16 = 11;
-    pub(super) const ERROR: u16 = 15;
-    pub(super) const ZONE_VERSION: u16 = 19;
+pub mod code {
+    /// Who the server is (RFC 5001).
+    pub const NSID: u16 = 3;
+    /// When the zone expires (RFC 7314).
+    pub const EXPIRE: u16 = 9;
+    /// Who the client is (RFC 7873).
+    pub const COOKIE: u16 = 10;
+    /// How long a connection may be idle (RFC 7828).
+    pub const KEEPALIVE: u16 = 11;
+    /// Why there is no answer (RFC 8914).
+    pub const ERROR: u16 = 15;
+    /// The zone's serial (RFC 9660).
+    pub const ZONE_VERSION: u16 = 19;
+}
+
+/// The options in an OPT record's data: code and value.
+#[derive(Clone, Debug)]
+pub struct Options<'m>(&'m [u8]);
+
+/// The options in an OPT record's data, as far as they are whole.
+#[inline]
+pub fn options(data: &[u8]) -> Options<'_> {
+    Options(data)
+}
+
+impl Options<'_> {
+    /// Are there no octets left that are no option?
+    #[inline]
+    pub fn is_whole(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<'m> Iterator for Options<'m> {
+    type Item = (u16, &'m [u8]);
+
+    #[inline]
+    fn next(&mut self) -> Option<(u16, &'m [u8])> {
+        let (&[a, b, c, d], rest) = self.0.split_first_chunk()?;
+        let (value, rest) = rest.split_at_checked(u16::from_be_bytes([c, d]).into())?;
+        self.0 = rest;
+        Some((u16::from_be_bytes([a, b]), value))
+    }
 }
 
 /// What a client's OPT record says.
@@ -64,15 +100,11 @@ impl<'q> Edns<'q> {
             dnssec_ok: ttl[1] & DNSSEC_OK != 0,
             ..Self::default()
         };
-        let mut rest = data;
-        while !rest.is_empty() {
-            let (head, after) = rest.split_first_chunk::<4>()?;
-            let len = usize::from(u16::from_be_bytes([head[2], head[3]]));
-            let (value, after) = after.split_at_checked(len)?;
-            edns.option(u16::from_be_bytes([head[0], head[1]]), value)?;
-            rest = after;
+        let mut options = options(data);
+        for (code, value) in &mut options {
+            edns.option(code, value)?;
         }
-        Some(edns)
+        options.is_whole().then_some(edns)
     }
 
     /// Were no options sent that we answer?

@@ -112,6 +112,7 @@ struct Zone {
 }
 
 fn main() -> ExitCode {
+    backstop::io::give_back_at_once();
     match run(Arguments::parse().command) {
         Ok(code) => code,
         Err(error) => {

@@ -17,12 +17,15 @@
 mod key;
 
 use crate::octets;
-pub use key::{Key, common_labels};
+pub use key::{Key, common_labels, unfold};
 use std::fmt;
 use std::str::FromStr;
 
 /// The longest name, in octets of wire form (RFC 1035 section 2.3.4).
 pub const NAME_MAX: usize = 255;
+
+/// The longest label, in octets without its length.
+pub const LABEL_MAX: usize = 63;
 
 /// A name in uncompressed wire form, borrowed.
 #[derive(Clone, Copy)]
@@ -45,7 +48,7 @@ impl<'a> Name<'a> {
         let mut at = 0;
         loop {
             let len = usize::from(*bytes.get(at)?);
-            if len > 63 || at + len >= NAME_MAX {
+            if len > LABEL_MAX || at + len >= NAME_MAX {
                 return None;
             }
             at += 1 + len;

@@ -51,14 +51,15 @@ def hosts_zone(path, names):
             out.write(f"h{i}.{ZONE} 300 IN A 10.{i >> 16 & 255}.{i >> 8 & 255}.{i & 255}\n")
 
 
-def delegations_zone(path, names):
-    """So many delegations with two NS and one glue address each: three records a name."""
+def delegations_zone(path, names, serial=1):
+    """So many delegations with two NS and one glue address each: three records a name. The next serial has other
+    addresses."""
     with open(path, "w") as out:
-        out.write(soa(1) + f"{ZONE} 3600 IN NS ns.{ZONE}\nns.{ZONE} 3600 IN A 127.0.0.1\n")
+        out.write(soa(serial) + f"{ZONE} 3600 IN NS ns.{ZONE}\nns.{ZONE} 3600 IN A 127.0.0.1\n")
         for i in range(names):
             out.write(
                 f"d{i}.{ZONE} 3600 IN NS ns1.d{i}.{ZONE}\nd{i}.{ZONE} 3600 IN NS ns2.hoster{i % 1000}.net.\n"
-                f"ns1.d{i}.{ZONE} 3600 IN A 10.{i >> 16 & 255}.{i >> 8 & 255}.{i & 255}\n"
+                f"ns1.d{i}.{ZONE} 3600 IN A {10 + serial % 2}.{i >> 16 & 255}.{i >> 8 & 255}.{i & 255}\n"
             )
 
 

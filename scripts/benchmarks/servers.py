@@ -74,6 +74,26 @@ class Server:
                 pass
         return total
 
+    def resident(self):
+        """Resident octets: private memory, pages of files, and the most there was of both together."""
+        total = [0, 0, 0]
+        for pid in self.pids():
+            try:
+                with open(f"/proc/{pid}/status") as status:
+                    text = status.read()
+            except OSError:
+                continue
+            for which, key in enumerate(("RssAnon", "RssFile", "VmHWM")):
+                found = re.search(rf"^{key}:\s+(\d+)", text, re.M)
+                total[which] += 1024 * int(found.group(1)) if found else 0
+        return total
+
+    def forget_peak(self):
+        """From now on the most is counted anew (proc(5): clear_refs)."""
+        for pid in self.pids():
+            with open(f"/proc/{pid}/clear_refs", "w") as clear:
+                clear.write("5")
+
     def write(self, name, text):
         path = os.path.join(self.folder, name)
         with open(path, "w") as out:

@@ -69,8 +69,8 @@ class Sweep:
 def nine_records(path):
     with open(path, "w") as out:
         out.write("@ 3600 IN SOA ns1 admin 1 86400 3600 604800 300\n@ 3600 IN NS ns1\n@ 3600 IN NS ns2\n"
-                  "@ 3600 IN MX 10 mail\n@ 3600 IN A 192.0.2.1\nns1 3600 IN A 192.0.2.2\nns2 3600 IN A 192.0.2.3\nmail 3600 IN A 192.0.2.4\n"
-                  "www 3600 IN A 192.0.2.5\n")
+                  "@ 3600 IN MX 10 mail\n@ 3600 IN A 192.0.2.1\nns1 3600 IN A 192.0.2.2\nns2 3600 IN A 192.0.2.3\n"
+                  "mail 3600 IN A 192.0.2.4\nwww 3600 IN A 192.0.2.5\n")
 
 
 def rounded(seconds):

@@ -17,9 +17,9 @@
 //! A zone whose chain has gaps is answered without the proof that is missing.
 
 use super::Answer;
-use crate::name::{Key, NAME_MAX, Name};
+use crate::name::{Key, LABEL_MAX, NAME_MAX, Name, unfold};
 use crate::tree::Entry;
-use crate::wire::{Full, Rtype, Section};
+use crate::wire::{Class, Full, HEADER_LEN, Rtype, Section};
 use crate::zone::{Hash, Node, Nsec3, Zone, hash_key};
 
 /// While one chain of NSEC3 takes the place of another, their records lie among each other as the
@@ -149,6 +149,12 @@ impl<'a> Answer<'a, '_> {
     fn write_noted(&mut self) -> Result<(), Full> {
         for at in 0..self.proofs.len() {
             let Proof { zone, entry, rtype } = self.proofs[at];
+            if rtype == Rtype::NSEC3
+                && let Some(apex_at) = self.apex_at(zone)
+            {
+                self.put_hashed(entry, apex_at)?;
+                continue;
+            }
             let node = Node::of(entry.blob);
             let mut buffer = [0; NAME_MAX];
             let owner = entry.key.to_key();
@@ -159,6 +165,42 @@ impl<'a> Answer<'a, '_> {
             }
         }
         self.proofs.clear();
+        Ok(())
+    }
+
+    /// Where the zone's apex lies in the message: in the question, if that is for this zone.
+    fn apex_at(&self, zone: &Zone) -> Option<usize> {
+        let (_, entered) = self.entered?;
+        let name = self.query.question.as_ref()?.name;
+        let len = zone.apex().len();
+        (std::ptr::eq(zone, entered) && len > 1).then(|| HEADER_LEN + name.len() - len)
+    }
+
+    /// Writes an NSEC3 record and its signatures. No other name can share the first label of its
+    /// owner, so there is nothing to look for and nothing to remember.
+    fn put_hashed(&mut self, entry: Entry<'a, ()>, apex_at: usize) -> Result<(), Full> {
+        let mut label = [0; LABEL_MAX + 1];
+        let label = &mut label[..entry.key.len()];
+        entry.key.copy_octets(label);
+        unfold(label);
+        // Behind it is the zero that ends it in a key.
+        let (_, label) = label.split_last().expect("the owner is below the apex");
+        let node = Node::of(entry.blob);
+        let mut at = None;
+        let sets = [node.find(Rtype::NSEC3), node.signatures(Rtype::NSEC3)];
+        for set in sets.into_iter().flatten() {
+            let (rtype, ttl) = (set.data_type(), set.ttl());
+            for data in set.iter() {
+                if let Some(at) = at {
+                    let kind = (rtype, Class::IN, ttl);
+                    self.writer.plain_record_at(Section::Authority, at, kind, data)?;
+                } else {
+                    at = self.writer.child(label, apex_at)?;
+                    self.writer.fixed(Section::Authority, rtype, Class::IN, ttl)?;
+                    self.writer.plain_data(data)?;
+                }
+            }
+        }
         Ok(())
     }
 }

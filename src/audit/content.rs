@@ -4,7 +4,7 @@
 use super::message::{Reply, Rr};
 use crate::name::{Name, NameBuf};
 use crate::replica::dial;
-use crate::wire::{Field, Rcode, Rtype, data_fields};
+use crate::wire::{Rcode, Rtype, fold_data};
 use crate::zone::Zone;
 use sha2::{Digest, Sha256};
 use std::fmt::{self, Write};
@@ -77,11 +77,8 @@ fn record(owner: Name<'_>, rtype: Rtype, ttl: u32, data: &[u8]) -> Vec<u8> {
 /// The data with the names in them in lower case (RFC 4034 section 6.2).
 fn folded(rtype: Rtype, data: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(data.len());
-    let read = data_fields(rtype, data, |field, octets| match field {
-        Some(Field::Name | Field::PlainName) => out.extend(octets.to_ascii_lowercase()),
-        _ => out.extend(octets),
-    });
-    if read.is_some() { out } else { data.to_vec() }
+    fold_data(rtype, data, &mut out);
+    out
 }
 
 /// A question whose answers are compared.

@@ -1,5 +1,6 @@
 //! A question as an audit puts it, and the reply, taken apart.
 
+use crate::edns::{code, options};
 use crate::name::{Name, NameBuf};
 use crate::tsig::TsigError;
 use crate::wire::{Class, Full, Opcode, Rcode, Rtype, Section, Writer, flag};
@@ -14,10 +15,6 @@ pub(super) const UDP_SIZE: u16 = 1232;
 /// Octets of the longest question: a name of 255, what is around it, and an OPT record.
 const QUESTION_MAX: usize = 512;
 
-/// The options that we ask for: who answers (RFC 5001), when its copy expires (RFC 7314).
-const NSID: u16 = 3;
-const EXPIRE: u16 = 9;
-
 /// How much of EDNS a question has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
@@ -25,7 +22,7 @@ pub(super) enum Form {
     Plain,
     /// One without options.
     Edns,
-    /// One that asks for NSID and EXPIRE.
+    /// One that asks who answers, and when its copy expires.
     Options,
 }
 
@@ -60,7 +57,7 @@ impl<'n> Question<'n> {
         let options: &[u16] = match self.form {
             Form::Plain => return Ok(()),
             Form::Edns => &[],
-            Form::Options => &[NSID, EXPIRE],
+            Form::Options => &[code::NSID, code::EXPIRE],
         };
         let empty = options.iter().flat_map(|code| [code.to_be_bytes(), [0, 0]]).flatten();
         writer.record(Section::Additional, Name::ROOT, Rtype::OPT, Class(UDP_SIZE), 0)?;
@@ -154,16 +151,13 @@ impl Reply {
         }
     }
 
-    fn options(&mut self, mut data: &[u8]) {
-        while let Some((&[a, b, c, d], rest)) = data.split_first_chunk::<4>() {
-            let len = usize::from(u16::from_be_bytes([c, d]));
-            let Some((value, after)) = rest.split_at_checked(len) else { return };
-            match u16::from_be_bytes([a, b]) {
-                NSID => self.nsid = Some(String::from_utf8_lossy(value).into_owned()),
-                EXPIRE => self.expire_s = value.try_into().ok().map(u32::from_be_bytes),
+    fn options(&mut self, data: &[u8]) {
+        for (code, value) in options(data) {
+            match code {
+                code::NSID => self.nsid = Some(String::from_utf8_lossy(value).into_owned()),
+                code::EXPIRE => self.expire_s = value.try_into().ok().map(u32::from_be_bytes),
                 _ => {}
             }
-            data = after;
         }
     }
 

@@ -2,7 +2,7 @@
 //! full.
 
 use crate::replica::{
-    HeldStatus, LastTransfer, PrimaryStatus, SignaturesStatus, State, ZoneStatus,
+    HeldStatus, LastTransfer, PrimaryStatus, SignaturesStatus, State, TransferStatus, ZoneStatus,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -170,6 +170,9 @@ pub fn zone(zone: &ZoneStatus, out: &mut impl Write) -> io::Result<()> {
     if let Some(signatures) = &zone.signatures {
         field("signatures", signed(signatures))?;
     }
+    if let Some(course) = &zone.transfer {
+        field("transfer", under_way(course))?;
+    }
     if let Some(last) = &zone.last_transfer {
         field("last transfer", transfer(last))?;
     }
@@ -269,6 +272,16 @@ fn signed(signatures: &SignaturesStatus) -> String {
         0 => format!("have run out: {of}"),
         s => format!("the first runs out in {}: {of}", time(*s)),
     }
+}
+
+fn under_way(course: &TransferStatus) -> String {
+    format!(
+        "{}, for {}: {} in {} so far",
+        course.doing,
+        time(course.s),
+        counted(course.records, "record"),
+        counted(course.octets, "octet"),
+    )
 }
 
 fn transfer(last: &LastTransfer) -> String {

@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+mod memory;
 mod message;
 mod mmsg;
 mod rights;
@@ -37,6 +38,7 @@ mod sys;
 mod uring;
 pub mod xdp;
 
+pub use memory::{forget_mapped, give_back_at_once};
 use message::Outbox;
 use mmsg::Mmsg;
 pub use rights::{give_up_all, keep_for_xdp};

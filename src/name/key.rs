@@ -186,9 +186,8 @@ impl Key {
             let label = &label[..label.len() - 1];
             let start = end - label.len();
             wire[start - 1] = u8::try_from(label.len()).ok()?;
-            for (to, &byte) in wire[start..end].iter_mut().zip(label) {
-                *to = UNFOLD[usize::from(byte)];
-            }
+            wire[start..end].copy_from_slice(label);
+            unfold(&mut wire[start..end]);
             end = start - 1;
         }
         Some(Name(wire))
@@ -212,6 +211,13 @@ impl fmt::Debug for Key {
 /// How many leading octets two keys have in common, counted in whole labels.
 pub fn common_labels(a: &[u8], b: &[u8]) -> usize {
     a[..octets::common(a, b)].iter().rposition(|&byte| byte == 0).map_or(0, |end| end + 1)
+}
+
+/// Makes the octets of a label in a key those of a folded name.
+pub fn unfold(label: &mut [u8]) {
+    for octet in label {
+        *octet = UNFOLD[usize::from(*octet)];
+    }
 }
 
 const FOLD: [u8; 256] = {

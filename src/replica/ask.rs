@@ -5,6 +5,7 @@
 //! messages at a time, while the next ones are being received. No builder ever waits for a
 //! primary.
 
+use super::course::Course;
 use super::dial;
 use super::inbox::Inbox;
 use super::limits::Limits;
@@ -46,6 +47,8 @@ pub(super) struct Job {
     /// The whole zone is only to be compared with that.
     pub(super) compares: bool,
     pub(super) max_octets: u64,
+    /// What is told of it while it lasts.
+    pub(super) course: Arc<Course>,
 }
 
 /// What the primary said.
@@ -288,7 +291,7 @@ async fn transfer(
     let verifier = key.map(|key| key.sign_request(&mut request, since_1970().as_secs()));
     let mut inbox = begin(job, limits, &request).await?;
     let mut reading = Reading { incoming, verifier, expire_s: None };
-    let end = receive(&mut inbox, &mut reading, options.stall_timeout).await;
+    let end = receive(job, &mut inbox, &mut reading, options.stall_timeout).await;
     asked.statistics = reading.incoming.statistics();
     asked.expire_s = reading.expire_s;
     let end = match (end, reading.incoming.lone_soa()) {
@@ -301,6 +304,7 @@ async fn transfer(
     if let Some(stream) = inbox.into_stream() {
         limits.connections.keep(&job.primary, stream);
     }
+    job.course.received();
     install(job, end, asked.statistics.octets).await
 }
 
@@ -326,12 +330,14 @@ pub(super) async fn begin(job: &Job, limits: &Limits, request: &[u8]) -> Result<
 
 /// Reads stretch after stretch, the next one being received while a builder reads the last.
 async fn receive(
+    job: &Job,
     inbox: &mut Inbox,
     reading: &mut Reading,
     stall: Duration,
 ) -> Result<Progress, AskError> {
     let mut stretch = inbox.next(stall).await?;
     loop {
+        job.course.note(reading.incoming.statistics(), &job.apex, job.primary.address);
         if stretch.len() <= READ_HERE {
             match reading.read(&mut stretch)? {
                 // One newer SOA: a transfer's first record, or all that there is to come (RFC 1995

@@ -11,9 +11,10 @@ use crate::name::NameBuf;
 use crate::store::{Opened, Store, StoreError, Stored};
 use crate::tsig::Keys;
 use crate::view::View;
-use crate::zone::Zone;
+use crate::zone::{BuildError, Part, Zone};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::thread;
 use tracing::{error, info, warn};
 
 /// The zones as they were loaded.
@@ -90,6 +91,10 @@ pub fn load(
     })?;
     for entry in &mut loaded.entries {
         entry.pin = entry.zone.as_ref().and_then(|zone| Pin::kept(&store, zone));
+        if entry.pin.is_some() {
+            // What is not taken is to be held again.
+            entry.begin_anew(now_ms);
+        }
     }
     for apex in unwanted {
         info!(zone = %apex, "no longer configured; its data is kept for a while");
@@ -106,8 +111,7 @@ pub(super) type Restored = (Arc<Zone>, History);
 
 /// Builds the version that was kept, and what led to it.
 pub(super) fn restore(stored: &Stored<'_>) -> Result<Restored, String> {
-    let mut zone = Zone::restore(stored.apex.as_name(), stored.entries())
-        .map_err(|error| error.to_string())?;
+    let mut zone = base(stored).map_err(|error| error.to_string())?;
     // History that does not decode is of no use, and no loss to what is served.
     let before = stored.history().map_while(|kept| Note::decode(&kept.bytes));
     let mut steps: Vec<_> = before.map(|(note, diff)| (Arc::new(diff), note)).collect();
@@ -122,4 +126,19 @@ pub(super) fn restore(stored: &Stored<'_>) -> Result<Restored, String> {
     let mut history = History::default();
     history.extend(steps);
     Ok((Arc::new(zone), history))
+}
+
+/// Builds the base, a large one by several threads.
+fn base(stored: &Stored<'_>) -> Result<Zone, BuildError> {
+    let apex = stored.apex.as_name();
+    let mut parts = stored.parts();
+    let first = parts.next();
+    thread::scope(|scope| {
+        let others: Vec<_> =
+            parts.map(|entries| scope.spawn(move || Part::read(apex, entries))).collect();
+        let first = first.map(|entries| Part::read(apex, entries));
+        let others = others.into_iter().map(|other| other.join().expect("reading does not panic"));
+        let parts: Result<Vec<_>, _> = first.into_iter().chain(others).collect();
+        Zone::join(apex, parts?)
+    })
 }

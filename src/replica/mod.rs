@@ -16,6 +16,7 @@
 mod ask;
 mod compare;
 mod connections;
+mod course;
 pub(crate) mod dial;
 mod history;
 mod inbox;
@@ -44,7 +45,8 @@ pub use load::{Loaded, load};
 pub use rollback::Swapped;
 pub use scheduler::CLOCK;
 pub use status::{
-    Counts, HeldStatus, LastTransfer, PrimaryStatus, SignaturesStatus, State, ZoneStatus,
+    Counts, Doing, HeldStatus, LastTransfer, PrimaryStatus, SignaturesStatus, State,
+    TransferStatus, ZoneStatus,
 };
 
 use crate::clock::Clock;

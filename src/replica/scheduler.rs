@@ -1,6 +1,7 @@
 //! The scheduler's thread: what comes, whose turn it is, what becomes of it.
 
 use super::ask::{Answer, Asked, Job, ask};
+use super::course::Course;
 use super::dial::random;
 use super::judge::{CAREFUL_MAX, Reason};
 use super::limits::Limits;
@@ -84,6 +85,18 @@ pub(super) enum What {
     Signatures(Option<Ending>),
     Stored(Result<(), StoreError>, Version),
     Recalled(Recalled),
+}
+
+impl What {
+    /// Is the transfer over that was under way, or stored what came of it?
+    fn ends_course(&self) -> bool {
+        match self {
+            Self::Asked { ask, .. } => *ask != Ask::Soa,
+            Self::Compared { .. } | Self::Stored(..) => true,
+            Self::Read(..) | Self::Judged(..) | Self::Undone(_) => false,
+            Self::Recalled(_) | Self::Signatures(_) => false,
+        }
+    }
 }
 
 impl Scheduler {
@@ -324,19 +337,20 @@ impl Scheduler {
     }
 
     pub(super) fn take(&mut self, id: usize, step: Step, now_ms: u64) {
-        let entry = self.entry_mut(id);
+        let entry = self.entries[id].as_mut().expect("ids are of zones that are there");
         if let Some(source) = entry.refresh.source() {
             entry.primary = Some(entry.primaries[source].primary.address);
         }
+        let was_behind = entry.behind_ms.is_some();
+        entry.note_lag(now_ms);
         if let Some(primary) = step.contact {
             entry.confirm(primary, now_ms);
-            if let Some(zone) = entry.zone.clone() {
-                let kept = entry.kept_on(zone.soa(), now_ms);
-                let apex = entry.apex.clone();
-                self.store.touch(apex.as_name(), kept);
-            }
         }
-        self.entry_mut(id).note_lag(now_ms);
+        let is_news = step.contact.is_some() || !was_behind && entry.behind_ms.is_some();
+        if let (Some(zone), Some(contact_ms), true) = (&entry.zone, entry.contact_ms, is_news) {
+            let kept = entry.kept_on(zone.soa(), contact_ms);
+            self.store.touch(entry.apex.as_name(), kept);
+        }
         let urgent = self.entry(id).refresh.is_urgent();
         for (primary, ask) in step.asks {
             let lane = match ask {
@@ -394,6 +408,10 @@ impl Scheduler {
             return;
         }
         let have = entry.zone.clone();
+        let course = Arc::new(Course::begin());
+        if what != Ask::Soa {
+            entry.course = Some(Arc::clone(&course));
+        }
         let job = Job {
             apex: entry.apex.clone(),
             primary: Arc::clone(&known.primary),
@@ -403,6 +421,7 @@ impl Scheduler {
             is_source: entry.source() == Some(primary),
             compares: lane == Lane::Idle,
             max_octets: entry.settings.max_size,
+            course,
         };
         let replicated = &self.stats.replicated;
         match what {
@@ -445,6 +464,8 @@ impl Scheduler {
         if self.entries.get(id).and_then(Option::as_ref).is_none_or(|e| e.epoch != epoch) {
             return;
         }
+        let entry = self.entry_mut(id);
+        let course = if what.ends_course() { entry.course.take() } else { None };
         match what {
             What::Asked { primary, ask, asked } => self.asked(id, primary, ask, asked),
             What::Compared { primary, have, asked } => {
@@ -457,6 +478,10 @@ impl Scheduler {
             What::Signatures(ending) => self.signatures_looked_at(id, ending),
             What::Stored(Ok(()), version) => self.stored(id, version),
             What::Stored(Err(error), version) => self.not_stored(id, &error, version),
+        }
+        let entry = self.entry_mut(id);
+        if entry.storing && entry.course.is_none() {
+            entry.course = course;
         }
         self.plan(id);
     }

@@ -46,6 +46,9 @@ pub struct ZoneStatus {
     pub signatures: Option<SignaturesStatus>,
     /// What is wrong with the zone itself: its file, the store.
     pub error: Option<String>,
+    /// The transfer that is under way, once something of it has come.
+    #[serde(default)]
+    pub transfer: Option<TransferStatus>,
     /// The last version received.
     pub last_transfer: Option<LastTransfer>,
     /// Every primary, in the order of the configuration.
@@ -182,6 +185,42 @@ pub struct SignaturesStatus {
     pub ends_in_s: u64,
     /// The records that they are of: owner and type.
     pub of: String,
+}
+
+/// A transfer under way.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub struct TransferStatus {
+    /// What is being done.
+    pub doing: Doing,
+    /// Octets of its messages so far.
+    pub octets: u64,
+    /// Records in them.
+    pub records: u64,
+    /// For how many seconds it has lasted.
+    pub s: u64,
+}
+
+/// How far a transfer has come.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Doing {
+    /// Messages are being received, and read.
+    Receiving,
+    /// All has come; the version is being completed and compared with the one before.
+    Building,
+    /// The store is writing it.
+    Storing,
+}
+
+impl std::fmt::Display for Doing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Receiving => "receiving",
+            Self::Building => "building",
+            Self::Storing => "storing",
+        })
+    }
 }
 
 /// The last version received.

@@ -2,6 +2,7 @@
 
 use super::CommandError;
 use super::ask::Primary;
+use super::course::Course;
 use super::dial::random;
 use super::history::{History, Note};
 use super::judge::Held;
@@ -55,6 +56,8 @@ pub(super) struct Entry {
     pub(super) damaged: Option<String>,
     pub(super) error: Option<String>,
     pub(super) last: Option<Last>,
+    /// The transfer under way, if one is.
+    pub(super) course: Option<Arc<Course>>,
     /// Answers to questions of an earlier configuration are not for this one.
     pub(super) epoch: u64,
     /// When it is on the agenda.
@@ -138,6 +141,7 @@ impl Entry {
             damaged: None,
             error: None,
             last: None,
+            course: None,
             epoch,
             agenda_ms: 0,
             reading: false,
@@ -179,6 +183,9 @@ impl Entry {
     /// Refreshes from the version held on. Questions under way are forgotten.
     pub(super) fn begin_anew(&mut self, due_ms: u64) {
         self.refresh = refresh(&self.settings, self.have(), due_ms);
+        for known in &mut self.primaries {
+            known.waits = [None; 2];
+        }
     }
 
     /// Other settings. The version stays; questions under way are forgotten.
@@ -195,6 +202,7 @@ impl Entry {
         self.primaries = terms.primaries();
         self.begin_anew(due_ms);
         self.comparing = false;
+        self.course = None;
         self.compare_in(u64::from(random() % 10), now_ms, random());
         self.reading = false;
         // By other rules it may pass: it is transferred again, and judged again.
@@ -366,9 +374,12 @@ impl Entry {
         self.kept(soa, now_ms, until)
     }
 
-    /// What the store is to keep beside the version held, which was confirmed now.
-    pub(super) fn kept_on(&self, soa: &Soa, now_ms: u64) -> store::State {
-        self.kept(soa, now_ms, self.expiry.get())
+    /// What the store is to keep beside the version held, which was confirmed at `contact_ms`. If
+    /// it is not the newest that we know of, it is looked after at once after a restart.
+    pub(super) fn kept_on(&self, soa: &Soa, contact_ms: u64) -> store::State {
+        let kept = self.kept(soa, contact_ms, self.expiry.get());
+        let is_newest = self.held.is_none() && self.behind_ms.is_none();
+        if is_newest { kept } else { store::State { refresh_at_ms: contact_ms, ..kept } }
     }
 
     fn kept(&self, soa: &Soa, now_ms: u64, expires_at_ms: u64) -> store::State {
@@ -470,6 +481,7 @@ impl Entry {
             }),
             signatures: self.signatures_status(),
             error: self.error.clone().or_else(|| self.damaged.clone()),
+            transfer: self.course.as_ref().and_then(|it| it.status(self.storing)),
             last_transfer: self.last.as_ref().map(|last| LastTransfer {
                 kind: last.kind.into(),
                 octets: last.octets,

@@ -300,17 +300,35 @@ pub(super) fn decode_diff_header(mut first: &[u8]) -> Option<(u32, u32, u64)> {
 }
 
 /// A stream that is read from its chunks: what lies within one chunk is borrowed from it.
-pub(super) struct Stream<'t, I> {
-    chunks: I,
+pub(super) struct Stream<'t> {
+    chunks: &'t [&'t [u8]],
     current: &'t [u8],
 }
 
-impl<'t, I: Iterator<Item = Option<&'t [u8]>>> Stream<'t, I> {
-    pub(super) fn new(chunks: I) -> Self {
-        Self { chunks, current: &[] }
+/// A place in a stream: chunks begun before it, and what is left of the last of them.
+pub(super) type Place = (usize, usize);
+
+impl<'t> Stream<'t> {
+    /// From `place` on, which [`place`](Self::place) gave for the same chunks, or is that of the
+    /// beginning, (0, 0).
+    pub(super) fn new(chunks: &'t [&'t [u8]], place: Place) -> Self {
+        let (begun, left) = place;
+        let last = begun.checked_sub(1).map_or(&[][..], |last| chunks[last]);
+        Self { chunks: &chunks[begun..], current: &last[last.len() - left..] }
     }
 
-    /// The next `len` octets; `None` if the stream ends before or a chunk is damaged.
+    /// Where it is, in a stream of so many chunks.
+    pub(super) fn place(&self, chunks: usize) -> Place {
+        (chunks - self.chunks.len(), self.current.len())
+    }
+
+    fn next_chunk(&mut self) -> Option<&'t [u8]> {
+        let (first, rest) = self.chunks.split_first()?;
+        self.chunks = rest;
+        Some(first)
+    }
+
+    /// The next `len` octets; `None` if the stream ends before.
     fn bytes(&mut self, len: usize) -> Option<Cow<'t, [u8]>> {
         if let Some((head, rest)) = self.current.split_at_checked(len) {
             self.current = rest;
@@ -318,7 +336,7 @@ impl<'t, I: Iterator<Item = Option<&'t [u8]>>> Stream<'t, I> {
         }
         let mut joined = std::mem::take(&mut self.current).to_vec();
         while joined.len() < len {
-            let chunk = self.chunks.next()??;
+            let chunk = self.next_chunk()?;
             let (head, rest) = chunk.split_at(chunk.len().min(len - joined.len()));
             joined.extend_from_slice(head);
             self.current = rest;
@@ -326,13 +344,13 @@ impl<'t, I: Iterator<Item = Option<&'t [u8]>>> Stream<'t, I> {
         Some(Cow::Owned(joined))
     }
 
-    /// The next entry of a base; `Some(None)` at its end.
+    /// The next entry of a base; `Some(None)` at its end, `None` if it ends within an entry.
     #[expect(clippy::type_complexity, reason = "a key and a blob, twice optional")]
     pub(super) fn entry(&mut self) -> Option<Option<(Cow<'t, [u8]>, Cow<'t, [u8]>)>> {
         if self.current.is_empty() {
-            match self.chunks.next() {
+            match self.next_chunk() {
                 None => return Some(None),
-                Some(chunk) => self.current = chunk?,
+                Some(chunk) => self.current = chunk,
             }
         }
         let key_len = usize::from(*self.bytes(1)?.first()?);
@@ -399,13 +417,17 @@ mod tests {
             encode_entry(key, blob, &mut stream);
         }
         for size in [1, 7, 299, CHUNK, stream.len()] {
-            let mut reader = Stream::new(stream.chunks(size).map(Some));
+            let chunks: Vec<&[u8]> = stream.chunks(size).collect();
+            let mut place = (0, 0);
             for (key, blob) in &entries {
+                let mut reader = Stream::new(&chunks, place);
                 let (k, b) = reader.entry().unwrap().unwrap();
                 assert_eq!((&k[..], &b[..]), (&key[..], &blob[..]));
+                place = reader.place(chunks.len());
             }
-            assert!(reader.entry().unwrap().is_none());
-            let mut cut = Stream::new(stream[..stream.len() - 1].chunks(size).map(Some));
+            assert!(Stream::new(&chunks, place).entry().unwrap().is_none());
+            let chunks: Vec<&[u8]> = stream[..stream.len() - 1].chunks(size).collect();
+            let mut cut = Stream::new(&chunks, (0, 0));
             assert!((0..entries.len()).any(|_| cut.entry().is_none()));
         }
     }

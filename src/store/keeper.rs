@@ -19,12 +19,14 @@
 //! is closed and opened again.
 
 use super::format::{Id, ZoneKey};
+use super::load::DATA_FILE;
 use super::log::Position;
 use super::reader::Reader;
 use super::request::{Done, Logged, Read, Request};
 use super::stage::{Goal, Stage};
 use super::tables::{self, Environment, Tables, error};
 use super::{Disk, Durability, Options, Shared, State, StoreError, lock};
+use crate::io::forget_mapped;
 use crossbeam::channel::{Receiver, RecvTimeoutError, TryRecvError};
 use heed::RwTxn;
 use std::collections::{HashMap, VecDeque};
@@ -42,6 +44,9 @@ const GROUP_COUNT: usize = 1024;
 const LAZY: Duration = Duration::from_millis(200);
 /// How long timers may wait for their commit, and how long background work rests after an error.
 const PAUSE: Duration = Duration::from_secs(1);
+/// After so many turns of background work, what they read of the data file is taken out of this
+/// process's memory once there is no more to do.
+const FORGET_AFTER: u32 = 64;
 
 /// The thread's state; what LMDB lends lives on its stack.
 pub(super) struct Keeper {
@@ -76,6 +81,8 @@ pub(super) struct Keeper {
     rest_until: Instant,
     /// When timers were last kept.
     touched: Instant,
+    /// Turns of background work since what they read was last forgotten.
+    unforgotten: u32,
 }
 
 /// What a transaction will have done once it is committed.
@@ -159,6 +166,7 @@ impl Keeper {
             closing: false,
             rest_until: Instant::now(),
             touched: Instant::now(),
+            unforgotten: 0,
         }
     }
 
@@ -388,7 +396,14 @@ impl Keeper {
             self.save_next_id(tables, &mut txn)?;
             txn.commit()
         });
-        self.settle(env, written, outcome)
+        let result = self.settle(env, written, outcome);
+        self.unforgotten += 1;
+        if self.unforgotten >= FORGET_AFTER && self.stages.is_empty() && self.doomed.is_empty() {
+            self.unforgotten = 0;
+            // It only counts as ours: the system takes it when it needs room.
+            let _ = forget_mapped(&self.dir.join(DATA_FILE));
+        }
+        result
     }
 
     /// Makes the outcome of a transaction known: to the keeper itself and to the tickets.

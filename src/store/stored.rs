@@ -6,15 +6,18 @@
 //! **Invariants.**
 //! - *checked*: it exists only after every value of the zone was compared with its crc, and reads
 //!   the same transaction ever after.
+//!
+//! A large base is checked by several threads, and can be read by as many, each a part of it.
 
 use super::State;
-use super::format::{DIFF_HEADER, Id, NO_BASE, Row, Stream, ZoneKey};
+use super::format::{DIFF_HEADER, Id, NO_BASE, Place, Row, Stream, ZoneKey};
 use super::format::{base_key, decode_diff_header, journal_key, unseal};
 use super::tables::Tables;
 use crate::name::NameBuf;
 use heed::{RoTxn, WithoutTls};
 use std::borrow::Cow;
-use std::ops::Range;
+use std::ops::{Bound, Range};
+use std::thread;
 
 /// A zone that was not found as it was written.
 pub(super) struct Unusable {
@@ -34,7 +37,19 @@ pub struct Stored<'t> {
     history_from: u64,
     tables: Tables<'t>,
     txn: &'t RoTxn<'t, WithoutTls>,
+    /// The base's chunks without their crc.
+    chunks: Vec<&'t [u8]>,
+    parts: Vec<Part>,
 }
+
+/// Entries of a base that follow each other: where they begin, and how many there are.
+struct Part {
+    place: Place,
+    count: usize,
+}
+
+/// A part of a base that is worth a thread of its own has at least so many octets.
+const PART_LEN: u64 = 4 << 20;
 
 impl<'t> Stored<'t> {
     /// A zone that is not to be used, although all that is kept of it is as it was written.
@@ -58,7 +73,9 @@ impl<'t> Stored<'t> {
         let state = row.state.clone();
         let base_serial = row.base_serial;
         let history_from = row.base_seq;
-        let mut stored = Self { apex, state, base_serial, row, history_from, tables, txn };
+        let (chunks, parts) = (Vec::new(), Vec::new());
+        let mut stored =
+            Self { apex, state, base_serial, row, history_from, tables, txn, chunks, parts };
         match stored.check() {
             Ok(()) => Ok((ZoneKey::of(stored.apex.as_name()), stored)),
             Err(what) => Err(Unusable { row: Some(Box::new(stored.row)), what }),
@@ -66,11 +83,11 @@ impl<'t> Stored<'t> {
     }
 
     fn check(&mut self) -> Result<(), String> {
-        let row = &self.row;
-        if (row.base != NO_BASE) != row.state.has_data {
+        if (self.row.base != NO_BASE) != self.row.state.has_data {
             return Err("it should have data and has not, or the other way round".into());
         }
         self.check_base()?;
+        let row = &self.row;
         let mut serial = row.base_serial;
         for seq in row.base_seq..row.next_seq {
             let diff = read_diff(self.tables, self.txn, row.journal, seq);
@@ -92,28 +109,67 @@ impl<'t> Stored<'t> {
         Ok(())
     }
 
-    fn check_base(&self) -> Result<(), String> {
+    fn check_base(&mut self) -> Result<(), String> {
+        let most = thread::available_parallelism().map_or(1, usize::from) as u64;
+        let threads = (self.row.base_len / PART_LEN).clamp(1, most);
+        self.chunks =
+            self.sound_chunks(threads).ok_or("a chunk of its base is damaged or missing")?;
+        let mut stream = Stream::new(&self.chunks, (0, 0));
         let mut len = 0;
-        let chunks = Chunks { checked: false, ..self.chunks() };
-        let mut stream = Stream::new(chunks);
         loop {
-            match stream.entry() {
-                Some(Some((key, blob))) => len += (5 + key.len() + blob.len()) as u64,
-                Some(None) if len == self.row.base_len => return Ok(()),
-                Some(None) => return Err("its base has not the length that was written".into()),
-                None => return Err("a chunk of its base is damaged or missing".into()),
+            // The first entry, and the first behind each of the places where a part should end.
+            let begun = self.parts.len() as u64;
+            if begun < threads && len * threads >= begun * self.row.base_len {
+                self.parts.push(Part { place: stream.place(self.chunks.len()), count: 0 });
             }
+            let entry = stream.entry().ok_or("an entry of its base is cut off")?;
+            let Some((key, blob)) = entry else { break };
+            len += (5 + key.len() + blob.len()) as u64;
+            self.parts.last_mut().expect("the first entry begins one").count += 1;
+        }
+        match len == self.row.base_len {
+            true => Ok(()),
+            false => Err("its base has not the length that was written".into()),
         }
     }
 
-    fn chunks(&self) -> Chunks<'t> {
-        let Self { row, tables, txn, .. } = self;
-        Chunks { tables: *tables, txn, id: row.base, chunks: 0..row.base_chunks, checked: true }
+    /// The chunks of the base without their crc, if they are all there and as they were written.
+    fn sound_chunks(&self, threads: u64) -> Option<Vec<&'t [u8]>> {
+        let count = self.row.base_chunks;
+        let (from, to) = (base_key(self.row.base, 0), base_key(self.row.base, count));
+        let range = (Bound::Included(&from[..]), Bound::Excluded(&to[..]));
+        let found = self.tables.base.range(self.txn, &range).ok()?;
+        let sealed = found.collect::<Result<Vec<_>, _>>().ok()?;
+        if sealed.len() != usize::try_from(count).ok()? {
+            return None;
+        }
+        let open = |sealed: &[(&[u8], &'t [u8])]| {
+            sealed.iter().map(|(key, value)| unseal(key, value)).collect::<Option<Vec<_>>>()
+        };
+        let step = sealed.len().div_ceil(usize::try_from(threads).ok()?).max(1);
+        thread::scope(|scope| {
+            let mut parts = sealed.chunks(step);
+            let first = parts.next();
+            let others: Vec<_> = parts.map(|part| scope.spawn(|| open(part))).collect();
+            let mut chunks = first.map_or_else(|| Some(Vec::new()), open)?;
+            for other in others {
+                chunks.extend(other.join().ok()??);
+            }
+            Some(chunks)
+        })
     }
 
     /// The base: keys and blobs, in order.
-    pub fn entries(&self) -> Entries<'t> {
-        Entries(Stream::new(self.chunks()))
+    pub fn entries(&self) -> impl Iterator<Item = (Cow<'_, [u8]>, Cow<'_, [u8]>)> {
+        self.parts().flatten()
+    }
+
+    /// The base in as many parts as there are threads that it is worth, one behind the other.
+    pub fn parts(&self) -> impl ExactSizeIterator<Item = Entries<'_>> {
+        self.parts.iter().map(|part| {
+            let stream = Stream::new(&self.chunks, part.place);
+            Entries { stream, count: part.count }
+        })
     }
 
     /// The diffs that lead on from the base, in order.
@@ -131,37 +187,18 @@ impl<'t> Stored<'t> {
     }
 }
 
-/// The chunks of a base; `None` for one that is missing or damaged.
-struct Chunks<'t> {
-    tables: Tables<'t>,
-    txn: &'t RoTxn<'t, WithoutTls>,
-    id: Id,
-    chunks: Range<u32>,
-    /// Were they all found to be good before, in this transaction?
-    checked: bool,
+/// Entries of a base that follow each other: keys and blobs, in order.
+pub struct Entries<'s> {
+    stream: Stream<'s>,
+    count: usize,
 }
 
-impl<'t> Iterator for Chunks<'t> {
-    type Item = Option<&'t [u8]>;
+impl<'s> Iterator for Entries<'s> {
+    type Item = (Cow<'s, [u8]>, Cow<'s, [u8]>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let key = base_key(self.id, self.chunks.next()?);
-        let value = self.tables.base.get(self.txn, &key).ok().flatten();
-        Some(value.and_then(|value| match self.checked {
-            true => value.len().checked_sub(4).map(|len| &value[..len]),
-            false => unseal(&key, value),
-        }))
-    }
-}
-
-/// The entries of a base: keys and blobs, in order.
-pub struct Entries<'t>(Stream<'t, Chunks<'t>>);
-
-impl<'t> Iterator for Entries<'t> {
-    type Item = (Cow<'t, [u8]>, Cow<'t, [u8]>);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.0.entry().expect("checked before in the same transaction")
+        self.count = self.count.checked_sub(1)?;
+        self.stream.entry().expect("checked before in the same transaction")
     }
 }
 

@@ -180,14 +180,19 @@ impl<'t> EntryKey<'t> {
         Key::from_bytes(&padded[..self.len()]).expect("only keys are stored")
     }
 
-    /// Writes the key to the front of `to` and zeros behind it, enough of them to read a word.
-    pub(super) fn copy_to(&self, to: &mut Padded) {
+    /// Writes the key to the front of `to`, which has room for it.
+    pub fn copy_octets(&self, to: &mut [u8]) {
         let mut at = 0;
         for piece in self.pieces() {
             to[at..at + piece.len()].copy_from_slice(piece);
             at += piece.len();
         }
-        to[at..at + WORD].fill(0);
+    }
+
+    /// Writes the key to the front of `to` and zeros behind it, enough of them to read a word.
+    pub(super) fn copy_to(&self, to: &mut Padded) {
+        self.copy_octets(to);
+        to[self.len()..self.len() + WORD].fill(0);
     }
 
     /// How many leading octets this key and the one sought have in common.

@@ -73,41 +73,45 @@ impl<'t, V> Place<'t, '_, V> {
     /// The last entry that is not after the key.
     #[inline(always)]
     pub fn at_or_before(&self) -> Option<Entry<'t, V>> {
-        let path = self.path.as_ref()?;
-        match (self.at + usize::from(self.found.is_some())).checked_sub(1) {
-            Some(at) => path.page.entry(at),
-            None => path.page_before()?.last(),
-        }
+        let (page, at) = self.preceding(self.behind())?;
+        page.entry(at)
     }
 
     /// The value of the last entry that is not after the key, if it is an ancestor's or the key's
     /// own.
     #[inline(always)]
     pub fn at_or_above(&self) -> Option<&'t V> {
-        let path = self.path.as_ref()?;
-        match (self.at + usize::from(self.found.is_some())).checked_sub(1) {
-            Some(at) => path.page.if_at_or_above(at, self.sought),
-            None => {
-                let page = path.page_before()?;
-                page.if_at_or_above(page.count().checked_sub(1)?, self.sought)
-            }
-        }
+        let (page, at) = self.preceding(self.behind())?;
+        page.if_at_or_above(at, self.sought)
     }
 
     /// The last entry before the key.
     pub fn before(&self) -> Option<Entry<'t, V>> {
-        let path = self.path.as_ref()?;
-        match self.at.checked_sub(1) {
-            Some(at) => path.page.entry(at),
-            None => path.page_before()?.last(),
-        }
+        let (page, at) = self.preceding(self.at)?;
+        page.entry(at)
     }
 
     /// The first entry after the key.
     pub fn after(&self) -> Option<Entry<'t, V>> {
         let path = self.path.as_ref()?;
-        let next = path.page.entry(self.at + usize::from(self.found.is_some()));
-        next.or_else(|| path.page_after()?.entry(0))
+        path.page.entry(self.behind()).or_else(|| path.page_after()?.entry(0))
+    }
+
+    /// The place in the page behind the key's entry, or where that would be.
+    #[inline(always)]
+    fn behind(&self) -> usize {
+        self.at + usize::from(self.found.is_some())
+    }
+
+    /// The page and the place in it of the last entry before place `at` of the page.
+    #[inline(always)]
+    fn preceding(&self, at: usize) -> Option<(&'t Page<V>, usize)> {
+        let path = self.path.as_ref()?;
+        if let Some(at) = at.checked_sub(1) {
+            return Some((path.page, at));
+        }
+        let page = path.page_before()?;
+        Some((page, page.count().checked_sub(1)?))
     }
 }
 

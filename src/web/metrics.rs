@@ -392,6 +392,7 @@ mod tests {
             held: None,
             signatures: None,
             error: None,
+            transfer: None,
             last_transfer: None,
             primaries: Vec::new(),
         }

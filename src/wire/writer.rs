@@ -127,7 +127,7 @@ impl<'b> Writer<'b> {
         debug_assert_eq!(self.at, HEADER_LEN, "the question comes first");
         self.put(name.as_wire())?;
         self.question_len = name.len();
-        self.put_u32(u32::from(rtype.0) << 16 | u32::from(class.0))?;
+        self.put_u32(kind(rtype, class))?;
         self.counts[Section::Question as usize] += 1;
         Ok(())
     }
@@ -158,9 +158,7 @@ impl<'b> Writer<'b> {
         class: Class,
         ttl: u32,
     ) -> Result<(), Full> {
-        debug_assert!(offset < self.at && offset <= POINTER_MAX, "no such name to point at");
-        #[expect(clippy::cast_possible_truncation, reason = "asserted above")]
-        self.put_u16(0xc000 | offset as u16)?;
+        self.put_u16(self.pointer(offset))?;
         self.fixed(section, rtype, class, ttl)
     }
 
@@ -174,11 +172,10 @@ impl<'b> Writer<'b> {
         (rtype, class, ttl): (Rtype, Class, u32),
         data: &[u8],
     ) -> Result<(), Full> {
-        debug_assert!(offset < self.at && offset <= POINTER_MAX, "no such name to point at");
         let len = u16::try_from(data.len()).map_err(|_| Full)?;
+        let (pointer, kind) = (u64::from(self.pointer(offset)), u64::from(kind(rtype, class)));
         let (head, body) = self.take(12 + data.len())?.split_at_mut(12);
-        let kind = u64::from(rtype.0) << 16 | u64::from(class.0);
-        let first = (0xc000 | offset as u64) << 48 | kind << 16 | u64::from(ttl >> 16);
+        let first = pointer << 48 | kind << 16 | u64::from(ttl >> 16);
         head[..8].copy_from_slice(&first.to_be_bytes());
         head[8..].copy_from_slice(&(ttl << 16 | u32::from(len)).to_be_bytes());
         octets::copy(body, data);
@@ -195,7 +192,7 @@ impl<'b> Writer<'b> {
         class: Class,
         ttl: u32,
     ) -> Result<(), Full> {
-        let kind = u64::from(rtype.0) << 16 | u64::from(class.0);
+        let kind = u64::from(kind(rtype, class));
         let record = self.take(11)?;
         record[..8].copy_from_slice(&(kind << 24 | u64::from(ttl >> 8)).to_be_bytes());
         record[8..].copy_from_slice(&[ttl.to_be_bytes()[3], 0, 0]);
@@ -212,7 +209,7 @@ impl<'b> Writer<'b> {
         class: Class,
         ttl: u32,
     ) -> Result<(), Full> {
-        let kind = u64::from(rtype.0) << 16 | u64::from(class.0);
+        let kind = u64::from(kind(rtype, class));
         self.put(&(kind << 32 | u64::from(ttl)).to_be_bytes())?;
         self.counts[section as usize] += 1;
         Ok(())
@@ -271,6 +268,27 @@ impl<'b> Writer<'b> {
         }
         self.put(rest)?;
         self.end_data(start)
+    }
+
+    /// What points at the name that begins at `offset`.
+    #[inline]
+    fn pointer(&self, offset: usize) -> u16 {
+        debug_assert!(offset < self.at && offset <= POINTER_MAX, "no such name to point at");
+        #[expect(clippy::cast_possible_truncation, reason = "asserted above")]
+        {
+            0xc000 | offset as u16
+        }
+    }
+
+    /// Writes a label below the name that begins at `parent`: an owner that no other name shares
+    /// more with, and that need not be remembered. Returns what [`name`](Self::name) does.
+    pub fn child(&mut self, label: &[u8], parent: usize) -> Result<Option<usize>, Full> {
+        let (at, pointer) = (self.at, self.pointer(parent));
+        let len = u8::try_from(label.len()).map_err(|_| Full)?;
+        self.put(&[len])?;
+        self.put(label)?;
+        self.put_u16(pointer)?;
+        Ok((at <= POINTER_MAX).then_some(at))
     }
 
     /// Writes `name`, its longest known suffix as a pointer, and remembers its new suffixes.
@@ -430,6 +448,12 @@ impl<'b> Writer<'b> {
         self.message[8..HEADER_LEN].copy_from_slice(&last.to_be_bytes()[..4]);
         self.at
     }
+}
+
+/// Type and class as they are sent.
+#[inline]
+fn kind(rtype: Rtype, class: Class) -> u32 {
+    u32::from(rtype.0) << 16 | u32::from(class.0)
 }
 
 /// The furthest that a compression pointer reaches.

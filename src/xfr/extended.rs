@@ -2,12 +2,11 @@
 //! RFC 7314) and why it does not give them (extended errors, RFC 8914).
 
 use super::reader::Reader;
+use crate::edns::{code, options};
 use crate::wire::{HEADER_LEN, Rtype, Section, read_u16, read_u32};
 
 /// The payload size that we announce, octets.
 const UDP_SIZE: u16 = 1232;
-const EXPIRE: u16 = 9;
-const ERROR: u16 = 15;
 /// More of an extended error's text is not told.
 const TEXT_MAX: usize = 200;
 
@@ -30,7 +29,7 @@ pub fn extend(request: &mut Vec<u8>, dnssec_ok: bool) {
     request.extend_from_slice(&UDP_SIZE.to_be_bytes());
     request.extend_from_slice(&[0, 0, flags, 0]);
     request.extend_from_slice(&[0, 4]);
-    request.extend_from_slice(&EXPIRE.to_be_bytes());
+    request.extend_from_slice(&code::EXPIRE.to_be_bytes());
     request.extend_from_slice(&[0, 0]);
     let count = read_u16(request, 10).expect("it has a header") + 1;
     request[10..HEADER_LEN].copy_from_slice(&count.to_be_bytes());
@@ -52,25 +51,23 @@ fn read(reply: &[u8]) -> Option<Extended> {
     for _ in 0..all {
         let found = reader.record(&mut scratch)?;
         if found.record.rtype == Rtype::OPT {
-            return options(found.record.data);
+            return read_options(found.record.data);
         }
     }
     None
 }
 
-fn options(mut data: &[u8]) -> Option<Extended> {
+fn read_options(data: &[u8]) -> Option<Extended> {
     let mut extended = Extended::default();
-    while !data.is_empty() {
-        let (code, len) = (read_u16(data, 0)?, usize::from(read_u16(data, 2)?));
-        let (value, rest) = data[4..].split_at_checked(len)?;
+    let mut options = options(data);
+    for (code, value) in &mut options {
         match code {
-            EXPIRE if len == 4 => extended.expire_s = read_u32(value, 0),
-            ERROR if extended.error.is_none() => extended.error = error(value),
+            code::EXPIRE if value.len() == 4 => extended.expire_s = read_u32(value, 0),
+            code::ERROR if extended.error.is_none() => extended.error = error(value),
             _ => {}
         }
-        data = rest;
     }
-    Some(extended)
+    options.is_whole().then_some(extended)
 }
 
 fn error(value: &[u8]) -> Option<String> {

@@ -1,13 +1,14 @@
-//! A zone from its records, in any order, or from the nodes that the store kept.
+//! A zone from its records, in any order.
 //!
-//! Records are collected in one stretch of memory, sorted by owner, type and data (input that is
-//! sorted already, as most primaries send it, costs one pass), and become pages bottom-up.
+//! Records whose owners come in order, as most primaries send them, become pages of the tree while
+//! the rest is still on its way: there is never a second copy of them. Others are collected, sorted,
+//! and put in between at the end, at the cost of a second tree.
 
 use super::node::{pack_set, split_type};
 use super::nsec3::{ITERATIONS_MAX, Nsec3, excessive};
 use super::{Node, Record, Soa, Zone};
-use crate::name::{Key, NAME_MAX, Name, NameBuf};
-use crate::tree::Tree;
+use crate::name::{Key, Name, NameBuf};
+use crate::tree::{Draft, Tree};
 use crate::wire::{Rtype, Serial, layout, read_u16, read_u32, same_data};
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -36,8 +37,8 @@ pub enum BuildError {
 pub struct Builder {
     apex: NameBuf,
     labels: usize,
-    names: Heap,
-    hashes: Heap,
+    names: Run,
+    hashes: Run,
     outside: u64,
     excessive: Option<u16>,
 }
@@ -48,8 +49,8 @@ impl Builder {
         Self {
             apex: apex.to_owned(),
             labels: apex.label_count(),
-            names: Heap::default(),
-            hashes: Heap::default(),
+            names: Run::new(Cuts::of_names()),
+            hashes: Run::new(Cuts::of_hashes()),
             outside: 0,
             excessive: None,
         }
@@ -67,8 +68,8 @@ impl Builder {
             return false;
         }
         self.excessive = self.excessive.or(excessive(record));
-        let heap = if of_hashes { &mut self.hashes } else { &mut self.names };
-        heap.push(key.as_bytes(), record);
+        let run = if of_hashes { &mut self.hashes } else { &mut self.names };
+        run.push(key.as_bytes(), record);
         true
     }
 
@@ -77,9 +78,9 @@ impl Builder {
         self.outside
     }
 
-    /// How many octets are held: what a limit on a transfer's size counts.
+    /// How many octets the records had that are held: what a limit on a transfer's size counts.
     pub fn octets(&self) -> usize {
-        self.names.octets.len() + self.hashes.octets.len()
+        self.names.octets + self.hashes.octets
     }
 
     /// The zone.
@@ -87,15 +88,20 @@ impl Builder {
         if let Some(iterations) = self.excessive {
             return Err(BuildError::Iterations(iterations));
         }
-        let mut records = 0;
-        let names = self.names.into_tree(true, &mut records);
-        let hashes = self.hashes.into_tree(false, &mut records);
-        Zone::settled(self.apex, names, hashes, records)
+        let (names, in_names) = self.names.finish();
+        let (hashes, in_hashes) = self.hashes.finish();
+        Zone::settled(self.apex, names, hashes, in_names + in_hashes)
     }
 }
 
 impl Zone {
-    fn settled(apex: NameBuf, names: Tree, hashes: Tree, records: u64) -> Result<Self, BuildError> {
+    /// The zone of these trees, if there is an SOA.
+    pub(super) fn settled(
+        apex: NameBuf,
+        names: Tree,
+        hashes: Tree,
+        records: u64,
+    ) -> Result<Self, BuildError> {
         let labels = apex.as_name().label_count();
         let soa = Soa { serial: Serial(0), refresh: 0, retry: 0, expire: 0, minimum: 0, ttl: 0 };
         let (nsec3, empties) = (None, Tree::default());
@@ -113,93 +119,11 @@ impl Zone {
         }
         Ok(zone)
     }
-
-    /// The zone that these entries are: what [`Zone::kept`] gave, in that order. Every one is
-    /// checked.
-    pub fn restore<K: AsRef<[u8]>, B: AsRef<[u8]>>(
-        apex: Name<'_>,
-        entries: impl IntoIterator<Item = (K, B)>,
-    ) -> Result<Self, BuildError> {
-        let mut entries = entries.into_iter().peekable();
-        let mut check = Check::new(apex);
-        let first = entries.next_if(|(key, _)| key.as_ref().is_empty());
-        let hashes = Tree::build(std::iter::from_fn(|| {
-            let (key, blob) = entries.next_if(|(key, _)| key.as_ref().first() == Some(&HASHES))?;
-            let key = key.as_ref()[1..].to_vec();
-            check.hash(&key, blob.as_ref()).then_some((key, blob, ()))
-        }));
-        check.last = None;
-        let mut rest = first.into_iter().chain(entries);
-        let names = Tree::build(std::iter::from_fn(|| {
-            let (key, blob) = rest.next()?;
-            check.name(key.as_ref(), blob.as_ref()).then_some((key, blob, ()))
-        }));
-        if check.damaged {
-            return Err(BuildError::Damaged);
-        }
-        Self::settled(apex.to_owned(), names, hashes, check.records)
-    }
 }
 
 /// What goes before the key of an entry of [`Zone::hashes`] when it is kept: no other key begins
 /// with it, and they all come behind the apex and before the other names.
 pub(super) const HASHES: u8 = 0;
-
-/// Entries that come from outside.
-struct Check<'a> {
-    apex: Name<'a>,
-    last: Option<Vec<u8>>,
-    /// The topmost cut or DNAME at or above the last name.
-    top: Vec<u8>,
-    records: u64,
-    damaged: bool,
-}
-
-impl<'a> Check<'a> {
-    fn new(apex: Name<'a>) -> Self {
-        Self { apex, last: None, top: Vec::new(), records: 0, damaged: false }
-    }
-
-    /// Is this the next entry of [`Zone::hashes`]?
-    fn hash(&mut self, key: &[u8], blob: &[u8]) -> bool {
-        let place = self.follows(key, blob);
-        let sound = place.is_some_and(|key| is_one_label(&key)) && Node::of(blob).cut() == 0;
-        self.note(key, blob, sound)
-    }
-
-    /// Is this the next entry of [`Zone::names`], and marked with the cut that is above it?
-    fn name(&mut self, key: &[u8], blob: &[u8]) -> bool {
-        let sound = self.follows(key, blob).is_some() && {
-            let node = Node::of(blob);
-            if self.top.is_empty() || !key.starts_with(&self.top) {
-                self.top.clear();
-                if node.sets().any(|set| is_barrier(set.rtype()) && !set.is_signatures()) {
-                    self.top.extend_from_slice(key);
-                }
-            }
-            node.cut() == self.top.len()
-        };
-        self.note(key, blob, sound)
-    }
-
-    /// The key, if there is a node for it, it is behind the last, and the whole name fits.
-    fn follows(&self, key: &[u8], blob: &[u8]) -> Option<Key> {
-        let ascends = self.last.as_deref().is_none_or(|last| last < key);
-        let fits = key.len() + self.apex.len() <= NAME_MAX;
-        Key::from_bytes(key).filter(|_| ascends && fits && Node::check(blob))
-    }
-
-    fn note(&mut self, key: &[u8], blob: &[u8], sound: bool) -> bool {
-        if sound {
-            self.records += Node::of(blob).records() as u64;
-            let last = self.last.get_or_insert_default();
-            last.clear();
-            last.extend_from_slice(key);
-        }
-        self.damaged |= !sound;
-        sound
-    }
-}
 
 /// Is the owner a child of the apex?
 pub(super) fn is_one_label(key: &Key) -> bool {
@@ -219,6 +143,171 @@ pub(super) fn is_barrier(rtype: Rtype) -> bool {
     rtype == Rtype::NS || rtype == Rtype::DNAME
 }
 
+/// The topmost cut or DNAME at or above each of the names that come, in order.
+pub(super) struct Cuts {
+    /// The key of the one at or above the last name; empty: there is none.
+    top: Vec<u8>,
+    /// Can there be any?
+    any: bool,
+}
+
+impl Cuts {
+    /// Of ordinary names.
+    pub(super) fn of_names() -> Self {
+        Self { top: Vec::new(), any: true }
+    }
+
+    /// Of owners of NSEC3 records, which are below none.
+    pub(super) fn of_hashes() -> Self {
+        Self { top: Vec::new(), any: false }
+    }
+
+    /// The same from the first name on.
+    fn anew(&self) -> Self {
+        Self { top: Vec::new(), any: self.any }
+    }
+
+    /// What comes next is below the name with this key, which is such a cut: the first name that
+    /// comes need not be the first of the zone.
+    pub(super) fn begin_below(&mut self, key: &[u8]) {
+        if self.any {
+            self.top.extend_from_slice(key);
+        }
+    }
+
+    /// The length of the key of the one above `key`, which comes next, or 0.
+    pub(super) fn before(&self, key: &[u8]) -> usize {
+        if key.starts_with(&self.top) { self.top.len() } else { 0 }
+    }
+
+    /// The length of its key, for the name that comes next and has this node.
+    pub(super) fn above(&mut self, key: &[u8], node: Node<'_>) -> usize {
+        if self.any && (self.top.is_empty() || !key.starts_with(&self.top)) {
+            self.top.clear();
+            if node.sets().any(|set| is_barrier(set.rtype()) && !set.is_signatures()) {
+                self.top.extend_from_slice(key);
+            }
+        }
+        self.top.len()
+    }
+}
+
+/// The records of one of the zone's trees. Those that come in the order of their owners, as most
+/// primaries send them, become pages at once; the others wait for the end.
+struct Run {
+    laid: Laid,
+    /// Records of one owner, which is behind all those that are laid.
+    owner: Heap,
+    /// Records of owners that should have come before.
+    late: Heap,
+    octets: usize,
+}
+
+impl Run {
+    fn new(cuts: Cuts) -> Self {
+        Self { laid: Laid::new(cuts), owner: Heap::default(), late: Heap::default(), octets: 0 }
+    }
+
+    fn push(&mut self, key: &[u8], record: Record<'_>) {
+        self.octets += HEAP_FIXED + key.len() + record.data.len();
+        match self.owner.key(0).map_or(Ordering::Equal, |owner| key.cmp(owner)) {
+            Ordering::Less => return self.late.push(key, record),
+            Ordering::Equal => {}
+            Ordering::Greater => self.turn(),
+        }
+        self.owner.push(key, record);
+    }
+
+    /// Lays the owner whose records are complete.
+    fn turn(&mut self) {
+        self.owner.sort();
+        self.laid.lay(&self.owner, 0);
+        self.owner.clear();
+    }
+
+    /// The tree, and how many records are in it.
+    fn finish(mut self) -> (Tree, u64) {
+        if self.owner.key(0).is_some() {
+            self.turn();
+        }
+        if self.late.key(0).is_none() {
+            return (self.laid.draft.finish(), self.laid.records);
+        }
+        let Self { laid, mut owner, mut late, .. } = self;
+        late.sort();
+        let mut all = Laid::new(laid.cuts.anew());
+        let early = laid.draft.finish();
+        let mut at = 0;
+        for entry in early.iter() {
+            let key = entry.key.to_key();
+            let key = key.as_bytes();
+            while late.key(at).is_some_and(|late| late < key) {
+                at = all.lay(&late, at);
+            }
+            if late.key(at) == Some(key) {
+                owner.clear();
+                owner.push_node(key, Node::of(entry.blob));
+                at = owner.push_owner(&late, at);
+                owner.sort();
+                all.lay(&owner, 0);
+            } else {
+                all.lay_node(key, entry.blob);
+            }
+        }
+        while late.key(at).is_some() {
+            at = all.lay(&late, at);
+        }
+        (all.draft.finish(), all.records)
+    }
+}
+
+/// Nodes in the order of their keys, each marked with the cut above it.
+struct Laid {
+    draft: Draft,
+    cuts: Cuts,
+    records: u64,
+    /// The node being packed, and where its records are in their heap.
+    blob: Vec<u8>,
+    set: Vec<usize>,
+}
+
+impl Laid {
+    fn new(cuts: Cuts) -> Self {
+        let (draft, blob, set) = (Draft::default(), Vec::new(), Vec::new());
+        Self { draft, cuts, records: 0, blob, set }
+    }
+
+    /// Lays the owner that the sorted records from `at` on begin with. Where the next one's begin.
+    fn lay(&mut self, heap: &Heap, at: usize) -> usize {
+        let key = heap.key(at).expect("there is an owner");
+        let (mut blob, mut next) = (std::mem::take(&mut self.blob), at);
+        blob.clear();
+        blob.push(0);
+        while heap.key(next) == Some(key) {
+            next = heap.pack_set(next, &mut self.set, &mut blob);
+        }
+        self.blob = blob;
+        self.mark(key);
+        next
+    }
+
+    /// Lays an owner that has this node.
+    fn lay_node(&mut self, key: &[u8], node: &[u8]) {
+        self.blob.clear();
+        self.blob.extend_from_slice(node);
+        self.mark(key);
+    }
+
+    fn mark(&mut self, key: &[u8]) {
+        let node = Node::of(&self.blob);
+        self.records += node.records() as u64;
+        #[expect(clippy::cast_possible_truncation, reason = "a key has 254 octets at most")]
+        let cut = self.cuts.above(key, node) as u8;
+        self.blob[0] = cut;
+        self.draft.push(key, &self.blob, ());
+    }
+}
+
 /// Records one behind the other: key length, key, type, TTL, data length, data.
 #[derive(Default)]
 struct Heap {
@@ -226,12 +315,22 @@ struct Heap {
     starts: Vec<usize>,
 }
 
+/// What a record takes besides key and data.
+const HEAP_FIXED: usize = 9;
+
 #[derive(Clone, Copy)]
 struct Item<'h> {
     key: &'h [u8],
     record: Record<'h>,
     rtype: Rtype,
     signature: bool,
+}
+
+impl Item<'_> {
+    /// Are the two of one set?
+    fn is_with(self, other: Self) -> bool {
+        (self.rtype, self.signature) == (other.rtype, other.signature) && self.key == other.key
+    }
 }
 
 impl Heap {
@@ -247,6 +346,38 @@ impl Heap {
         self.octets.extend_from_slice(record.data);
     }
 
+    /// Adds the records of a node.
+    fn push_node(&mut self, key: &[u8], node: Node<'_>) {
+        for set in node.sets() {
+            let (rtype, ttl) = (set.data_type(), set.ttl());
+            set.iter().for_each(|data| self.push(key, Record { rtype, ttl, data }));
+        }
+    }
+
+    /// Adds the records of the owner that those of `from` at `at` begin with, in the order in
+    /// which they came. Where the next one's begin.
+    fn push_owner(&mut self, from: &Self, at: usize) -> usize {
+        let key = from.key(at).expect("there is an owner");
+        let count = (at..).take_while(|&at| from.key(at) == Some(key)).count();
+        let mut starts = from.starts[at..at + count].to_vec();
+        starts.sort_unstable();
+        for start in starts {
+            self.push(key, from.item(start).record);
+        }
+        at + count
+    }
+
+    fn clear(&mut self) {
+        self.octets.clear();
+        self.starts.clear();
+    }
+
+    /// The key of record `at`, if there are that many.
+    fn key(&self, at: usize) -> Option<&[u8]> {
+        let &start = self.starts.get(at)?;
+        Some(&self.octets[start + 1..][..usize::from(self.octets[start])])
+    }
+
     fn item(&self, start: usize) -> Item<'_> {
         let key = &self.octets[start + 1..][..usize::from(self.octets[start])];
         let rest = &self.octets[start + 1 + key.len()..];
@@ -260,72 +391,40 @@ impl Heap {
         Item { key, record, rtype, signature }
     }
 
-    fn into_tree(mut self, with_cuts: bool, records: &mut u64) -> Tree {
-        let mut starts = std::mem::take(&mut self.starts);
-        starts.sort_by(|&a, &b| in_order(self.item(a), self.item(b)));
-        let mut rest = &starts[..];
-        let mut top: Vec<u8> = Vec::new();
-        let mut set = Vec::new();
-        Tree::build(std::iter::from_fn(|| {
-            let key = self.item(*rest.first()?).key;
-            let mut blob = vec![0];
-            let mut hides = false;
-            while let Some(item) = rest.first().map(|&start| self.item(start))
-                && item.key == key
-            {
-                let ttl;
-                (ttl, rest) = self.take_set(rest, &mut set);
-                hides |= is_barrier(item.rtype) && !item.signature;
-                *records += set.len() as u64;
-                let data = set.iter().map(|record| record.data);
-                pack_set(&mut blob, item.rtype, item.signature, ttl, data);
-            }
-            let hidden = !top.is_empty() && key.starts_with(&top);
-            if with_cuts && !hidden {
-                top.clear();
-                if hides {
-                    top.extend_from_slice(key);
-                }
-            }
-            #[expect(clippy::cast_possible_truncation, reason = "a key has 254 octets at most")]
-            {
-                blob[0] = top.len() as u8;
-            }
-            Some((key, blob, ()))
-        }))
+    /// By owner, set and data.
+    fn sort(&mut self) {
+        if self.starts.len() > 1 {
+            let mut starts = std::mem::take(&mut self.starts);
+            starts.sort_by(|&a, &b| in_order(self.item(a), self.item(b)));
+            self.starts = starts;
+        }
     }
 
-    /// Moves the records of the first set of `rest` into `set`, duplicates dropped. Gives the
-    /// set's TTL, all of its records have one: that of the record sent last; and what follows.
-    fn take_set<'h, 'r>(
-        &'h self,
-        rest: &'r [usize],
-        set: &mut Vec<Record<'h>>,
-    ) -> (u32, &'r [usize]) {
+    /// Packs the set that the sorted records from `at` on begin with, duplicates dropped. All of
+    /// its records have one TTL: that of the record sent last. Where the next set begins. `set`
+    /// is room to work in.
+    fn pack_set(&self, at: usize, set: &mut Vec<usize>, blob: &mut Vec<u8>) -> usize {
         set.clear();
-        let first = self.item(rest[0]);
-        let is_of_set = |item: Item<'_>| {
-            (item.key, item.rtype, item.signature) == (first.key, first.rtype, first.signature)
-        };
-        let (mut taken, mut latest) = (0, (0, 0));
-        for &start in rest {
+        let first = self.item(self.starts[at]);
+        let (mut next, mut latest) = (at, (0, 0));
+        while let Some(&start) = self.starts.get(next) {
             let item = self.item(start);
-            if !is_of_set(item) {
+            if !item.is_with(first) {
                 break;
             }
-            taken += 1;
+            next += 1;
             latest = latest.max((start, item.record.ttl));
-            let same = |record: &Record<'_>| same_data(record.rtype, record.data, item.record.data);
             // Equal but for case means neighbours in the order of sorting.
-            let near = set
-                .iter()
-                .rev()
-                .take_while(|record| record.data.eq_ignore_ascii_case(item.record.data));
-            if !near.into_iter().any(same) {
-                set.push(item.record);
+            let data = |&start: &usize| self.item(start).record.data;
+            let near = set.iter().rev().map(data);
+            let mut near = near.take_while(|data| data.eq_ignore_ascii_case(item.record.data));
+            if !near.any(|data| same_data(item.record.rtype, data, item.record.data)) {
+                set.push(start);
             }
         }
-        (latest.1, &rest[taken..])
+        let data = set.iter().map(|&start| self.item(start).record.data);
+        pack_set(blob, first.rtype, first.signature, latest.1, data);
+        next
     }
 }
 
@@ -335,8 +434,8 @@ fn in_order(a: Item<'_>, b: Item<'_>) -> Ordering {
         if layout(a.record.rtype).is_empty() {
             return a.record.data.cmp(b.record.data);
         }
-        let folded = |data: &'_ [u8]| data.iter().map(u8::to_ascii_lowercase).collect::<Vec<_>>();
-        folded(a.record.data).cmp(&folded(b.record.data))
+        let (a, b) = (a.record.data.iter(), b.record.data.iter());
+        a.map(u8::to_ascii_lowercase).cmp(b.map(u8::to_ascii_lowercase))
     };
     a.key.cmp(b.key).then_with(by_set).then_with(by_data)
 }

@@ -21,6 +21,7 @@ pub mod file;
 mod lookup;
 mod node;
 mod nsec3;
+mod restore;
 mod sum;
 mod update;
 
@@ -29,6 +30,7 @@ pub use diff::{Diff, Records};
 pub use lookup::{At, Found};
 pub use node::{Data, Node, NodeBuf, Record, RecordSet, Sets};
 pub use nsec3::{Hash, Nsec3, hash_key};
+pub use restore::Part;
 pub use sum::Sum;
 pub use update::OutOfSync;
 

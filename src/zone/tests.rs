@@ -350,3 +350,111 @@ fn a_set_has_the_ttl_that_came_last() {
     let node = zone.node(&zone.key(name("a.example").as_name())).unwrap();
     assert_eq!(node.find(Rtype::A).unwrap().ttl(), 20);
 }
+
+mod order {
+    //! However records come, and however what was kept of them is cut, it is the same zone.
+
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Owners among which there are cuts, a DNAME, names below them, and NSEC3 hashes.
+    const OWNERS: [&str; 9] = [
+        "example",
+        "a.example",
+        "x.a.example",
+        "y.x.a.example",
+        "b.example",
+        "m.b.example",
+        "c.example",
+        "0p9.example",
+        "1q8.example",
+    ];
+
+    fn any_record() -> impl Strategy<Value = (usize, Rtype, u32, Vec<u8>)> {
+        let of_names =
+            (0..7_usize, 0..4_u8, 1..3_u32, 0..3_u8).prop_map(|(owner, kind, ttl, n)| {
+                let (rtype, data) = match kind {
+                    0 if owner > 0 => (Rtype::NS, vec![1, b'a' + n, 0]),
+                    1 if owner == 4 => (Rtype::DNAME, vec![1, b'd', 0]),
+                    2 => (Rtype::TXT, vec![1, n]),
+                    _ => (Rtype::A, vec![192, 0, 2, n]),
+                };
+                (owner, rtype, ttl, data)
+            });
+        let of_hashes = (7..9_usize, 0..3_u8).prop_map(|(owner, n)| {
+            let data = [&[1, 0, 0, n, 0, 20][..], &[7; 20], &[0, 1, 0x40]].concat();
+            (owner, Rtype::NSEC3, 60, data)
+        });
+        prop_oneof![3 => of_names, 1 => of_hashes]
+    }
+
+    fn built(records: &[(usize, Rtype, u32, Vec<u8>)]) -> Zone {
+        let mut builder = Builder::new(name("example").as_name());
+        builder.add(name("example").as_name(), record(Rtype::SOA, &soa(1)));
+        for (owner, rtype, ttl, data) in records {
+            let record = Record { rtype: *rtype, ttl: *ttl, data };
+            assert!(builder.add(name(OWNERS[*owner]).as_name(), record));
+        }
+        builder.build().unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_of_owners_is_of_no_account(
+            records in prop::collection::vec(any_record(), 0..40)
+        ) {
+            let mut sorted = records.clone();
+            let key = |owner: usize| Key::of(name(OWNERS[owner]).as_name(), 1);
+            // Stable: of one owner they come as before, so that the same TTL is the last.
+            sorted.sort_by(|a, b| key(a.0).as_bytes().cmp(key(b.0).as_bytes()));
+            let (one, other) = (built(&records), built(&sorted));
+            prop_assert_eq!(contents(&one), contents(&other));
+            prop_assert_eq!(one.records(), other.records());
+            let count: usize = one.entries().map(|(_, node)| node.records()).sum();
+            prop_assert_eq!(one.records(), count as u64);
+        }
+
+        #[test]
+        fn parts_of_what_was_kept_are_the_zone_again(
+            records in prop::collection::vec(any_record(), 0..40),
+            cuts in prop::collection::vec(0..12_usize, 0..4),
+            lost in 0..12_usize,
+        ) {
+            let zone = built(&records);
+            let mut kept = Vec::new();
+            let _ = zone.kept(None, &mut |key, blob| {
+                kept.push((key.to_vec(), blob.to_vec()));
+                ControlFlow::Continue(())
+            });
+            let mut ends: Vec<usize> = cuts.iter().map(|at| at.min(&kept.len()).to_owned()).collect();
+            ends.sort_unstable();
+            ends.push(kept.len());
+            let mut start = 0;
+            let parts: Vec<_> = ends.into_iter().map(|end| {
+                let part = kept[start..end].to_vec();
+                start = end;
+                part
+            }).collect();
+            let read = |entries: &Vec<(Vec<u8>, Vec<u8>)>| {
+                Part::read(zone.apex(), entries.iter().map(|(key, blob)| (key, blob)))
+            };
+            let joined = Zone::join(zone.apex(), parts.iter().map(|part| read(part).unwrap()));
+            let joined = joined.unwrap();
+            prop_assert_eq!(contents(&joined), contents(&zone));
+            prop_assert_eq!(joined.records(), zone.records());
+            // In another order, or without a cut that what follows is marked with, they are none.
+            if parts.iter().filter(|part| !part.is_empty()).count() > 1 {
+                let backwards = parts.iter().rev().map(|part| read(part).unwrap());
+                prop_assert!(Zone::join(zone.apex(), backwards).is_err());
+            }
+            let lost = lost % kept.len();
+            let is_cut = usize::from(kept[lost].1[0]) == kept[lost].0.len() && lost > 0;
+            let hides = kept.get(lost + 1).is_some_and(|(_, blob)| blob[0] == kept[lost].1[0]);
+            if is_cut && hides {
+                let (before, after) = (kept[..lost].to_vec(), kept[lost + 1..].to_vec());
+                let parts = [read(&before).unwrap(), read(&after).unwrap()];
+                prop_assert!(Zone::join(zone.apex(), parts).is_err());
+            }
+        }
+    }
+}

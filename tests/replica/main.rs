@@ -9,6 +9,7 @@ mod common;
 mod scripted;
 
 mod checks;
+mod course;
 mod expiry;
 mod fleet;
 mod misbehaviour;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::replica::Doing;
 
 fn status(name: &str, state: State) -> ZoneStatus {
     ZoneStatus {
@@ -20,6 +21,7 @@ fn status(name: &str, state: State) -> ZoneStatus {
         held: None,
         signatures: None,
         error: None,
+        transfer: None,
         last_transfer: None,
         primaries: vec![primary("192.0.2.1:53", None)],
     }
@@ -210,6 +212,12 @@ fn one_zone_is_told_in_full() {
         same_serial_difference: true,
         nsec3_iterations: 10,
         error: Some("the store is behind with its work".into()),
+        transfer: Some(TransferStatus {
+            doing: Doing::Receiving,
+            octets: 61_000_000,
+            records: 1_200_000,
+            s: 63,
+        }),
         last_transfer: Some(LastTransfer {
             kind: "IXFR".into(),
             octets: 412,
@@ -235,6 +243,7 @@ example.org.
   copied from    192.0.2.1:53
   next refresh   in 1h
   expires        in 6d22h
+  transfer       receiving, for 1m3s: 1200000 records in 61000000 octets so far
   last transfer  IXFR, 1d1h ago: 1 record in 412 octets, 35ms
   history        2 differences for outgoing IXFR
   NSEC3          10 extra iterations; RFC 9276 advises 0
