@@ -66,7 +66,7 @@ impl Builder {
             self.outside += 1;
             return false;
         }
-        self.excessive = self.excessive.or(excessive(record));
+        self.excessive = self.excessive.or_else(|| excessive(record));
         let heap = if of_hashes { &mut self.hashes } else { &mut self.names };
         heap.push(key.as_bytes(), record);
         true
