@@ -7,8 +7,8 @@
 //! **Invariants.**
 //! - *found, not linked*: the record for a name or a hash is the one at it or the last before it
 //!   in the tree. Names without NSEC (glue, what a cut occludes) are skipped by one more look-up.
-//! - *hashed once*: names that are there are not hashed here (see `zone`), but for the next closer
-//!   one and a wildcard.
+//! - *hashed once*: the hashes of names that are there are known to the zone. Here only those are
+//!   hashed that are not: the next closer name, and wildcards below other names than the apex.
 //! - *bounded*: a name has at most 127 ancestors, a hash at most 151 rounds; of another chain at
 //!   most [`OTHERS_MAX`] records are passed over.
 //!
@@ -131,6 +131,7 @@ impl<'a> Answer<'a, '_> {
         self.note(zone, chain.covering(&next), Rtype::NSEC3);
         len
     }
+
     /// Notes a record, unless it is noted already.
     fn note(&mut self, zone: &'a Zone, entry: Option<Entry<'a, ()>>, rtype: Rtype) {
         let Some(entry) = entry else { return };

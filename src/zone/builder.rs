@@ -67,7 +67,7 @@ impl Builder {
             self.outside += 1;
             return false;
         }
-        self.excessive = self.excessive.or(excessive(record));
+        self.excessive = self.excessive.or_else(|| excessive(record));
         let run = if of_hashes { &mut self.hashes } else { &mut self.names };
         run.push(key.as_bytes(), record);
         true
