@@ -3,6 +3,7 @@
 //! `cargo bench --bench apply`, with `NAMES=100000` for smaller zones than of a million names and
 //! `SECONDS=5` for longer runs than of three seconds. It needs two cores, one of them to itself:
 //! what the scheduler takes from the thread that answers is in its figures too.
+#![expect(clippy::print_stdout, reason = "its report")]
 
 use backstop::answer::{Transport, Via, respond};
 use backstop::name::NameBuf;
