@@ -3,6 +3,7 @@
 //! `cargo bench --bench apply`, with `NAMES=100000` for smaller zones than of a million names and
 //! `SECONDS=5` for longer runs than of three seconds. It needs two cores, one of them to itself:
 //! what the scheduler takes from the thread that answers is in its figures too.
+#![expect(clippy::print_stdout, reason = "its report")]
 
 use backstop::answer::{Transport, Via, respond};
 use backstop::name::NameBuf;
@@ -10,6 +11,7 @@ use backstop::view::{Access, Expiry, Served, View, Views, reap};
 use backstop::wire::{Rtype, Serial};
 use backstop::zone::{Builder, Diff, Record, Records, Zone};
 use hdrhistogram::Histogram;
+use std::collections::BTreeSet;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -85,8 +87,12 @@ impl Primary {
         let (mut removed, mut added) = (Records::default(), Records::default());
         removed.push(name("example").as_name(), record(Rtype::SOA, &soa(from)));
         added.push(name("example").as_name(), record(Rtype::SOA, &soa(to)));
-        for _ in 0..changes {
-            let at = self.random();
+        // A diff that told of a record twice would not apply.
+        let mut chosen = BTreeSet::new();
+        while chosen.len() < changes.min(self.names.len()) {
+            chosen.insert(self.random());
+        }
+        for at in chosen {
             let owner = self.names[at].as_name();
             removed.push(owner, record(Rtype::A, &self.changed[at].to_be_bytes()));
             self.changed[at] += 1;
@@ -132,7 +138,7 @@ fn build(names: &[NameBuf]) -> Zone {
 }
 
 fn one_record(primary: &mut Primary, names: usize) {
-    let mut times = Histogram::<u64>::new(3).expect("three digits");
+    let mut times = histogram();
     for _ in 0..10_000_usize.min(10 * names) {
         let diff = primary.diff(1);
         let began = Instant::now();
@@ -260,7 +266,7 @@ fn request(primary: &Primary) -> Vec<u8> {
 
 /// Answers until it is stopped, a batch of 32 with each view, as a worker does.
 fn answer(views: &Views, requests: &[Vec<u8>], stop: &AtomicBool) -> Histogram<u64> {
-    let mut times = Histogram::new(3).expect("three digits");
+    let mut times = histogram();
     let mut reader = views.reader();
     let mut reply = [0; 1232];
     let peer = std::net::IpAddr::from([192, 0, 2, 1]);
@@ -285,6 +291,11 @@ fn answer(views: &Views, requests: &[Vec<u8>], stop: &AtomicBool) -> Histogram<u
         }
     }
     times
+}
+
+/// Of nanoseconds up to ten seconds, to three digits.
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 10_000_000_000, 3).expect("good bounds")
 }
 
 fn nanoseconds(since: Instant) -> u64 {

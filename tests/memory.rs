@@ -39,9 +39,9 @@ static ALLOCATOR: Counting = Counting;
 /// The tests here count for the whole process.
 static ALONE: Mutex<()> = Mutex::new(());
 
-const NAMES: usize = 20_000;
+const NAMES: usize = 4_000;
 /// What is allocated beside zones: threads, the test's own lists.
-const SLACK: usize = 256 * 1024;
+const SLACK: usize = 128 * 1024;
 
 fn live() -> usize {
     LIVE.load(Ordering::Relaxed)
@@ -114,7 +114,7 @@ fn after_many_transfers_memory_is_what_it_was_after_one() {
     };
     publish(1);
     let after_one = live() - before;
-    for serial in 2..=25 {
+    for serial in 2..=21 {
         publish(serial);
     }
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -122,7 +122,7 @@ fn after_many_transfers_memory_is_what_it_was_after_one() {
         thread::yield_now();
     }
     let after_many = live() - before;
-    assert!(after_many <= after_one + SLACK, "{after_one} after one, {after_many} after 25");
+    assert!(after_many <= after_one + SLACK, "{after_one} after one, {after_many} after 21");
     drop((reader, views));
     reaper.join().unwrap();
 }

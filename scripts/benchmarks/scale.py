@@ -38,8 +38,11 @@ def scale(options):
         for turn, kind in enumerate(options.servers):
             serve(primary, options.names, SERIAL + 2 * turn)
             secondary = Server(kind, os.path.join(folder, kind), ("127.0.0.1", port()), primary=at)
+            rows[kind] = {}
             try:
-                rows[kind] = measure(secondary, primary, options.names, SERIAL + 2 * turn)
+                measure(secondary, primary, options.names, SERIAL + 2 * turn, rows[kind])
+            except SystemExit as failed:
+                print(f"# {kind}: {failed}", flush=True)
             finally:
                 secondary.stop()
                 shutil.rmtree(secondary.folder, ignore_errors=True)
@@ -61,7 +64,7 @@ def serve(primary, names, serial):
     wait_for(Asker(primary.address), serial, 300)
 
 
-def measure(secondary, primary, names, serial):
+def measure(secondary, primary, names, serial, row):
     records = 3 * names + 3
 
     def served(serial):
@@ -71,7 +74,7 @@ def measure(secondary, primary, names, serial):
         return round(elapsed, 2), round(cpu, 2), round((anonymous + of_files) / records, 1)
 
     secondary.start()
-    row = dict(zip(("transfer_s", "transfer_cpu_s", "octets_a_record"), served(serial)))
+    row.update(zip(("transfer_s", "transfer_cpu_s", "octets_a_record"), served(serial)))
     row["proportional_octets_a_record"] = round(secondary.memory() / records, 1)
     secondary.stop()
     secondary.start()
@@ -81,7 +84,6 @@ def measure(secondary, primary, names, serial):
     notify(secondary.address)
     row["again_s"], _, row["again_octets_a_record"] = served(serial + 1)
     row["again_peak_octets_a_record"] = round(secondary.resident()[2] / records, 1)
-    return row
 
 
 def notify(address):
@@ -99,6 +101,7 @@ def table(rows, records):
         ours = rows.get("backstop", {}).get(key)
         line = f"{label:<38}"
         for kind, row in rows.items():
-            ratio = f"({row[key] / ours:.1f})" if ours and kind != "backstop" else ""
-            line += f"{row[key]:>11} {ratio:>6}"
+            figure = row.get(key)
+            ratio = f"({figure / ours:.1f})" if ours and figure and kind != "backstop" else ""
+            line += f"{'-' if figure is None else figure:>11} {ratio:>6}"
         print(line)

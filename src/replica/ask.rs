@@ -337,9 +337,10 @@ async fn receive(
 ) -> Result<Progress, AskError> {
     let mut stretch = inbox.next(stall).await?;
     loop {
-        job.course.note(reading.incoming.statistics(), &job.apex, job.primary.address);
         if stretch.len() <= READ_HERE {
-            match reading.read(&mut stretch)? {
+            let progress = reading.read(&mut stretch)?;
+            job.course.note(reading.incoming.statistics(), &job.apex, job.primary.address);
+            match progress {
                 // One newer SOA: a transfer's first record, or all that there is to come (RFC 1995
                 // section 4). The rest of a transfer follows on the heels of its beginning.
                 Progress::More if reading.incoming.lone_soa().is_some() => {
@@ -366,6 +367,7 @@ async fn receive(
             next = inbox.next(stall) => (built.await?, Some(next)),
         };
         *reading = back.0;
+        job.course.note(reading.incoming.statistics(), &job.apex, job.primary.address);
         match (back.1?, next) {
             (Progress::More, Some(next)) => stretch = next?,
             (Progress::More, None) => stretch = inbox.next(stall).await?,
