@@ -36,9 +36,9 @@ impl Loaded {
     }
 }
 
-/// Zones whose time came while the server was down are spread over so much that this many come a
-/// second.
-const LATE_A_SECOND: u64 = 500;
+/// After a start, a NOTIFY may have been missed: all zones are looked at soon, but no more of them
+/// than this a second, and none later than its stored timer says.
+const LOOKS_A_SECOND: u64 = 100;
 
 /// Loads what is kept of the configured zones; what is kept of others is marked as no longer
 /// wanted.
@@ -52,10 +52,8 @@ pub fn load(
     clock: Clock,
 ) -> Result<(Store, Loaded), StoreError> {
     let now_ms = clock.now_ms();
-    let spread_ms = zones.len() as u64 * 1000 / LATE_A_SECOND;
-    let soon = || now_ms + ((spread_ms * u64::from(random())) >> 32);
-    // As before the restart: that is no reason to ask everybody.
-    let due = |at_ms: u64| if at_ms > now_ms { at_ms } else { soon() };
+    let spread_ms = zones.len() as u64 * 1000 / LOOKS_A_SECOND;
+    let due = |at_ms: u64| at_ms.min(now_ms + ((spread_ms * u64::from(random())) >> 32));
     let mut terms = AllTerms::new(&keys);
     let new = |zone: &ZoneConfig| Entry::new(zone, terms.of(&zone.settings), now_ms, 0);
     let entries: Vec<Entry> = zones.iter().map(new).collect();
