@@ -31,7 +31,10 @@ impl Zone {
     pub fn join(apex: Name<'_>, parts: impl IntoIterator<Item = Part>) -> Result<Self, BuildError> {
         let mut whole = Part::default();
         for part in parts {
-            if part.hashes.first.is_some() && !whole.names.last.is_empty() {
+            // The hashes come behind the apex and before all other names.
+            let late = part.hashes.first.is_some() && !whole.names.last.is_empty();
+            let early = whole.hashes.first.is_some() && part.names.begin_at_the_apex();
+            if late || early {
                 return Err(BuildError::Damaged);
             }
             whole.names.append(part.names)?;
@@ -74,11 +77,11 @@ impl Part {
             let sound = match key.as_ref() {
                 [HASHES, key @ ..] => {
                     let is_hash = Key::from_bytes(key).is_some_and(|key| is_one_label(&key));
-                    // They come before all names but the apex.
                     is_hash
                         && part.names.last.is_empty()
                         && part.hashes.push(apex, key, blob.as_ref())
                 }
+                [] if part.hashes.first.is_some() => false,
                 key => part.names.push(apex, key, blob.as_ref()),
             };
             if !sound {
@@ -108,6 +111,10 @@ struct First {
 impl Checked {
     fn new(cuts: Cuts) -> Self {
         Self { draft: Draft::default(), cuts, first: None, last: Vec::new(), records: 0 }
+    }
+
+    fn begin_at_the_apex(&self) -> bool {
+        self.first.as_ref().is_some_and(|first| first.key.is_empty())
     }
 
     /// Takes the next entry, if it is behind the last, its whole name fits, there is a node for

@@ -129,7 +129,7 @@ fn random_denial(random: &mut Random) -> Denial {
         0 => Denial::Nsec,
         1 => Denial::Nsec3 {
             iterations: *random.pick(&[0, 1, 2]),
-            salt: *random.pick(&[&[][..], &[0xab, 0xcd]]),
+            salt: random.pick(&[&[][..], &[0xab, 0xcd]]),
             opt_out: random.chance(50),
         },
         _ => Denial::Unsigned,
