@@ -146,7 +146,7 @@ fn after_a_restart_what_was_missed_is_found_little_by_little() {
     secondary.run();
     // All are served as they were, none waits for its turn to be asked about, and a NOTIFY has its
     // turn at once.
-    assert_eq!(at(&secondary, 1) + at(&secondary, 2), 300);
+    assert!(secondary.all().iter().all(|zone| zone.serial.is_some()));
     primary.notify(secondary.address, &zones[7]);
     secondary.wait_serial(&zones[7], 2);
     assert!(wait_until(DEADLINE, || at(&secondary, 2) == 300));
