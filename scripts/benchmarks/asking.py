@@ -18,7 +18,16 @@ def serial_in(reply):
     rcode, answers = reply[3] & 15, struct.unpack(">H", reply[6:8])[0]
     if rcode or not answers:
         return None
-    return struct.unpack(">I", reply[-20:-16])[0]
+    at = behind_name(reply, behind_name(reply, 12) + 4)
+    end = at + 10 + struct.unpack_from(">H", reply, at + 8)[0]
+    return struct.unpack_from(">I", reply, end - 20)[0]
+
+
+def behind_name(message, at):
+    """Where what follows a name begins."""
+    while 0 < message[at] < 192:
+        at += 1 + message[at]
+    return at + (2 if message[at] else 1)
 
 
 class Asker:
