@@ -182,9 +182,13 @@ fn wear(mut primary: Primary, names: usize) -> Primary {
 /// What `respond` takes by the clock on a core of its own: at rest, while another thread applies
 /// and publishes one-record versions as fast as it can, and while it builds the zone anew.
 fn latencies(mut primary: Primary, names: usize, run: Duration) {
+    let cpus = backstop::io::cpus();
+    // Who builds, publishes and frees stays away from the core of who answers.
+    if let [others, _, ..] = cpus[..] {
+        let _ = backstop::io::pin(others);
+    }
     let (views, retired) = Views::new(view(&primary.zone));
     let reaper = thread::spawn(move || reap(&retired));
-    let cpus = backstop::io::cpus();
     let requests: Vec<_> = (0..1 << 16).map(|_| request(&primary)).collect();
     println!("{names} names: nanoseconds of `respond` by the clock");
     println!(
