@@ -125,14 +125,12 @@ fn random_zones(random: &mut Random) -> Vec<Model> {
 }
 
 fn random_denial(random: &mut Random) -> Denial {
-    const SALTS: [&[u8]; 2] = [&[], &[0xab, 0xcd]];
+    let &salt = random.pick(&[&[][..], &[0xab, 0xcd]]);
     match random.below(4) {
         0 => Denial::Nsec,
-        1 => Denial::Nsec3 {
-            iterations: *random.pick(&[0, 1, 2]),
-            salt: *random.pick(&SALTS),
-            opt_out: random.chance(50),
-        },
+        1 => {
+            Denial::Nsec3 { iterations: *random.pick(&[0, 1, 2]), salt, opt_out: random.chance(50) }
+        }
         _ => Denial::Unsigned,
     }
 }

@@ -68,7 +68,8 @@ fn an_edit_without_a_new_serial_is_found_by_comparing_and_taken() {
     let of_script = Arc::clone(&zone);
     let primary = Primary::on([127, 8, 0, 1], move |asked| answer(&of_script, asked, 1, &[]));
     let secondary = start(&primary, "edited.test.", "compare-every = \"1s\"");
-    let watch = Watch::start(secondary.address, &[zone.apex.clone()], Duration::from_millis(1));
+    let watch =
+        Watch::start(secondary.address, std::slice::from_ref(&zone.apex), Duration::from_millis(1));
     primary.wait_asked(|all| all.iter().filter(|it| it.rtype == rtype::AXFR).count() >= 3);
     assert_eq!(secondary.logged(&["diverged"]), 0, "the same is the same");
     let of_script = Arc::clone(&zone);
@@ -94,7 +95,8 @@ fn where_that_is_to_be_reported_ours_stays_served_until_the_operator_takes_their
     let primary = Primary::on([127, 8, 0, 2], move |asked| answer(&of_script, asked, 1, &[]));
     let settings = "compare-every = \"1s\"\non-same-serial = \"report\"";
     let secondary = start(&primary, "report.test.", settings);
-    let watch = Watch::start(secondary.address, &[zone.apex.clone()], Duration::from_millis(1));
+    let watch =
+        Watch::start(secondary.address, std::slice::from_ref(&zone.apex), Duration::from_millis(1));
     let of_script = Arc::clone(&zone);
     primary.script(move |asked| answer(&of_script, asked, 77, &[]));
     let status = secondary.wait_status("report.test.", |status| status.state == State::Diverged);
