@@ -35,7 +35,7 @@ def show(measured):
         text = old.read()
     machine = measured[0]
     where = f"{facts(measured)} (`{machine['command']}`)."
-    if machine["load_average"] > 1:
+    if machine["load_average"] > 1.5:
         where += " The machine was busy with other work meanwhile: only what is far apart means something."
     shown = f"{BEGIN}\n{where}\n\n{markdown(measured, WORDS)}\n{END}"
     with open(readme, "w") as new:
