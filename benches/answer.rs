@@ -12,7 +12,7 @@
 //!
 //! and divide `Collected` by the number of replies that the program prints.
 
-use backstop::answer::{Outcome, Transport, Via, respond, warm};
+use backstop::answer::{Outcome, Via, respond, warm};
 use backstop::name::{Key, NAME_MAX, Name, NameBuf};
 use backstop::view::{Access, Expiry, Served, View};
 use backstop::wire::Rtype;
@@ -120,16 +120,7 @@ fn measure(criterion: &mut Criterion, kind: &Kind, view: &View, names: usize) {
 
 #[inline(never)]
 fn once(request: &[u8], view: &View, reply: &mut [u8]) -> Outcome {
-    let peer = std::net::IpAddr::from([192, 0, 2, 1]);
-    let via = Via {
-        transport: Transport::Udp,
-        peer,
-        now_ms: 0,
-        key: None,
-        reserved: 0,
-        unix_s: 0,
-        keepalive: None,
-    };
+    let via = Via::datagram([192, 0, 2, 1].into());
     respond(request, &via, view, reply)
 }
 

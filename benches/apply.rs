@@ -5,7 +5,7 @@
 //! what the scheduler takes from the thread that answers is in its figures too.
 #![expect(clippy::print_stdout, reason = "its report")]
 
-use backstop::answer::{Transport, Via, respond};
+use backstop::answer::{Via, respond};
 use backstop::name::NameBuf;
 use backstop::view::{Access, Expiry, Served, View, Views, reap};
 use backstop::wire::{Rtype, Serial};
@@ -273,16 +273,7 @@ fn answer(views: &Views, requests: &[Vec<u8>], stop: &AtomicBool) -> Histogram<u
     let mut times = histogram();
     let mut reader = views.reader();
     let mut reply = [0; 1232];
-    let peer = std::net::IpAddr::from([192, 0, 2, 1]);
-    let via = Via {
-        transport: Transport::Udp,
-        peer,
-        now_ms: 0,
-        key: None,
-        reserved: 0,
-        unix_s: 0,
-        keepalive: None,
-    };
+    let via = Via::datagram([192, 0, 2, 1].into());
     for batch in requests.chunks(32).cycle() {
         if stop.load(Ordering::Relaxed) {
             break;

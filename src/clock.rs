@@ -114,13 +114,18 @@ fn millis(duration: Duration) -> u64 {
 }
 
 /// The wall clock; the beginning of 1970 if it is set to before that.
-pub fn since_1970() -> Duration {
+fn since_1970() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
-/// The wall clock: seconds since 1970, modulo 2^32.
+/// The wall clock, which signatures are dated by: seconds since 1970.
+pub fn now_s() -> u64 {
+    since_1970().as_secs()
+}
+
+/// The same modulo 2^32.
 pub fn unix_s() -> u32 {
-    u32::try_from(since_1970().as_secs() & u64::from(u32::MAX)).expect("masked")
+    u32::try_from(now_s() & u64::from(u32::MAX)).expect("masked")
 }
 
 /// The wall clock, read once a second at most: for who asks it with each batch.

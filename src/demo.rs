@@ -4,7 +4,7 @@
 //! the zone changes every few seconds and travels by NOTIFY and IXFR; then the primary is stopped
 //! and the secondary answers on.
 
-use crate::clock::since_1970;
+use crate::clock::now_s;
 use crate::config::{self, Config};
 use crate::name::NameBuf;
 use crate::server::{Reload, ServeError, Server};
@@ -153,7 +153,7 @@ fn configuration(folder: &Path, which: &str) -> Result<Config, DemoError> {
 }
 
 fn zone_text(serial: u32) -> String {
-    let time = since_1970().as_secs();
+    let time = now_s();
     format!(
         "$ORIGIN {ZONE}\n$TTL 300\n\
          @    SOA  ns1 hostmaster {serial} 3600 600 604800 60\n\

@@ -1,7 +1,8 @@
 //! EDNS: the OPT record as it comes and as it goes, and the options that we know.
 //!
 //! **How it fits.** `query` reads the client's OPT with [`Edns::read`]; `answer` writes ours with
-//! [`Opt::write`]; who asks other servers reads their replies' [`options`]. What an option's value is, `answer` says; how it is written, this module.
+//! [`Opt::write`]; who asks other servers reads their replies' [`options`]. What an option's value
+//! is, `answer` says; how it is written, this module.
 //!
 //! **Invariants.**
 //! - *asked for*: but for errors (RFC 8914), the reply has only options that the request had.

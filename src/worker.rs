@@ -22,7 +22,7 @@ pub(crate) mod panics;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use crate::answer::{self, Outcome, Transport, Via};
+use crate::answer::{self, Outcome, Via};
 use crate::clock::{Clock, Wall};
 use crate::io::{
     self, Backend, Courier, OpenError, Packet, Port, Route, Serve, Socket, Turn, Waker, xdp,
@@ -309,15 +309,7 @@ impl Desk {
         served.requests.add(batch.len() as u64);
         served.request_octets.add(batch.iter().map(|packet| packet.request.len() as u64).sum());
         for packet in &mut *batch {
-            let via = Via {
-                transport: Transport::Udp,
-                peer: packet.route.peer.ip(),
-                now_ms,
-                key: None,
-                reserved: 0,
-                unix_s,
-                keepalive: None,
-            };
+            let via = Via { now_ms, unix_s, ..Via::datagram(packet.route.peer.ip()) };
             let answer = || respond(packet.request, &via, view, packet.reply);
             match panics::survive(answer) {
                 Some(Outcome::Reply { len, rcode, kind, zone, known_client }) => {

@@ -23,7 +23,8 @@ use crate::wire::{Class, Full, HEADER_LEN, Rtype, Section};
 use crate::zone::{Hash, Node, Nsec3, Zone, hash_key};
 
 /// While one chain of NSEC3 takes the place of another, their records lie among each other as the
-/// hashes fall. So many in a row are not of the chain that denies only if there is hardly any of it.
+/// hashes fall. So many in a row are not of the chain that denies only if there is hardly any of
+/// it.
 const OTHERS_MAX: usize = 256;
 
 /// How many records the proofs of one reply may need: one for each wildcard that a chain of

@@ -69,6 +69,21 @@ pub struct Via<'a> {
     pub keepalive: Option<u16>,
 }
 
+impl Via<'_> {
+    /// An unsigned datagram from `peer`, when the server's clock and the wall clock began.
+    pub fn datagram(peer: IpAddr) -> Self {
+        Self {
+            transport: Transport::Udp,
+            peer,
+            now_ms: 0,
+            key: None,
+            reserved: 0,
+            unix_s: 0,
+            keepalive: None,
+        }
+    }
+}
+
 /// What becomes of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {

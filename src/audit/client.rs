@@ -1,7 +1,7 @@
 //! Putting questions to servers: over UDP, over TCP, and for the whole zone.
 
 use super::message::{Fault, Question, Reply};
-use crate::clock::since_1970;
+use crate::clock::now_s;
 use crate::name::Name;
 use crate::replica::dial;
 use crate::tsig::{Key, Verifier};
@@ -128,8 +128,7 @@ impl Client {
         let conversation = async {
             let id = dial::random_id();
             let mut request = xfr::axfr_query(id, apex);
-            let mut verifier =
-                peer.key.as_ref().map(|key| key.sign_request(&mut request, since_1970().as_secs()));
+            let mut verifier = peer.key.as_ref().map(|key| key.sign_request(&mut request, now_s()));
             let mut incoming = Incoming::axfr(apex, id, max_octets);
             let mut stream = dial::tcp(peer.address, peer.source).await?;
             dial::send(&mut stream, &request).await?;
@@ -138,7 +137,7 @@ impl Client {
                 let more = timeout(self.patience, receive(&mut stream, &mut message)).await;
                 more.map_err(|_| Fault::TimedOut(self.patience))??;
                 let verified = match &mut verifier {
-                    Some(verifier) => verifier.verify(&mut message, since_1970().as_secs())?,
+                    Some(verifier) => verifier.verify(&mut message, now_s())?,
                     None => &message,
                 };
                 if let Progress::Whole(builder, _) = incoming.message(verified)? {
@@ -165,8 +164,7 @@ impl Asked {
     fn new(peer: &Peer, question: &Question<'_>) -> Self {
         let id = dial::random_id();
         let mut request = question.write(id);
-        let verifier =
-            peer.key.as_ref().map(|key| key.sign_request(&mut request, since_1970().as_secs()));
+        let verifier = peer.key.as_ref().map(|key| key.sign_request(&mut request, now_s()));
         Self { id, request, verifier }
     }
 
@@ -179,9 +177,7 @@ impl Asked {
             return Ok(None);
         }
         match &mut self.verifier {
-            Some(verifier) => {
-                Reply::read(verifier.verify(message, since_1970().as_secs())?, self.id, question)
-            }
+            Some(verifier) => Reply::read(verifier.verify(message, now_s())?, self.id, question),
             None => Reply::read(message, self.id, question),
         }
     }

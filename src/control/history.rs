@@ -1,7 +1,7 @@
 //! The versions held of a zone, and what changed from one to the next, for people to read.
 
 use super::table::{plain, time};
-use crate::clock::since_1970;
+use crate::clock::now_s;
 use crate::name::{Key, Name};
 use crate::replica::{Note, Versions};
 use crate::wire::{Rtype, Serial};
@@ -115,11 +115,10 @@ impl History {
 }
 
 fn version(serial: Serial, place: Place, note: Option<Note>, diff: Option<&Diff>) -> Version {
-    let now = since_1970();
     Version {
         serial: serial.0,
         place,
-        ago_s: note.map(|note| now.as_secs().saturating_sub(note.at_s)),
+        ago_s: note.map(|note| now_s().saturating_sub(note.at_s)),
         kind: note.map(|note| note.kind.into()),
         removed: diff.map(|diff| diff.removed.iter().count()),
         added: diff.map(|diff| diff.added.iter().count()),

@@ -267,13 +267,8 @@ fn meaning(zone: &ZoneStatus) -> &'static str {
 }
 
 fn under_way(course: &TransferStatus) -> String {
-    format!(
-        "{}, for {}: {} in {} so far",
-        course.doing,
-        time(course.s),
-        counted(course.records, "record"),
-        counted(course.octets, "octet"),
-    )
+    let much = amount(course.records, course.octets);
+    format!("{}, for {}: {much} so far", course.doing, time(course.s))
 }
 
 fn signed(signatures: &SignaturesStatus) -> String {
@@ -289,13 +284,12 @@ fn transfer(last: &LastTransfer) -> String {
         ms @ 0..1000 => format!("{ms}ms"),
         ms => time(ms / 1000),
     };
-    format!(
-        "{}, {} ago: {} in {}, {took}",
-        last.kind,
-        time(last.ago_s),
-        counted(last.records, "record"),
-        counted(last.octets, "octet"),
-    )
+    let much = amount(last.records, last.octets);
+    format!("{}, {} ago: {much}, {took}", last.kind, time(last.ago_s))
+}
+
+fn amount(records: u64, octets: u64) -> String {
+    format!("{} in {}", counted(records, "record"), counted(octets, "octet"))
 }
 
 fn asked(primary: &PrimaryStatus) -> String {

@@ -11,7 +11,7 @@ use std::io;
 use std::path::Path;
 use std::ptr;
 
-/// Numbers of mimalloc's options, as its header has them (2.3); there are no names for them in Rust.
+/// Numbers of mimalloc's options, as its header has them (2.3): Rust has no names for them.
 const ABANDONED_PAGE_PURGE: libc::c_int = 12;
 const PURGE_DELAY: libc::c_int = 15;
 

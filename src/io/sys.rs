@@ -1,7 +1,7 @@
 //! System calls, checked: what socket2 and std do not cover, each behind a safe function.
 //!
-//! **How it fits.** With `message` (the memory that messages are made of), `memory` and `uring`, the only
-//! places of `io` with unsafe code. Whatever is lent to the kernel here is borrowed for the call.
+//! **How it fits.** With `message` (the memory that messages are made of), `memory` and `uring`, the
+//! only places of `io` with unsafe code. Whatever is lent to the kernel here is borrowed for the call.
 //!
 //! Sending and receiving are in `message`, beside the types that make them safe.
 

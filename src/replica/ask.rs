@@ -12,7 +12,7 @@ use super::limits::Limits;
 use super::probe::{PROBE_WAITS, probe};
 use super::queue::{Lane, Place};
 use super::sameness::Difference;
-use crate::clock::since_1970;
+use crate::clock::now_s;
 use crate::name::NameBuf;
 use crate::refresh::{Ask, Failure};
 use crate::tsig::{Key, TsigError, Verifier};
@@ -239,7 +239,7 @@ impl Reading {
     fn read(&mut self, stretch: &mut super::inbox::Stretch) -> Result<Progress, AskError> {
         while let Some(message) = stretch.next() {
             let message = match &mut self.verifier {
-                Some(verifier) => verifier.verify(message, since_1970().as_secs())?,
+                Some(verifier) => verifier.verify(message, now_s())?,
                 None => message,
             };
             if self.incoming.statistics().messages == 0 {
@@ -288,7 +288,7 @@ async fn transfer(
         xfr::extend(&mut request, false);
     }
     let key = job.primary.key.as_ref();
-    let verifier = key.map(|key| key.sign_request(&mut request, since_1970().as_secs()));
+    let verifier = key.map(|key| key.sign_request(&mut request, now_s()));
     let mut inbox = begin(job, limits, &request).await?;
     let mut reading = Reading { incoming, verifier, expire_s: None };
     let end = receive(job, &mut inbox, &mut reading, options.stall_timeout).await;

@@ -1,7 +1,7 @@
 //! How a zone came to be what it is: the diffs that lead to the version served, with when and how
 //! each came. They are sent on as IXFR, told by `backstop history`, and undone by a rollback.
 
-use crate::clock::since_1970;
+use crate::clock::now_s;
 use crate::wire::Serial;
 use crate::zone::Diff;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ const KINDS: [&str; 5] = ["AXFR", "IXFR", "file", ROLLBACK, APPROVED];
 impl Note {
     /// A version that comes now.
     pub(super) fn now(kind: &'static str) -> Self {
-        Self { at_s: since_1970().as_secs(), kind }
+        Self { at_s: now_s(), kind }
     }
 
     /// For the store: this note, and the diff.

@@ -4,7 +4,7 @@
 use super::ask::Primary;
 use super::dial;
 use super::trouble::is_loud;
-use crate::clock::since_1970;
+use crate::clock::now_s;
 use crate::config::Target;
 use crate::name::NameBuf;
 use crate::stats::Stats;
@@ -148,8 +148,7 @@ async fn attempt(zone: &Zone, to: &Primary, wait: Duration) -> io::Result<Result
         let id = dial::random_id();
         let soa = Some((zone.soa().ttl, zone.soa_data()));
         let mut request = xfr::notify(id, zone.apex(), soa);
-        let mut verifier =
-            to.key.as_ref().map(|key| key.sign_request(&mut request, since_1970().as_secs()));
+        let mut verifier = to.key.as_ref().map(|key| key.sign_request(&mut request, now_s()));
         socket.send(&request).await?;
         let mut reply = [0; 1232];
         loop {
@@ -157,7 +156,7 @@ async fn attempt(zone: &Zone, to: &Primary, wait: Duration) -> io::Result<Result
             let reply = match &mut verifier {
                 None => &reply[..len],
                 Some(verifier) => {
-                    match verifier.verify(&mut reply[..len], since_1970().as_secs()) {
+                    match verifier.verify(&mut reply[..len], now_s()) {
                         Ok(reply) => reply,
                         // Forged, or a refusal that is not signed: what counts is a signed reply.
                         Err(_) => continue,

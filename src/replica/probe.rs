@@ -5,7 +5,7 @@ use super::ask::{AskError, Asked, Job, begin, refused};
 use super::dial;
 use super::limits::Limits;
 use super::sameness::{self, Difference};
-use crate::clock::since_1970;
+use crate::clock::now_s;
 use crate::tsig::Verifier;
 use crate::wire::{Rtype, Serial};
 use crate::xfr::{self, XfrError};
@@ -131,7 +131,7 @@ fn signed(
     let id = dial::random_id();
     let mut request = request(id);
     let key = job.primary.key.as_ref();
-    let verifier = key.map(|key| key.sign_request(&mut request, since_1970().as_secs()));
+    let verifier = key.map(|key| key.sign_request(&mut request, now_s()));
     (id, request, verifier)
 }
 
@@ -143,7 +143,7 @@ fn read_reply(
     verifier: Option<&mut Verifier>,
 ) -> Result<Reply, AskError> {
     let message = match verifier {
-        Some(verifier) => verifier.verify(reply, since_1970().as_secs())?,
+        Some(verifier) => verifier.verify(reply, now_s())?,
         None => reply,
     };
     let read = xfr::parse_records_reply(message, id, job.apex.as_name(), rtype);

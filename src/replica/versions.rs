@@ -101,13 +101,12 @@ impl Scheduler {
         let entry = self.entry_mut(id);
         let known = &mut entry.primaries[primary];
         known.asked_ms = Some(now_ms);
-        match &asked.answer {
-            Ok(answer) => {
-                known.expire_s = asked.expire_s;
-                tell_use(entry, primary, ask, answer, now_ms);
-            }
-            Err(error) => return self.failed(id, primary, ask, error, asked.began),
-        }
+        let answer = match asked.answer {
+            Ok(answer) => answer,
+            Err(error) => return self.failed(id, primary, ask, &error, asked.began),
+        };
+        known.expire_s = asked.expire_s;
+        tell_use(entry, primary, ask, &answer, now_ms);
         let version = |zone: &Arc<Zone>, changes, kind, differs| Version {
             zone: Arc::clone(zone),
             changes,
@@ -119,9 +118,8 @@ impl Scheduler {
             statistics: asked.statistics,
             began: asked.began,
         };
-        match asked.answer {
-            Err(_) => {}
-            Ok(Answer::Told(serial)) => {
+        match answer {
+            Answer::Told(serial) => {
                 entry.primaries[primary].serial = Some(serial);
                 note_behind(entry, primary, ask, serial, now_ms);
                 match ask {
@@ -133,7 +131,7 @@ impl Scheduler {
                     self.differs(id, primary, &difference);
                 }
             }
-            Ok(Answer::Changed { changes, compared }) => {
+            Answer::Changed { changes, compared } => {
                 let zone = Arc::clone(&changes.last().expect("at least one").zone);
                 // What came, not what was asked for: whole zones come in reply to IXFR as well.
                 let kind = if compared { "AXFR" } else { "IXFR" };
@@ -141,8 +139,8 @@ impl Scheduler {
                 self.judge(id, version);
             }
             // It is not asked for here.
-            Ok(Answer::Compared { .. }) => self.on(id, Event::Failed(Failure::Primary)),
-            Ok(Answer::Whole { zone, differs }) => {
+            Answer::Compared { .. } => self.on(id, Event::Failed(Failure::Primary)),
+            Answer::Whole { zone, differs } => {
                 let version = version(&zone, Vec::new(), "AXFR", differs);
                 self.whole(id, primary, version);
             }

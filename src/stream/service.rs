@@ -6,7 +6,7 @@
 
 use super::transfer::Transfer;
 use crate::answer::{self, Deferred, Outcome, Silence, Transport, Via};
-use crate::clock::{self, Clock};
+use crate::clock::{self, Clock, now_s};
 use crate::name::Name;
 use crate::replica::Notified;
 use crate::stats;
@@ -278,9 +278,4 @@ fn warn_seldom(peer: SocketAddr, what: &str, rcode: Rcode) {
 /// A time in units of 100 ms, as the option that tells it counts (RFC 7828 section 3.1).
 fn tenths(time: Duration) -> u16 {
     u16::try_from(time.as_millis() / 100).unwrap_or(u16::MAX)
-}
-
-/// The wall clock, which signatures are dated by: seconds since 1970.
-pub(super) fn now_s() -> u64 {
-    clock::since_1970().as_secs()
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::acl::{Acl, Rule};
+use crate::clock::now_s;
 use crate::io::{Backend, listen};
 use crate::name::NameBuf;
 use crate::tsig::{Algorithm, Key, TsigError, Verifier};
@@ -11,7 +12,6 @@ use crate::worker::tests::{SOON, ask, client, gist, loopback, name, query, sampl
 use crate::worker::{self, Shared as Workers};
 use crate::xfr::{self, Incoming, Outgoing, Progress};
 use crate::zone::Zone;
-use service::now_s;
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};

@@ -5,9 +5,9 @@
 //! delays nobody. How many run at a time is limited; others wait, for a while.
 
 use super::Settings;
-use super::service::{Service, now_s};
+use super::service::Service;
 use crate::answer::{self, Transport, Via};
-use crate::clock;
+use crate::clock::{self, now_s};
 use crate::tsig::Signer;
 use crate::wire::{Rcode, Serial};
 use crate::xfr::{MESSAGE_MAX, Outgoing, TransferRequest, Unsendable, Way};

@@ -87,8 +87,7 @@ fn killed_at_any_moment_it_has_all_that_it_acknowledged() {
     let mut random = Random::new(number("CRASH_SEED", 1));
     let mut acked: BTreeMap<u32, u32> = BTreeMap::new();
     let mut total = 0;
-    let kills = number("CRASH_KILLS", 20);
-    for kill in 0..kills {
+    for kill in 0..number("CRASH_KILLS", 20) {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "writes_until_killed", "--ignored", "--nocapture"])
             .env("CRASH_CHILD", dir.path())
@@ -130,7 +129,7 @@ fn killed_at_any_moment_it_has_all_that_it_acknowledged() {
         acked = found.serials;
         drop(store);
     }
-    assert!(total as u64 >= kills.div_ceil(2), "only {total} changes between the kills");
+    assert!(total > 100, "only {total} changes between the kills");
 }
 
 /// A moment at which the power failed: the disk, and what each zone may be at.

@@ -141,8 +141,7 @@ fn a_held_version_survives_no_restart_but_is_held_again() {
     book.add(2, names(APEX, 10));
     primary.notify(secondary.address, APEX);
     secondary.wait_status(APEX, |status| held(status, 2));
-    secondary.signal("-TERM");
-    assert!(secondary.ended().success());
+    secondary.kill();
     secondary.run();
     let status = secondary.wait_status(APEX, |status| held(status, 2));
     assert_eq!((status.serial, status.state), (Some(1), State::HeldByCheck));

@@ -222,7 +222,6 @@ fn a_crash_in_a_rollback_leaves_the_one_version_or_the_other() {
         secondary.kill();
         let told = asking.join().unwrap();
         secondary.run();
-        secondary.refresh(APEX);
         let status = secondary.wait_status(APEX, |status| {
             status.primaries[0].serial.is_some() && status.state != State::Refreshing
         });

@@ -235,13 +235,5 @@ pub fn requests() -> Vec<Vec<u8>> {
 
 /// From a client that may ask everything.
 pub fn via(transport: Transport) -> Via<'static> {
-    Via {
-        transport,
-        peer: "10.1.2.3".parse().unwrap(),
-        now_ms: 0,
-        key: None,
-        reserved: 0,
-        unix_s: 0,
-        keepalive: None,
-    }
+    Via { transport, ..Via::datagram("10.1.2.3".parse().unwrap()) }
 }

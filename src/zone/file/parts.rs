@@ -4,6 +4,7 @@
 use crate::name::{Name, NameBuf};
 use crate::wire::{Rtype, read_u16, read_u32};
 use domain::base::iana;
+use domain::rdata::dnssec::{RtypeBitmap, RtypeBitmapBuilder};
 use domain::utils::{base16, base64};
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -193,17 +194,13 @@ pub(super) fn too_long(len: usize) -> String {
 }
 
 fn read_types(words: &[&str], out: &mut Vec<u8>) -> Result<(), String> {
-    let mut types = iana_bitmap();
+    let mut types = RtypeBitmapBuilder::new_vec();
     for word in words {
         let rtype = super::text::rtype(word).ok_or_else(|| format!("{word} is no record type"))?;
         types.add(iana::Rtype::from_int(rtype.0)).map_err(|error| error.to_string())?;
     }
     out.extend_from_slice(types.finalize().as_slice());
     Ok(())
-}
-
-fn iana_bitmap() -> domain::rdata::dnssec::RtypeBitmapBuilder<Vec<u8>> {
-    domain::rdata::dnssec::RtypeBitmapBuilder::new_vec()
 }
 
 /// RFC 4398 section 2.1.
@@ -283,7 +280,7 @@ fn write_texts(mut octets: &[u8], line: &mut String) -> Option<()> {
 }
 
 fn write_types(octets: &[u8], line: &mut String) -> Option<()> {
-    let types = domain::rdata::dnssec::RtypeBitmap::from_octets(octets).ok()?;
+    let types = RtypeBitmap::from_octets(octets).ok()?;
     let words: Vec<String> = types.iter().map(|rtype| Rtype(rtype.to_int()).to_string()).collect();
     line.push_str(&words.join(" "));
     Some(())
