@@ -4,8 +4,9 @@
 //! default of 100,000 names is quick, but half of it fits into caches.
 
 use backstop::name::{Key, NameBuf};
-use backstop::tree::Tree;
+use backstop::tree::{Tree, Way};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use std::array;
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -87,26 +88,21 @@ fn look_ups(c: &mut Criterion, shape: &Shape) {
                 (0..BATCH).fold(0, |last, at| get(&batch[at + (last & nothing)]))
             })
         });
-        let mut next = batches(&keys);
-        group.bench_function(format!("get {which}, warmed"), |b| {
-            b.iter(|| {
-                let batch = next();
-                tree.warm(batch);
-                batch.iter().map(get).sum::<usize>()
-            })
-        });
+        let together = |batch: &[Key]| {
+            let ways: [_; BATCH] = array::from_fn(|at| tree.way(&batch[at]));
+            let place = |(way, key): (&Way<'_, ()>, &Key)| {
+                way.place(key).at_or_before().map_or(0, |e| usize::from(e.blob[0]))
+            };
+            ways.iter().zip(batch).map(place).sum::<usize>()
+        };
         for (what, keys) in [("exact", &keys), ("below", &below)] {
             let mut next = batches(keys);
             group.bench_function(format!("seek {what} {which}"), |b| {
                 b.iter(|| next().iter().map(seek).sum::<usize>())
             });
             let mut next = batches(keys);
-            group.bench_function(format!("seek {what} {which}, warmed"), |b| {
-                b.iter(|| {
-                    let batch = next();
-                    tree.warm(batch);
-                    batch.iter().map(seek).sum::<usize>()
-                })
+            group.bench_function(format!("seek {what} {which}, together"), |b| {
+                b.iter(|| together(next()))
             });
         }
     }

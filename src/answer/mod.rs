@@ -3,8 +3,9 @@
 //! **How it fits.** `worker` and `stream` call [`respond`] with what they received; what it does
 //! not decide (signatures, transfers, NOTIFY) goes on to the scheduler as [`Outcome::Defer`].
 //!
-//! **The stages**, as functions: [`respond`] reads the request - `dispatch` by opcode, class and
-//! type - `answer` finds the zone - `pursue` looks the name up there and hands on to one of `give`
+//! **The stages**, as functions: [`Asked::read`] reads the request, finds the zone and begins to
+//! look the name up - [`Asked::respond`] does the rest: `dispatch` by opcode, class and type -
+//! `answer` enters the zone - `pursue` takes what it has of the name and hands on to one of `give`
 //! (records), `alias` and `rename` (which pursue the next name), `refer` and `deny`, each of which
 //! writes the sections it calls for - `finish` adds OPT and the header.
 //!
@@ -21,22 +22,24 @@
 //! Nothing is signed here: signatures and proofs are the primary's.
 
 mod additional;
+mod asked;
 mod denial;
 mod special;
 #[cfg(test)]
 mod tests;
-mod warm;
 
 use crate::edns::{Ede, Opt, UDP_SIZE_MIN};
 use crate::name::{Key, NAME_MAX, Name};
-use crate::query::{Header, Query, Question, Unfit};
+use crate::query::{Header, Query, Question};
+use crate::tree::Place;
 use crate::view::{Served, View, ZoneId};
 use crate::wire::{
     Class, Full, HEADER_LEN, Mark, Opcode, Rcode, Rtype, Section, Writer, flag, is_compressed,
 };
 use crate::zone::{At, Found, Node, RecordSet, Zone};
 use arrayvec::ArrayVec;
-pub use warm::warm;
+pub use asked::Asked;
+use asked::Start;
 
 use denial::{Claim, PROOFS_MAX, Proof};
 use std::net::IpAddr;
@@ -149,28 +152,9 @@ const LINKS_MAX: usize = 16;
 /// Answers one request into `reply`, which should have room for the largest reply that `via`
 /// allows: 65535 octets over a connection.
 pub fn respond(request: &[u8], via: &Via<'_>, view: &View, reply: &mut [u8]) -> Outcome {
-    if reply.len() < usize::from(UDP_SIZE_MIN) {
-        return Outcome::Silent(Silence::NoRoom);
-    }
-    match Query::read(request) {
-        Ok(query) => {
-            let mut answer = Answer::new(&query, via, view, reply);
-            answer.begin();
-            match answer.dispatch() {
-                Some(deferred) => Outcome::Defer(deferred),
-                None => answer.finish(),
-            }
-        }
-        Err(Unfit::Runt) => Outcome::Silent(Silence::Runt),
-        Err(Unfit::Response) => Outcome::Silent(Silence::Response),
-        Err(Unfit::Malformed { header, question }) => {
-            let query = Query { header, question, edns: None, signed: false };
-            let mut answer = Answer::new(&query, via, view, reply);
-            answer.begin();
-            answer.rcode = if is_known(header) { Rcode::FORMERR } else { Rcode::NOTIMP };
-            answer.finish()
-        }
-    }
+    let mut asked = Asked::new();
+    asked.read(request, view);
+    asked.respond(via, reply)
 }
 
 /// An error reply to a request that is deferred, or that cannot be served for want of resources.
@@ -316,7 +300,7 @@ impl<'a, 'b> Answer<'a, 'b> {
 
     /// What kind of request is this?
     #[inline(always)]
-    fn dispatch(&mut self) -> Option<Deferred> {
+    fn dispatch(&mut self, start: &'a Start<'a>) -> Option<Deferred> {
         let Query { header, ref question, ref edns, signed } = *self.query;
         let opcode = header.opcode();
         if signed && self.via.key.is_some() {
@@ -329,7 +313,7 @@ impl<'a, 'b> Answer<'a, 'b> {
             self.rcode = Rcode::BADCOOKIE;
         } else {
             match (opcode, question) {
-                (Opcode::QUERY, Some(question)) => return self.asked(question),
+                (Opcode::QUERY, Some(question)) => return self.asked(question, start),
                 (Opcode::NOTIFY, Some(question)) => return self.notified(*question),
                 (Opcode::QUERY, None) => self.cookie_asked(),
                 _ => self.fail(Rcode::NOTIMP, Some(Ede::NotSupported)),
@@ -340,14 +324,14 @@ impl<'a, 'b> Answer<'a, 'b> {
 
     /// Is this a question of the kind that zones answer?
     #[inline(always)]
-    fn asked(&mut self, question: &Question<'a>) -> Option<Deferred> {
+    fn asked(&mut self, question: &Question<'a>, start: &'a Start<'a>) -> Option<Deferred> {
         match (question.class, question.rtype) {
             (Class::IN, Rtype::AXFR | Rtype::IXFR) => return self.transfer(*question),
             (Class::IN, Rtype::MAILA | Rtype::MAILB) => self.rcode = Rcode::NOTIMP,
             (Class::IN, rtype) if rtype.is_meta() && rtype != Rtype::ANY => {
                 self.rcode = Rcode::FORMERR;
             }
-            (Class::IN, _) => self.answer(question),
+            (Class::IN, _) => self.answer(question, start),
             (Class::CH, _) => self.identify(*question),
             _ => self.rcode = Rcode::REFUSED,
         }
@@ -355,16 +339,15 @@ impl<'a, 'b> Answer<'a, 'b> {
     }
 
     /// RFC 1034 section 4.3.2, step 2: the zone that is the nearest ancestor to the name.
-    fn answer(&mut self, question: &Question<'a>) {
-        let mut key = Key::of(question.name, 0);
-        let served = served_for(self.view, question.name, &key, question.rtype);
-        match self.enter(served) {
+    fn answer(&mut self, question: &Question<'a>, start: &'a Start<'a>) {
+        match self.enter(start.served) {
             Ok((zone, stale)) => {
-                self.entered = served.map(|served| (served, zone));
+                self.entered = start.served.map(|served| (served, zone));
                 self.error = stale.then_some(Ede::Stale);
-                key.enter(zone.apex());
                 let sought = Sought::first(question.name);
-                let pursued = self.pursue(zone, sought, &key, question.rtype);
+                let way = start.way.unwrap_or_else(|| zone.names().way(&start.key));
+                let place = way.place(&start.key);
+                let pursued = self.pursue(zone, sought, &place, &start.key, question.rtype);
                 // What no additional data had to come after.
                 if pursued.and_then(|()| self.write_proofs()).is_err() {
                     self.truncate();
@@ -388,19 +371,19 @@ impl<'a, 'b> Answer<'a, 'b> {
         Ok((data.0, data.1))
     }
 
-    /// Step 3: what the zone says about the name, whose key in it is `key`.
+    /// Step 3: what the zone says about the name, whose key in it is `key`, and this the place of.
     fn pursue(
         &mut self,
         zone: &'a Zone,
         sought: Sought<'_>,
+        place: &Place<'a, '_, ()>,
         key: &Key,
         rtype: Rtype,
     ) -> Result<(), Full> {
-        let place = match zone.direct(key, rtype) {
-            Ok((node, set)) => return self.give(zone, sought, node, &set),
-            Err(place) => place,
-        };
-        match zone.lookup_at(&place, key, rtype) {
+        if let Some((node, set)) = zone.direct(place, rtype) {
+            return self.give(zone, sought, node, &set);
+        }
+        match zone.lookup_at(place, key, rtype) {
             Found::Records { node, set, at } => {
                 self.prove_expansion(zone, sought.name, key, at);
                 self.give(zone, sought, node, &set)
@@ -520,7 +503,8 @@ impl<'a, 'b> Answer<'a, 'b> {
         match self.enter(served_for(self.view, target, &key, rtype)) {
             Ok((zone, _)) => {
                 key.enter(zone.apex());
-                self.pursue(zone, Sought { name: target, at: None }, &key, rtype)
+                let place = zone.names().seek(&key);
+                self.pursue(zone, Sought { name: target, at: None }, &place, &key, rtype)
             }
             Err(_) => Ok(()),
         }

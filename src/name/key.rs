@@ -45,20 +45,34 @@ impl Key {
     #[inline(always)]
     fn leading(name: Name<'_>, len: usize) -> Self {
         let mut key = Self::empty();
+        key.put_leading(name, len);
+        key
+    }
+
+    /// Makes this the key of `name` with all its labels: as [`of`](Self::of), where the key already
+    /// has a place, since moving one costs as much as making it.
+    #[inline(always)]
+    pub fn set(&mut self, name: Name<'_>) {
+        self.bytes[..usize::from(self.end)].fill(0);
+        self.start = 0;
+        self.put_leading(name, name.len() - 1);
+    }
+
+    #[inline(always)]
+    fn put_leading(&mut self, name: Name<'_>, len: usize) {
         let (mut rest, mut at) = (name.as_wire(), len);
         while at > 0 {
             let (label, behind) = (usize::from(rest[0]), &rest[1..]);
             // What is to the right in the name is to the left in the key; a label's length octet
             // makes the room for the zero that ends it.
             at -= 1 + label;
-            key.put_label(at, behind, label);
+            self.put_label(at, behind, label);
             rest = &behind[label..];
         }
         #[expect(clippy::cast_possible_truncation, reason = "a name has 255 octets at most")]
         {
-            key.end = len as u8;
+            self.end = len as u8;
         }
-        key
     }
 
     /// Puts the first `len` octets of `bytes` to where there are zeros. What follows them is
@@ -79,7 +93,7 @@ impl Key {
     }
 
     /// The key without labels: the zone's apex, or the root.
-    pub fn empty() -> Self {
+    pub const fn empty() -> Self {
         Self { start: 0, end: 0, bytes: [0; NAME_MAX + 8] }
     }
 

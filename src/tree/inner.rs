@@ -62,7 +62,7 @@ impl<'t, V> NodeRef<'t, V> {
         match self {
             Self::Page(page) => page.prefetch(),
             Self::Inner(inner) => {
-                for line in 0..6 {
+                for line in 0..10 {
                     prefetch(std::ptr::from_ref(inner).cast(), 64 * line);
                 }
             }
@@ -101,7 +101,7 @@ pub(super) struct Inner<V> {
     prefix: u8,
     /// The first of them.
     start: [u8; INLINE],
-    /// Of each separator the eight octets behind the prefix.
+    /// Of each separator the eight octets behind the prefix; all ones where there is none.
     words: [u64; FAN_OUT],
     /// Where each separator ends (2), and then the separators, whole: read when the words cannot
     /// decide. Shared by the copies of a node.
@@ -133,14 +133,6 @@ impl<V> Inner<V> {
         size_of::<usize>() + size_of::<Self>() + 16 + self.separators.slice.len()
     }
 
-    /// Starts loading where child `at` is to be found.
-    pub(super) fn prefetch_child(&self, at: usize) {
-        match &self.children {
-            Children::Pages(pages) => prefetch(pages.as_ptr().cast(), 8 * at),
-            Children::Inners(inners) => prefetch(inners.as_ptr().cast(), 8 * at),
-        }
-    }
-
     /// Separator `at`.
     pub(super) fn separator(&self, at: usize) -> &[u8] {
         let (ends, _) = self.separators.slice.as_chunks();
@@ -165,8 +157,15 @@ impl<V> Inner<V> {
             Ordering::Equal => {}
         }
         let mine = sought.words(prefix);
-        let words = &self.words[..separators];
-        let mut low = words.partition_point(|&word| word < mine);
+        let low = below(&self.words, mine);
+        if self.words[low] == mine { self.slot_among_equals(sought, low, mine) } else { low }
+    }
+
+    /// As [`slot`](Self::slot), if the words, of which `low` are below that of `sought`, cannot
+    /// decide.
+    #[cold]
+    fn slot_among_equals(&self, sought: Sought<'_>, mut low: usize, mine: u64) -> usize {
+        let words = &self.words[..self.count().saturating_sub(1)];
         let mut high = low + words[low..].iter().take_while(|&&word| word == mine).count();
         while low < high {
             let middle = usize::midpoint(low, high);
@@ -180,6 +179,19 @@ impl<V> Inner<V> {
     }
 }
 
+/// How many of the words, which ascend, are below this one: at most all but the last. Two rounds
+/// of comparisons that do not wait for each other, where halving has five that do.
+#[inline(always)]
+fn below(words: &[u64; FAN_OUT], mine: u64) -> usize {
+    const ROUND: usize = 8;
+    let (rounds, _) = words.as_chunks::<ROUND>();
+    let last = rounds.len() - 1;
+    let whole: usize =
+        rounds[..last].iter().map(|round| usize::from(round[ROUND - 1] < mine)).sum();
+    let within: usize = rounds[whole.min(last)].iter().map(|&word| usize::from(word < mine)).sum();
+    (ROUND * whole + within).min(FAN_OUT - 1)
+}
+
 impl<V: Clone> Inner<V> {
     /// The node of these children, [`FAN_OUT`] at the most, with the separators between them.
     pub(super) fn pack<S: AsRef<[u8]>>(separators: &[S], children: Vec<Node<V>>) -> Self {
@@ -189,7 +201,7 @@ impl<V: Clone> Inner<V> {
         let mut start = [0; INLINE];
         let inline = prefix.min(INLINE);
         start[..inline].copy_from_slice(&first[..inline]);
-        let mut words = [0; FAN_OUT];
+        let mut words = [u64::MAX; FAN_OUT];
         let mut block = vec![0; 2 * separators.len()];
         for (at, separator) in separators.iter().enumerate() {
             let separator = separator.as_ref();

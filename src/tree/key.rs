@@ -57,17 +57,23 @@ impl<'k> Sought<'k> {
         u64::from_be_bytes(*octets.expect("eight octets"))
     }
 
-    /// How the key's first octets compare with the first `len` of `bytes`, zeros standing in for
-    /// missing ones. A zero is below all octets a key could have there, so the order is right.
-    /// Whole words of `bytes` are read: what is behind the `len` does not matter, but is there.
+    /// How the key's first octets compare with the first `len` of `bytes`.
     #[inline(always)]
     pub(super) fn compare_start(self, bytes: &[u8], len: usize) -> Ordering {
+        self.compare(0, bytes, len)
+    }
+
+    /// How the key's octets from `start` on compare with the first `len` of `bytes`, zeros standing
+    /// in for missing ones. A zero is below all octets a key could have there, so the order is
+    /// right. Whole words of `bytes` are read, if there are so many: what is behind the `len` does
+    /// not matter.
+    #[inline(always)]
+    pub(super) fn compare(self, start: usize, bytes: &[u8], len: usize) -> Ordering {
         let mut at = 0;
         while at < len {
-            let theirs = bytes.get(at..at + 8).and_then(|octets| octets.first_chunk());
             let unused = 8 * 8_usize.saturating_sub(len - at);
-            let mine = self.octets(at) >> unused;
-            let theirs = u64::from_be_bytes(*theirs.unwrap_or(&[0; 8])) >> unused;
+            let mine = self.octets(start + at) >> unused;
+            let theirs = octets::word(&bytes[at..]).swap_bytes() >> unused;
             if mine != theirs {
                 return mine.cmp(&theirs);
             }

@@ -35,7 +35,7 @@ mod seek;
 mod tests;
 
 pub use key::EntryKey;
-pub use seek::{Place, Range};
+pub use seek::{Place, Range, Way};
 
 use crate::name::Key;
 use crate::octets;

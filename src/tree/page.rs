@@ -72,18 +72,6 @@ impl<V> Page<V> {
         }
     }
 
-    /// Starts loading the entry that `sought` would be. Reads what [`prefetch`](Self::prefetch)
-    /// loads.
-    pub(super) fn prefetch_entry(&self, sought: Sought<'_>) {
-        let prefix = usize::from(self.head().prefix);
-        if sought.compare_start(&self.0.slice, prefix) == Ordering::Equal && self.count() > 0 {
-            let below = below(self.tables().0, sought.word(prefix));
-            let place = self.place(below.min(self.count() - 1));
-            prefetch(self.0.slice.as_ptr().cast(), place);
-            prefetch(self.0.slice.as_ptr().cast(), place + 64);
-        }
-    }
-
     fn prefix(&self) -> &[u8] {
         &self.0.slice[..usize::from(self.head().prefix)]
     }
@@ -167,22 +155,26 @@ impl<V> Page<V> {
         let (words, places) = self.tables();
         let mine = sought.word(prefix);
         let mut low = below(words, mine);
-        let equal = |word: &&[u8; WORD]| u32::from_le_bytes(**word) == mine;
-        let mut high = low + words[low..].iter().take_while(equal).count();
-        let (rest, len) = (sought.rest(prefix), sought.len());
+        let mut high = low + words[low..].iter().take_while(is(mine)).count();
         while low < high {
             let middle = usize::midpoint(low, high);
             let (suffix, bytes) = self.entry_bytes(places, middle);
-            let (theirs, blob) = bytes.split_at(suffix.saturating_sub(WORD));
-            let common = octets::common(theirs, rest);
-            match theirs.get(common).cmp(&rest.get(common)).then((prefix + suffix).cmp(&len)) {
+            let rest = suffix.saturating_sub(WORD);
+            let order = sought.compare(prefix + WORD, bytes, rest).reverse();
+            match order.then((prefix + suffix).cmp(&sought.len())) {
                 Ordering::Less => low = middle + 1,
-                Ordering::Equal => return Ok((middle, blob)),
+                Ordering::Equal => return Ok((middle, &bytes[rest..])),
                 Ordering::Greater => high = middle,
             }
         }
         Err(low)
     }
+}
+
+/// Is a word this one?
+#[inline(always)]
+fn is(mine: u32) -> impl Fn(&&[u8; WORD]) -> bool {
+    move |word| u32::from_le_bytes(**word) == mine
 }
 
 /// How many of these words, which ascend, are below this one.

@@ -1,15 +1,10 @@
-//! Searches: the place of a key among its neighbours, ranges, and warming the cache for many.
+//! Searches: the place of a key among its neighbours, and ranges.
 
 use super::inner::{Inner, NodeRef};
 use super::key::{Padded, Sought};
 use super::page::Page;
 use super::{Entry, Tree};
 use crate::name::{Key, NAME_MAX};
-use std::array;
-
-/// How many look-ups are warmed together: more gain nothing, as the processor has no more than
-/// a dozen misses under way.
-const BATCH: usize = 32;
 
 /// The way down to a page. Of the inner nodes on it, those with the nearest pages to the left and
 /// to the right below another child are remembered, with that child.
@@ -51,6 +46,41 @@ impl<'t, V> Path<'t, V> {
         inner.child(at)?.edge(false)
     }
 }
+
+impl<V> Clone for Path<'_, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<V> Copy for Path<'_, V> {}
+
+/// The way to the page where a key is, or would be, which is being loaded: the first half of a
+/// look-up. Of several that are [begun](Tree::way) before the first is [ended](Way::place), the
+/// cache misses, which cost more than all else, are waited for together.
+pub struct Way<'t, V>(Option<Path<'t, V>>);
+
+impl<'t, V> Way<'t, V> {
+    /// The place of `key`, which must be the key that the way was begun for.
+    #[inline(always)]
+    pub fn place<'k>(&self, key: &'k Key) -> Place<'t, 'k, V> {
+        let sought = Sought::from(key);
+        let Some(path) = self.0 else { return Place { sought, path: None, at: 0, found: None } };
+        let (at, found) = match path.page.search(sought) {
+            Ok((at, blob)) => (at, Some(blob)),
+            Err(at) => (at, None),
+        };
+        Place { sought, path: Some(path), at, found }
+    }
+}
+
+impl<V> Clone for Way<'_, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<V> Copy for Way<'_, V> {}
 
 /// Where a key is, or would be.
 pub struct Place<'t, 'k, V> {
@@ -159,15 +189,13 @@ impl<V> Tree<V> {
     /// One descent to the place of `key`.
     #[inline(always)]
     pub fn seek<'k>(&self, key: &'k Key) -> Place<'_, 'k, V> {
-        let sought = Sought::from(key);
-        let Some(path) = self.root().and_then(|root| Path::to(root, sought)) else {
-            return Place { sought, path: None, at: 0, found: None };
-        };
-        let (at, found) = match path.page.search(sought) {
-            Ok((at, blob)) => (at, Some(blob)),
-            Err(at) => (at, None),
-        };
-        Place { sought, path: Some(path), at, found }
+        self.way(key).place(key)
+    }
+
+    /// The first half of [`seek`](Self::seek), which ends before what takes longest is read.
+    #[inline(always)]
+    pub fn way(&self, key: &Key) -> Way<'_, V> {
+        Way(self.root().and_then(|root| Path::to(root, Sought::from(key))))
     }
 
     /// All entries in order.
@@ -209,46 +237,4 @@ impl<V> Tree<V> {
     pub fn last(&self) -> Option<Entry<'_, V>> {
         self.root()?.edge(true)?.last()
     }
-
-    /// Brings into the cache what looking these keys up will read, level by level, so that the
-    /// misses of one level wait together: several times the rate of a look-up after the other.
-    /// It says nothing about the keys: the answers come from [`get`](Self::get) and
-    /// [`seek`](Self::seek).
-    pub fn warm<'k>(&self, keys: impl IntoIterator<Item = &'k Key>) {
-        let Some(root) = self.root() else { return };
-        let mut keys = keys.into_iter();
-        loop {
-            let mut walks: [_; BATCH] =
-                array::from_fn(|_| keys.next().map(|key| (Sought::from(key), root)));
-            if walks[0].is_none() {
-                return;
-            }
-            while warm_level(&mut walks) {}
-        }
-    }
-}
-
-/// One level for every walk. Is there another?
-fn warm_level<V>(walks: &mut [Option<(Sought<'_>, NodeRef<'_, V>)>; BATCH]) -> bool {
-    let mut slots = [0; BATCH];
-    for ((sought, node), slot) in walks.iter().flatten().zip(&mut slots) {
-        match node {
-            NodeRef::Page(page) => page.prefetch_entry(*sought),
-            NodeRef::Inner(inner) => {
-                *slot = inner.slot(*sought);
-                inner.prefetch_child(*slot);
-            }
-        }
-    }
-    let mut deeper = false;
-    for ((_, node), slot) in walks.iter_mut().flatten().zip(slots) {
-        if let NodeRef::Inner(inner) = node
-            && let Some(child) = inner.child(slot)
-        {
-            child.prefetch();
-            *node = child;
-            deeper = true;
-        }
-    }
-    deeper
 }

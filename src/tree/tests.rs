@@ -213,7 +213,6 @@ proptest! {
 #[test]
 fn an_empty_tree_has_no_answers_and_no_bytes() {
     let tree = Tree::<()>::new();
-    tree.warm(&[Key::empty(), key("a.")]);
     let sought = key("a.");
     let place = tree.seek(&sought);
     assert!(tree.get(&Key::empty()).is_none() && place.exact().is_none());
@@ -413,15 +412,18 @@ fn a_bulk_load_out_of_order_is_refused() {
 }
 
 #[test]
-fn warming_any_number_of_keys_is_harmless() {
+fn ways_that_are_begun_together_end_where_look_ups_one_by_one_do() {
     let all: Vec<_> = (0..5000).map(|n| key(&format!("n{n}."))).collect();
     let mut tree = Tree::new();
-    for key in &all {
-        tree.insert(key, b"x", ());
+    for key in all.iter().step_by(2) {
+        tree.insert(key, key.as_bytes(), ());
     }
-    tree.warm(&all);
-    tree.warm(&all[..1]);
-    tree.warm(std::iter::empty());
-    tree.warm(&[key("zzz."), Key::empty()]);
-    assert!(all.iter().all(|key| tree.get(key).is_some()));
+    let ways: Vec<_> = all.iter().map(|key| tree.way(key)).collect();
+    for (at, (way, key)) in ways.iter().zip(&all).enumerate() {
+        let place = way.place(key);
+        assert_eq!(place.exact().map(|(blob, &())| blob), tree.get(key).map(|(blob, _)| blob));
+        assert_eq!(place.exact().is_some(), at % 2 == 0);
+        let before = place.at_or_before().map(|entry| entry.key.to_key());
+        assert_eq!(before, tree.seek(key).at_or_before().map(|entry| entry.key.to_key()));
+    }
 }

@@ -72,32 +72,28 @@ pub enum Found<'z> {
 impl Zone {
     /// What the data say about `rtype` at the name with this key.
     pub fn lookup(&self, key: &Key, rtype: Rtype) -> Found<'_> {
-        match self.direct(key, rtype) {
-            Ok((node, set)) => Found::Records { node, set, at: At::Owner },
-            Err(place) => self.lookup_at(&place, key, rtype),
+        let place = self.names.seek(key);
+        match self.direct(&place, rtype) {
+            Some((node, set)) => Found::Records { node, set, at: At::Owner },
+            None => self.lookup_at(&place, key, rtype),
         }
     }
 
-    /// The usual case of [`lookup`](Self::lookup): records of this very name, with no cut or DNAME
-    /// above it. `Err`: all else, for [`lookup_at`](Self::lookup_at). Parted, because what is
-    /// found then needs no [`Found`] to be told in.
+    /// The usual case of [`lookup`](Self::lookup): records of the very name whose place among the
+    /// names this is, with no cut or DNAME above it. `None`: all else, for
+    /// [`lookup_at`](Self::lookup_at). Parted, because what is found then needs no [`Found`] to be
+    /// told in.
     #[inline(always)]
-    pub fn direct<'k>(
+    pub fn direct<'z>(
         &self,
-        key: &'k Key,
+        place: &Place<'z, '_, ()>,
         rtype: Rtype,
-    ) -> Result<(Node<'_>, RecordSet<'_>), Place<'_, 'k, ()>> {
-        let place = self.names.seek(key);
-        if let Some((blob, ())) = place.exact() {
-            let node = Node::of(blob);
-            if node.cut() == 0
-                && !self.apex_renames
-                && let Some(set) = node.find(rtype)
-            {
-                return Ok((node, set));
-            }
+    ) -> Option<(Node<'z>, RecordSet<'z>)> {
+        let node = Node::of(place.exact()?.0);
+        if node.cut() > 0 || self.apex_renames {
+            return None;
         }
-        Err(place)
+        Some((node, node.find(rtype)?))
     }
 
     /// What the data say about `rtype` at the name with this key, whose place among the names is

@@ -98,15 +98,19 @@ impl<'z> Node<'z> {
         self.set(covered, true)
     }
 
+    /// Only the heads of those before it are read; they ascend.
     #[inline(always)]
     fn set(self, rtype: Rtype, signatures: bool) -> Option<RecordSet<'z>> {
         let mut rest = self.packed();
-        while !rest.is_empty() {
-            let (set, after) = RecordSet::split(rest);
-            if set.rtype == rtype && set.signatures == signatures {
-                return Some(set);
+        while let Some(&[kind, high, low]) = rest.first_chunk() {
+            let order = u16::from_be_bytes([high, low]).cmp(&rtype.0);
+            if order.is_eq() && (kind & SIGNATURES != 0) == signatures {
+                return Some(RecordSet::split(rest).0);
             }
-            rest = after;
+            if order.is_gt() {
+                return None;
+            }
+            rest = &rest[RecordSet::size(rest)..];
         }
         None
     }
@@ -165,6 +169,16 @@ impl<'z> RecordSet<'z> {
             body: &bytes[head..head + len],
         };
         (set, &bytes[head + len..])
+    }
+
+    /// How many of the bytes belong to the first set.
+    #[inline(always)]
+    fn size(bytes: &[u8]) -> usize {
+        if bytes[0] & WIDE == 0 {
+            NARROW_HEAD + usize::from(bytes[8])
+        } else {
+            WIDE_HEAD + word(bytes, 11) as usize
+        }
     }
 
     fn check(bytes: &'z [u8]) -> Option<(Self, &'z [u8])> {
