@@ -108,13 +108,16 @@ impl<'a> Name<'a> {
 
     /// Is this name `apex` or below it?
     pub fn is_at_or_below(self, apex: Name<'_>) -> bool {
-        let mut ancestor = self;
-        while ancestor.len() > apex.len()
-            && let Some(parent) = ancestor.parent()
-        {
-            ancestor = parent;
+        let Some(mut above) = self.0.len().checked_sub(apex.0.len()) else { return false };
+        let mut rest = self.0;
+        while above > 0 {
+            let label = 1 + usize::from(rest[0]);
+            if label > above {
+                return false;
+            }
+            (above, rest) = (above - label, &rest[label..]);
         }
-        ancestor == apex
+        Name(rest) == apex
     }
 
     /// An owned copy.

@@ -69,6 +69,24 @@ pub fn fold_above_zero(word: u64) -> u64 {
     (word | (letters & !above) >> 2) + (low >> 7)
 }
 
+/// What [`fold_above_zero`] made of folded octets undone. Zeros stay.
+#[inline(always)]
+pub fn unfold_above_zero(word: u64) -> u64 {
+    word - ((at_least(word, 1) & !at_least(word, b'A' + 1)) >> 7)
+}
+
+/// The eight digits of 40 bits in base32hex (RFC 4648 section 7), as [`fold_above_zero`] has them;
+/// the first one highest.
+#[inline(always)]
+pub fn base32_above_zero(bits: u64) -> u64 {
+    let each = u64::from_ne_bytes([1; WORD]);
+    let halves = (bits >> 20) << 32 | bits & 0xf_ffff;
+    let quarters = (halves >> 10 & 0x03ff_0000_03ff) << 16 | halves & 0x03ff_0000_03ff;
+    let values = (quarters >> 5 & 0x1f_001f_001f_001f) << 8 | quarters & 0x1f_001f_001f_001f;
+    let letters = values + each * (0x80 - 10) >> 7 & each;
+    values + each * u64::from(b'0' + 1) + letters * u64::from(b'a' - 10 - (b'0' + 1))
+}
+
 /// How many leading octets two strings share.
 #[inline]
 pub fn common(a: &[u8], b: &[u8]) -> usize {
@@ -87,8 +105,24 @@ pub fn common(a: &[u8], b: &[u8]) -> usize {
 /// Are the two the same but for the case of ASCII letters?
 #[inline]
 pub fn eq_folded(a: &[u8], b: &[u8]) -> bool {
-    let (a_words, b_words) = (a.chunks(WORD), b.chunks(WORD));
-    a.len() == b.len() && a_words.zip(b_words).all(|(a, b)| fold(word(a)) == fold(word(b)))
+    a.len() == b.len() && start_eq_folded(a, b, a.len())
+}
+
+/// Are the first `len` octets, which both have, the same but for the case of ASCII letters?
+#[inline]
+pub fn start_eq_folded(a: &[u8], b: &[u8], len: usize) -> bool {
+    let mut at = 0;
+    while at < len {
+        let (mine, theirs) = (word(&a[at..]), word(&b[at..]));
+        // Most are equal as they are.
+        if (mine ^ theirs) & mask(len - at) != 0
+            && (fold(mine) ^ fold(theirs)) & mask(len - at) != 0
+        {
+            return false;
+        }
+        at += WORD;
+    }
+    true
 }
 
 /// Copies `from` to the front of `to`, which must be as long.
@@ -150,6 +184,30 @@ mod tests {
     }
 
     #[test]
+    fn folding_is_undone() {
+        for byte in (0..=255_u8).filter(|byte| !byte.is_ascii_uppercase()) {
+            let octets = u64::from_le_bytes([byte, b'a', 0, b'0', byte, byte, 0xff, byte]);
+            assert_eq!(unfold_above_zero(fold_above_zero(octets)), octets, "{byte}");
+        }
+        assert_eq!(unfold_above_zero(0), 0);
+    }
+
+    #[test]
+    fn digits_are_those_of_base32hex() {
+        let digits = b"0123456789abcdefghijklmnopqrstuv";
+        for first in 0..32_u64 {
+            let values: [u64; WORD] = std::array::from_fn(|at| (first + 5 * at as u64) % 32);
+            let bits = values.iter().fold(0, |bits, value| bits << 5 | value);
+            let text = values.map(|value| digits[usize::try_from(value).unwrap()]);
+            assert_eq!(
+                base32_above_zero(bits),
+                fold_above_zero(u64::from_be_bytes(text)),
+                "{values:?}"
+            );
+        }
+    }
+
+    #[test]
     fn strings_are_compared_and_copied_whole() {
         for string in strings() {
             let mut copied = vec![0; string.len()];
@@ -158,12 +216,16 @@ mod tests {
             assert_eq!(common(&copied, &string), string.len());
             assert!(eq_folded(&string.to_ascii_uppercase(), &string.to_ascii_lowercase()));
             assert!(!eq_folded(&string, &[&string[..], b"x"].concat()));
+            let longer = [&string[..], b"xy"].concat();
+            assert!(start_eq_folded(&longer, &string.to_ascii_uppercase(), string.len()));
             for at in 0..string.len() {
                 let mut other = string.clone();
                 other[at] ^= 1;
                 assert_eq!(common(&other, &string), at);
                 assert_eq!(common(&other[..at], &string), at);
                 assert!(!eq_folded(&other, &string));
+                assert!(start_eq_folded(&other, &string, at));
+                assert!(!start_eq_folded(&other, &string, at + 1));
             }
         }
     }

@@ -3,6 +3,7 @@
 
 use super::{Answer, Owner};
 use crate::name::Name;
+use crate::tree::Place;
 use crate::wire::{Rtype, Section, data_names};
 use crate::zone::{At, Found, Node, RecordSet, Zone};
 
@@ -41,16 +42,18 @@ pub(super) fn of_answer<'a>(
 
 /// Adds glue: first the addresses of servers within the zone that is referred to, without which
 /// it cannot be reached, so that one missing means TC; then those of other servers we know of.
+/// `place` is one at or below the cut.
 pub(super) fn of_referral<'a>(
     answer: &mut Answer<'a, '_>,
     zone: &'a Zone,
+    place: &Place<'a, '_, ()>,
     cut: Name<'_>,
     set: &RecordSet<'_>,
 ) {
     let names = || set.iter().filter_map(Name::from_wire);
     let inside = |name: &Name<'_>| name.is_at_or_below(cut);
     for name in names().filter(inside) {
-        if let Some(node) = zone.node(&zone.key(name))
+        if let Some(node) = zone.node_near(place, &zone.key(name))
             && !add(answer, Target { name, types: ADDRESSES }, node)
         {
             answer.tc = true;

@@ -398,7 +398,7 @@ impl<'a, 'b> Answer<'a, 'b> {
             }
             Found::Delegation { node, set, cut } => {
                 let owner = sought.ancestor(cut + zone.apex().len());
-                self.refer(zone, owner, node, &set)
+                self.refer(zone, place, owner, node, &set)
             }
             Found::NoData { at: At::Owner, .. } => {
                 self.prove(zone, sought.name, key, Claim::NoType);
@@ -527,6 +527,7 @@ impl<'a, 'b> Answer<'a, 'b> {
     fn refer(
         &mut self,
         zone: &'a Zone,
+        place: &Place<'a, '_, ()>,
         cut: Owner<'_>,
         node: Node<'_>,
         set: &RecordSet<'_>,
@@ -535,6 +536,8 @@ impl<'a, 'b> Answer<'a, 'b> {
         let at = self.put(Section::Authority, cut, node, set)?;
         if self.dnssec_ok {
             match node.find(Rtype::DS) {
+                // Without signatures, as in a zone that is not signed, they prove nothing.
+                Some(_) if node.signatures(Rtype::DS).is_none() => {}
                 Some(ds) => {
                     self.put(Section::Authority, Owner { at, ..cut }, node, &ds)?;
                 }
@@ -542,7 +545,7 @@ impl<'a, 'b> Answer<'a, 'b> {
             }
         }
         self.write_proofs()?;
-        additional::of_referral(self, zone, cut.name, set);
+        additional::of_referral(self, zone, place, cut.name, set);
         Ok(())
     }
 
@@ -556,12 +559,31 @@ impl<'a, 'b> Answer<'a, 'b> {
         let owner = sought.ancestor(zone.apex().len());
         let ttl = zone.soa().negative_ttl();
         let node = zone.apex_node();
-        for set in node.sets().filter(|set| set.rtype() == Rtype::SOA) {
-            if self.dnssec_ok || !set.is_signatures() {
-                self.put_data(Section::Authority, owner, &set, ttl)?;
-            }
+        let soa = node.find(Rtype::SOA).expect("a zone has one");
+        let at = self.put_soa(zone, owner, &soa, ttl)?;
+        if self.dnssec_ok
+            && let Some(signatures) = node.signatures(Rtype::SOA)
+        {
+            self.put_data(Section::Authority, Owner { at, ..owner }, &signatures, ttl)?;
         }
         Ok(())
+    }
+
+    /// As [`put_data`](Self::put_data): what nearly every denial has, so by the shortest way.
+    fn put_soa(
+        &mut self,
+        zone: &Zone,
+        owner: Owner<'_>,
+        soa: &RecordSet<'_>,
+        ttl: u32,
+    ) -> Result<Option<usize>, Full> {
+        if let (Some(at), Some(own)) = (owner.at, zone.soa_names())
+            && let Some(written) =
+                self.writer.soa_at(Section::Authority, at, (Class::IN, ttl), soa.first(), own)
+        {
+            return written.map(|()| owner.at);
+        }
+        self.put_data(Section::Authority, owner, soa, ttl)
     }
 
     /// Writes a record set, whole, and its signatures if they are wanted. Returns where its owner

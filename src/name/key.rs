@@ -117,10 +117,15 @@ impl Key {
         if label != 0 {
             return None;
         }
+        Some(Self::made(bytes))
+    }
+
+    /// The key that `bytes` are, which the caller made as keys are made.
+    pub fn made(bytes: &[u8]) -> Self {
         let mut key = Self::empty();
         key.bytes[..bytes.len()].copy_from_slice(bytes);
-        key.end = u8::try_from(bytes.len()).ok()?;
-        Some(key)
+        key.end = u8::try_from(bytes.len()).expect("a key has 254 octets at most");
+        key
     }
 
     /// From now on the key of the name in the zone of this apex, which is at or above it.
@@ -169,7 +174,7 @@ impl Key {
             return None;
         }
         let mut key = self.ancestor(len);
-        key.bytes[len] = FOLD[usize::from(b'*')];
+        key.bytes[len] = b'*' + 1;
         key.end += 2;
         Some(key)
     }
@@ -229,32 +234,10 @@ pub fn common_labels(a: &[u8], b: &[u8]) -> usize {
 
 /// Makes the octets of a label in a key those of a folded name.
 pub fn unfold(label: &mut [u8]) {
-    for octet in label {
-        *octet = UNFOLD[usize::from(*octet)];
+    let (words, rest) = label.as_chunks_mut::<8>();
+    for word in words {
+        *word = octets::unfold_above_zero(u64::from_le_bytes(*word)).to_le_bytes();
     }
+    let last = octets::unfold_above_zero(octets::word(rest)).to_le_bytes();
+    rest.copy_from_slice(&last[..rest.len()]);
 }
-
-const FOLD: [u8; 256] = {
-    let mut table = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        #[expect(clippy::cast_possible_truncation, reason = "below 256")]
-        let folded = (byte as u8).to_ascii_lowercase();
-        table[byte] = if folded <= 0x40 { folded + 1 } else { folded };
-        byte += 1;
-    }
-    table
-};
-
-const UNFOLD: [u8; 256] = {
-    let mut table = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let to = FOLD[byte] as usize;
-        #[expect(clippy::cast_possible_truncation, reason = "below 256")]
-        let folded = (byte as u8).to_ascii_lowercase();
-        table[to] = folded;
-        byte += 1;
-    }
-    table
-};

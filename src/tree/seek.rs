@@ -198,6 +198,24 @@ impl<V> Tree<V> {
         Way(self.root().and_then(|root| Path::to(root, Sought::from(key))))
     }
 
+    /// As [`get`](Self::get), of a key that may well lie in the page of a place that was found
+    /// already, and then costs no descent.
+    pub fn get_near<'t>(
+        &'t self,
+        place: &Place<'t, '_, V>,
+        key: &Key,
+    ) -> Option<(&'t [u8], &'t V)> {
+        if let Some(path) = place.path {
+            match path.page.search(key.into()) {
+                Ok((at, blob)) => return path.page.value(at).map(|value| (blob, value)),
+                // Between two of the page's entries there are no others.
+                Err(at) if at > 0 && at < path.page.count() => return None,
+                Err(_) => {}
+            }
+        }
+        self.get(key)
+    }
+
     /// All entries in order.
     pub fn iter(&self) -> Range<'_, V> {
         self.range(&[])

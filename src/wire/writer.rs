@@ -1,7 +1,7 @@
 //! The writer of messages: into a slice, with name compression and a hard end.
 
 use super::{Class, Field, HEADER_LEN, Rtype, is_compressed, layout};
-use crate::name::{NAME_MAX, Name};
+use crate::name::Name;
 use crate::octets;
 use arrayvec::ArrayVec;
 
@@ -45,7 +45,7 @@ pub struct Writer<'b> {
     at: usize,
     end: usize,
     counts: [u16; 4],
-    /// Names already in the message, each behind its parent: hash << 16 | offset.
+    /// Names already in the message: hash << 16 | offset.
     seen: ArrayVec<u32, SEEN_MAX>,
     /// Names that begin before this offset have their suffixes in `seen`.
     question_len: usize,
@@ -169,18 +169,70 @@ impl<'b> Writer<'b> {
         &mut self,
         section: Section,
         offset: usize,
-        (rtype, class, ttl): (Rtype, Class, u32),
+        kind: (Rtype, Class, u32),
         data: &[u8],
     ) -> Result<(), Full> {
-        let len = u16::try_from(data.len()).map_err(|_| Full)?;
+        let body = self.body_at(section, offset, kind, data.len())?;
+        octets::copy(body, data);
+        Ok(())
+    }
+
+    /// A whole SOA record, its owner the zone's apex, which begins at `offset` of this message and
+    /// which both names in the data end with: `own` octets of each, that share nothing, come
+    /// before. `None`: there may be more in the message that they could point at.
+    #[inline]
+    pub fn soa_at(
+        &mut self,
+        section: Section,
+        offset: usize,
+        (class, ttl): (Class, u32),
+        data: &[u8],
+        own: [usize; 2],
+    ) -> Option<Result<(), Full>> {
+        let [first, second] = own;
+        let numbers = data.last_chunk::<20>()?;
+        let apex = (data.len() - numbers.len() - first - second) / 2;
+        let names = [&data[..first], &data[first + apex..][..second]];
+        let before = self.message[offset - 1].to_ascii_lowercase();
+        let may_share =
+            |own: &&[u8]| own.last().is_some_and(|last| last.to_ascii_lowercase() == before);
+        if offset > HEADER_LEN && names.iter().any(may_share) {
+            return None;
+        }
+        let pointer = self.pointer(offset).to_be_bytes();
+        let len = first + second + 4 + numbers.len();
+        Some(self.body_at(section, offset, (Rtype::SOA, class, ttl), len).map(|body| {
+            let (names_to, numbers_to) = body.split_at_mut(first + second + 4);
+            let (first_to, second_to) = names_to.split_at_mut(first + 2);
+            for (to, own) in [(first_to, names[0]), (second_to, names[1])] {
+                octets::copy(&mut to[..own.len()], own);
+                to[own.len()..].copy_from_slice(&pointer);
+            }
+            numbers_to.copy_from_slice(numbers);
+        }))
+    }
+
+    /// Begins a record, its owner the name that begins at `offset` of this message. Returns where
+    /// its `len` octets of data go.
+    #[inline]
+    fn body_at(
+        &mut self,
+        section: Section,
+        offset: usize,
+        (rtype, class, ttl): (Rtype, Class, u32),
+        len: usize,
+    ) -> Result<&mut [u8], Full> {
+        let len_word = u16::try_from(len).map_err(|_| Full)?;
         let (pointer, kind) = (u64::from(self.pointer(offset)), u64::from(kind(rtype, class)));
-        let (head, body) = self.take(12 + data.len())?.split_at_mut(12);
+        if self.room() < 12 + len {
+            return Err(Full);
+        }
+        self.counts[section as usize] += 1;
+        let (head, body) = self.take(12 + len)?.split_at_mut(12);
         let first = pointer << 48 | kind << 16 | u64::from(ttl >> 16);
         head[..8].copy_from_slice(&first.to_be_bytes());
-        head[8..].copy_from_slice(&(ttl << 16 | u32::from(len)).to_be_bytes());
-        octets::copy(body, data);
-        self.counts[section as usize] += 1;
-        Ok(())
+        head[8..].copy_from_slice(&(ttl << 16 | u32::from(len_word)).to_be_bytes());
+        Ok(body)
     }
 
     /// A whole record of the root without data.
@@ -302,76 +354,57 @@ impl<'b> Writer<'b> {
         if self.seen.is_empty() {
             self.remember_question();
         }
-        let wire = name.as_wire();
-        let starts = label_starts(wire);
-        // From the top down: a name can only be known if its parent is.
-        let (mut parent, mut fresh) = (TOP, starts.len());
-        while let Some(last) = fresh.checked_sub(1)
-            && let Some(known) = self.find(&wire[usize::from(starts[last])..], parent)
-        {
-            (parent, fresh) = (known, last);
-        }
-        let begin = self.at;
-        if parent == TOP {
-            self.put(wire)?;
-        } else {
-            let end = starts.get(fresh).map_or(wire.len(), |&start| usize::from(start));
-            self.put(&wire[..end])?;
-            self.put_u16(0xc000 | parent)?;
-        }
-        let at = if fresh == 0 { usize::from(parent) } else { begin };
-        for &start in starts[..fresh].iter().rev() {
-            let start = usize::from(start);
-            let Some(known) = self.remember(&wire[start..], parent, begin + start) else { break };
-            parent = known;
-        }
+        let (wire, begin, known) = (name.as_wire(), self.at, self.seen.len());
+        // Octets before the suffix that is known.
+        let mut fresh = 0;
+        let found = loop {
+            let suffix = &wire[fresh..];
+            if suffix[0] == 0 {
+                break None;
+            }
+            let hash = hash(suffix);
+            if let Some(at) = self.find(suffix, hash, known) {
+                break Some(at);
+            }
+            self.remember(hash, begin + fresh);
+            fresh += 1 + usize::from(suffix[0]);
+        };
+        let written = match found {
+            Some(at) => self.put(&wire[..fresh]).and_then(|()| self.put_u16(0xc000 | at)),
+            None => self.put(wire),
+        };
+        written.inspect_err(|_| self.seen.truncate(known))?;
+        let at = found.filter(|_| fresh == 0).map_or(begin, usize::from);
         Ok((at <= POINTER_MAX).then_some(at))
     }
 
     fn remember_question(&mut self) {
-        if self.question_len <= 1 {
-            return;
-        }
-        let mut copy = [0; NAME_MAX];
-        let wire = &mut copy[..self.question_len];
-        wire.copy_from_slice(&self.message[HEADER_LEN..HEADER_LEN + self.question_len]);
-        let mut parent = TOP;
-        for start in label_starts(wire).into_iter().rev().map(usize::from) {
-            let known = self.remember(&wire[start..], parent, HEADER_LEN + start);
-            parent = known.unwrap_or(parent);
+        let mut at = HEADER_LEN;
+        while at + 1 < HEADER_LEN + self.question_len {
+            let suffix = &self.message[at..HEADER_LEN + self.question_len];
+            let (hash, label) = (hash(suffix), usize::from(suffix[0]));
+            self.remember(hash, at);
+            at += 1 + label;
         }
     }
 
-    /// Remembers the name that lies at `offset`: the label that `label` begins with, below
-    /// `parent`. `None`: it is too far back, or there are too many; then it, and what is below
-    /// it, is only written again.
-    fn remember(&mut self, label: &[u8], parent: u16, offset: usize) -> Option<u16> {
-        let offset =
-            u16::try_from(offset).ok().filter(|&offset| usize::from(offset) <= POINTER_MAX)?;
-        let seen = u32::from(hash(label, parent)) << 16 | u32::from(offset);
-        self.seen.try_push(seen).ok().map(|()| offset)
+    /// Remembers that a name with this hash lies at `offset`. If that is too far back, or there are
+    /// too many, the name is only written again.
+    #[inline]
+    fn remember(&mut self, hash: u16, offset: usize) {
+        if let Ok(offset @ ..=POINTER_MAX_WORD) = u16::try_from(offset) {
+            let _ = self.seen.try_push(u32::from(hash) << 16 | u32::from(offset));
+        }
     }
 
-    /// Where the name lies that is the label that `label` begins with, below `parent`.
-    fn find(&self, label: &[u8], parent: u16) -> Option<u16> {
-        let hash = u32::from(hash(label, parent));
-        self.seen.iter().find_map(|&seen| {
+    /// Where the name lies that is `suffix`, among the first `known` of those seen.
+    #[inline]
+    fn find(&self, suffix: &[u8], hash: u16, known: usize) -> Option<u16> {
+        self.seen[..known].iter().find_map(|&seen| {
             let offset = (seen & 0xffff) as u16;
-            (seen >> 16 == hash && self.is_child(usize::from(offset), label, parent))
+            (seen >> 16 == u32::from(hash) && self.is_at(usize::from(offset), suffix))
                 .then_some(offset)
         })
-    }
-
-    /// Is what lies at `at` the label that `label` begins with, and behind it the name `parent`?
-    fn is_child(&self, at: usize, label: &[u8], parent: u16) -> bool {
-        let len = 1 + usize::from(label[0]);
-        let next = at + len;
-        let pointer = (0xc000 | parent).to_be_bytes();
-        let follows = match parent {
-            TOP => self.message[next] == 0,
-            _ => next == usize::from(parent) || self.message[next..].starts_with(&pointer),
-        };
-        follows && octets::eq_folded(&self.message[at..next], &label[..len])
     }
 
     /// Is the name that lies at `at`, where this writer wrote one, this name?
@@ -391,8 +424,7 @@ impl<'b> Writer<'b> {
                 );
                 continue;
             }
-            let (mine, theirs) = (&self.message[at..=at + len], rest.get(..=len));
-            if !theirs.is_some_and(|theirs| octets::eq_folded(mine, theirs)) {
+            if rest.len() <= len || !octets::start_eq_folded(&self.message[at..], rest, 1 + len) {
                 return false;
             }
             if len == 0 {
@@ -459,26 +491,15 @@ fn kind(rtype: Rtype, class: Class) -> u32 {
 /// The furthest that a compression pointer reaches.
 const POINTER_MAX: usize = 0x3fff;
 
-/// The parent of names of one label: no name lies in the header.
-const TOP: u16 = 0;
+/// The same, as offsets are written.
+const POINTER_MAX_WORD: u16 = 0x3fff;
 
-/// Where the labels of a name begin, the root's not among them.
-fn label_starts(wire: &[u8]) -> ArrayVec<u8, 128> {
-    let mut starts = ArrayVec::new();
-    let mut at = 0_u8;
-    while let len @ 1.. = wire[usize::from(at)] {
-        starts.push(at);
-        at += 1 + len;
-    }
-    starts
-}
-
-/// A hash of the first octets of the label that `label` begins with, its case folded, and of where
-/// its parent lies. What it merges is told apart by comparing.
+/// What names that are `suffix` have in common: its first label's beginning, and its length.
 #[inline]
-fn hash(label: &[u8], parent: u16) -> u16 {
-    let first = octets::fold(octets::word(label) & octets::mask(1 + usize::from(label[0])));
-    let mixed = (first ^ u64::from(parent) << 48).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+fn hash(suffix: &[u8]) -> u16 {
+    let label = octets::word(suffix) & octets::mask(1 + usize::from(suffix[0]));
+    let mixed =
+        (octets::fold(label) ^ (suffix.len() as u64) << 56).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed >> 48) as u16
 }
 

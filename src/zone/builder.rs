@@ -105,9 +105,19 @@ impl Zone {
         let labels = apex.as_name().label_count();
         let soa = Soa { serial: Serial(0), refresh: 0, retry: 0, expire: 0, minimum: 0, ttl: 0 };
         let (nsec3, empties) = (None, Tree::default());
-        let apex_renames = false;
-        let mut zone =
-            Self { apex, labels, names, hashes, nsec3, empties, soa, records, apex_renames };
+        let (apex_renames, soa_names) = (false, None);
+        let mut zone = Self {
+            apex,
+            labels,
+            names,
+            hashes,
+            nsec3,
+            empties,
+            soa,
+            soa_names,
+            records,
+            apex_renames,
+        };
         zone.settle()?;
         if let Some(nsec3) = Nsec3::of(zone.apex(), zone.apex_node()) {
             // Also what was stored before there was a limit.

@@ -111,7 +111,8 @@ impl Zone {
         }
         if let Some((blob, ())) = place.exact() {
             let node = Node::of(blob);
-            let at_cut = if node.cut() > 0 { self.at_cut(key, node.cut(), rtype) } else { None };
+            let at_cut =
+                if node.cut() > 0 { self.at_cut(key, place, node.cut(), rtype) } else { None };
             return at_cut.unwrap_or_else(|| at_node(node, rtype, At::Owner));
         }
         self.beside(key, place, rtype)
@@ -125,7 +126,7 @@ impl Zone {
             (shared, cut) = (before.key.common_labels(key), Node::of(before.blob).cut());
         }
         if (1..=shared).contains(&cut)
-            && let Some(found) = self.at_cut(key, cut, rtype)
+            && let Some(found) = self.at_cut(key, place, cut, rtype)
         {
             return found;
         }
@@ -156,8 +157,14 @@ impl Zone {
     /// What the topmost cut or DNAME, at or above the key, makes of the question. `None`: the
     /// key is its owner, and answers for itself (a DNAME's owner; DS at a cut, RFC 4035 section
     /// 3.1.4.1).
-    fn at_cut(&self, key: &Key, cut: usize, rtype: Rtype) -> Option<Found<'_>> {
-        let node = self.node(&key.ancestor(cut)).expect("a cut has records");
+    fn at_cut<'z>(
+        &'z self,
+        key: &Key,
+        place: &Place<'z, '_, ()>,
+        cut: usize,
+        rtype: Rtype,
+    ) -> Option<Found<'z>> {
+        let node = self.node_near(place, &key.ancestor(cut)).expect("a cut has records");
         let exact = key.as_bytes().len() == cut;
         match node.find(Rtype::NS) {
             Some(_) if exact && rtype == Rtype::DS => None,

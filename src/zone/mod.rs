@@ -35,7 +35,7 @@ pub use sum::Sum;
 pub use update::OutOfSync;
 
 use crate::name::{Key, Name, NameBuf};
-use crate::tree::Tree;
+use crate::tree::{Place, Tree};
 use crate::wire::{Rtype, Serial, read_u32};
 use builder::HASHES;
 use std::ops::ControlFlow;
@@ -52,6 +52,8 @@ pub struct Zone {
     /// The hashes of empty non-terminals, if there is `nsec3`.
     empties: Tree,
     soa: Soa,
+    /// See [`Zone::soa_names`].
+    soa_names: Option<[usize; 2]>,
     records: u64,
     /// The apex has a DNAME, which all other names are below.
     apex_renames: bool,
@@ -148,6 +150,11 @@ impl Zone {
         self.names.get(key).map(|(blob, ())| Node::of(blob))
     }
 
+    /// As [`node`](Self::node), if the name is likely to lie beside a place found already.
+    pub fn node_near<'z>(&'z self, place: &Place<'z, '_, ()>, key: &Key) -> Option<Node<'z>> {
+        self.names.get_near(place, key).map(|(blob, ())| Node::of(blob))
+    }
+
     /// The ordinary names.
     pub fn names(&self) -> &Tree {
         &self.names
@@ -220,14 +227,37 @@ impl Zone {
             return Err(BuildError::ManySoas);
         }
         self.soa = Soa::parse(set.ttl(), set.first()).ok_or(BuildError::NoSoa)?;
+        self.soa_names = own_names(set.first(), self.apex.as_name());
         self.apex_renames = apex.find(Rtype::DNAME).is_some();
         Ok(())
+    }
+
+    /// Of the SOA's two names the octets before the apex, if both are below it and share no more:
+    /// then a reply that has the apex needs no search for what it could point at.
+    #[inline]
+    pub fn soa_names(&self) -> Option<[usize; 2]> {
+        self.soa_names
     }
 
     /// The SOA record's data.
     pub fn soa_data(&self) -> &[u8] {
         self.apex_node().find(Rtype::SOA).expect("a zone has an SOA").first()
     }
+}
+
+/// See [`Zone::soa_names`].
+fn own_names(soa_data: &[u8], apex: Name<'_>) -> Option<[usize; 2]> {
+    let (primary, rest) = Name::split(soa_data)?;
+    let (mailbox, _) = Name::split(rest)?;
+    let own = |name: Name<'_>| {
+        let below = name.is_at_or_below(apex) && !apex.is_root();
+        below.then(|| name.len() - apex.len())
+    };
+    let (first, second) = (own(primary)?, own(mailbox)?);
+    let last = |name: Name<'_>, own: usize| own.checked_sub(1).map(|at| name.as_wire()[at]);
+    let ends = (last(primary, first), last(mailbox, second));
+    let may_share = ends.0.zip(ends.1).is_some_and(|(a, b)| a.eq_ignore_ascii_case(&b));
+    (!may_share).then_some([first, second])
 }
 
 #[cfg(test)]

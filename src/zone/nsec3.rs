@@ -16,6 +16,7 @@
 
 use super::{Node, Record, Zone};
 use crate::name::{Key, NAME_MAX, Name};
+use crate::octets;
 use crate::tree::Tree;
 use crate::wire::Rtype;
 use sha1::block_api::compress;
@@ -103,17 +104,14 @@ fn sha1(octets: &[u8], salt: &[u8]) -> Hash {
 
 /// Under which key [`Zone::hashes`] has the record of a name with this hash.
 pub fn hash_key(hash: &Hash) -> Key {
-    let mut label = [0; 34];
-    label[0] = 32;
+    // Behind the label is the zero that ends it.
+    let mut label = [0; 33];
     // RFC 4648 section 7: its order is that of the hashes.
-    for (octets, digits) in hash.chunks_exact(5).zip(label[1..33].chunks_exact_mut(8)) {
-        let bits = octets.iter().fold(0_u64, |bits, &octet| bits << 8 | u64::from(octet));
-        for (at, digit) in digits.iter_mut().enumerate() {
-            let value = (bits >> (35 - 5 * at) & 31) as usize;
-            *digit = b"0123456789abcdefghijklmnopqrstuv"[value];
-        }
+    for (five, digits) in hash.chunks_exact(5).zip(label.chunks_exact_mut(8)) {
+        let bits = five.iter().fold(0_u64, |bits, &octet| bits << 8 | u64::from(octet));
+        digits.copy_from_slice(&octets::base32_above_zero(bits).to_be_bytes());
     }
-    Key::of(Name::from_wire(&label).expect("a label of 32 octets"), 0)
+    Key::made(&label)
 }
 
 /// The wildcard below `encloser`.
