@@ -27,7 +27,7 @@ mod special;
 mod tests;
 mod warm;
 
-use crate::edns::{Ede, Opt, UDP_SIZE_MIN};
+use crate::edns::{Ede, Edns, Opt, UDP_SIZE_MIN};
 use crate::name::{Key, NAME_MAX, Name};
 use crate::query::{Header, Query, Question, Unfit};
 use crate::view::{Served, View, ZoneId};
@@ -164,7 +164,7 @@ pub fn respond(request: &[u8], via: &Via<'_>, view: &View, reply: &mut [u8]) -> 
         Err(Unfit::Runt) => Outcome::Silent(Silence::Runt),
         Err(Unfit::Response) => Outcome::Silent(Silence::Response),
         Err(Unfit::Malformed { header, question }) => {
-            let query = Query { header, question, edns: None, signed: false };
+            let query = Query { header, question, has_authority: false, edns: None, signed: false };
             let mut answer = Answer::new(&query, via, view, reply);
             answer.begin();
             answer.rcode = if is_known(header) { Rcode::FORMERR } else { Rcode::NOTIMP };
@@ -183,6 +183,11 @@ pub fn refuse(
     reply: &mut [u8],
 ) -> Option<usize> {
     empty(request, via, view, reply, |answer| answer.rcode = rcode)
+}
+
+/// The reply to a NOTIFY that is heeded (RFC 1996 section 3.7). `None`: there is none.
+pub fn acknowledge(request: &[u8], via: &Via<'_>, view: &View, reply: &mut [u8]) -> Option<usize> {
+    empty(request, via, view, reply, |answer| answer.aa = true)
 }
 
 /// A reply that says only that the client should ask again over a connection. `None`: such a
@@ -317,14 +322,14 @@ impl<'a, 'b> Answer<'a, 'b> {
     /// What kind of request is this?
     #[inline(always)]
     fn dispatch(&mut self) -> Option<Deferred> {
-        let Query { header, ref question, ref edns, signed } = *self.query;
+        let Query { header, ref question, ref edns, signed, .. } = *self.query;
         let opcode = header.opcode();
         if signed && self.via.key.is_some() {
             self.rcode = Rcode::FORMERR; // One of them was taken off already.
         } else if signed && opcode != Opcode::NOTIFY {
             return Some(Deferred::Signed);
-        } else if edns.as_ref().is_some_and(|edns| edns.version > 0) {
-            self.rcode = Rcode::BADVERS;
+        } else if let Some(wrong) = edns.as_ref().and_then(Edns::is_wrong) {
+            self.rcode = wrong;
         } else if opcode == Opcode::QUERY && self.lacks_cookie() {
             self.rcode = Rcode::BADCOOKIE;
         } else {
@@ -332,6 +337,7 @@ impl<'a, 'b> Answer<'a, 'b> {
                 (Opcode::QUERY, Some(question)) => return self.asked(question),
                 (Opcode::NOTIFY, Some(question)) => return self.notified(*question),
                 (Opcode::QUERY, None) => self.cookie_asked(),
+                (Opcode::NOTIFY, None) => self.rcode = Rcode::FORMERR,
                 _ => self.fail(Rcode::NOTIMP, Some(Ede::NotSupported)),
             }
         }
