@@ -150,3 +150,27 @@ fn a_zone_that_may_be_served_stale_is_and_each_approach_of_expiry_is_told_once()
     secondary.wait_status("stale.test.", |status| status.state == State::Ok);
     secondary.wait_log(&["INFO", "no longer expired: a primary has renewed it", "stale.test."]);
 }
+
+#[test]
+fn the_soas_intervals_are_kept_within_the_configured_bounds() {
+    let (long, short) =
+        (Zone::new("long.test.", [86_400; 3], 1), Zone::new("short.test.", [1, 1, 2], 1));
+    let primaries = [Primary::of([127, 4, 1, 5], &long), Primary::of([127, 4, 1, 6], &short)];
+    let secondary = Secondary::start(&format!(
+        "[[zone]]\nname = \"long.test\"\nrefresh-min = \"1s\"\nrefresh-max = \"1s\"\n\
+         expire-max = \"1h\"\n{}\n\
+         [[zone]]\nname = \"short.test\"\nrefresh-min = \"1h\"\nretry-min = \"1h\"\n\
+         expire-min = \"3h\"\n{}\n",
+        primaries[0].config(),
+        primaries[1].config()
+    ));
+    secondary.wait_serial("long.test.", 1);
+    secondary.wait_serial("short.test.", 1);
+    let left = |apex| secondary.status(apex).expires_in_s.unwrap();
+    assert!(left("long.test.") <= 3600, "{}", left("long.test."));
+    assert!(left("short.test.") > 7200, "{}", left("short.test."));
+    let probes = |asked: &[Asked]| asked.iter().filter(|asked| asked.rtype == rtype::SOA).count();
+    primaries[0].wait_asked(|asked| probes(asked) >= 3).expect("it is refreshed each second");
+    assert!(secondary.status("short.test.").refresh_in_s > 1800, "and the other once an hour");
+    assert_eq!(probes(&primaries[1].asked()), 0);
+}
