@@ -271,7 +271,7 @@ impl Service {
 fn warn_seldom(peer: SocketAddr, what: &str, error: &str) {
     static TOLD: panics::Seldom = panics::Seldom::new();
     if TOLD.is_due() {
-        warn!(%peer, error, "{what} (told once a second at most)");
+        warn!(%peer, %error, "{what} (told once a second at most)");
     }
 }
 
