@@ -533,8 +533,10 @@ impl Scheduler {
             }
         });
         for id in changed {
-            self.read_file(id);
-            self.recall(id);
+            match self.entry(id).file() {
+                Some(_) => self.read_file(id),
+                None => self.recall(id),
+            }
             self.plan(id);
         }
     }

@@ -49,10 +49,10 @@ pub(super) type Recalled = Result<Option<(Restored, store::State)>, String>;
 
 impl Scheduler {
     /// Asks the store for what it has kept of a zone without data, before any primary is
-    /// asked: it may have been there before.
+    /// asked, or once its file could not be read: it may have been there before.
     pub(super) fn recall(&mut self, id: usize) {
         let entry = self.entry_mut(id);
-        if entry.file().is_some() || entry.zone.is_some() {
+        if entry.zone.is_some() {
             return;
         }
         entry.reading = true;
@@ -85,8 +85,12 @@ impl Scheduler {
                 entry.damaged = Some(what);
             }
             Ok(Some(((zone, history), state))) => {
+                let until = match entry.file() {
+                    Some(_) => "its file can be read",
+                    None => "a primary has been asked",
+                };
                 info!(zone = %entry.apex, serial = %zone.serial(), "configured again: served as \
-                    it was kept until a primary has been asked");
+                    it was kept until {until}");
                 let kept = store::State { retired_at_ms: None, ..state.clone() };
                 entry.restore(zone, history, &state, now_ms, now_ms);
                 entry.pin = entry.zone.as_ref().and_then(|zone| Pin::kept(&self.store, zone));
@@ -441,6 +445,7 @@ impl Scheduler {
         // Its own clock of attempts: those of a zone without data.
         entry.refresh.on(Event::Due, now_ms, random());
         entry.refresh.on(Event::Failed(Failure::Primary), now_ms, random());
+        self.recall(id);
     }
 }
 
