@@ -8,6 +8,7 @@
 //!
 //! The store keeps a [`Kept`] from time to time.
 
+use std::fmt;
 use std::fs;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -42,6 +43,17 @@ pub enum Continued {
     Wall,
     /// The wall clock cannot be relied on: the time between is not counted.
     Stopped,
+}
+
+impl fmt::Display for Continued {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fresh => "begins",
+            Self::Uptime => "goes on by the uptime",
+            Self::Wall => "goes on by the wall clock",
+            Self::Stopped => "stood still, as the wall clock is not synchronised",
+        })
+    }
 }
 
 impl Clock {

@@ -90,6 +90,8 @@ pub struct Edns<'q> {
     pub zone_version: bool,
     /// Its cookie.
     pub cookie: Option<Cookie<'q>>,
+    /// Is an option's value not what its RFC says?
+    pub malformed: bool,
 }
 
 impl<'q> Edns<'q> {
@@ -103,9 +105,20 @@ impl<'q> Edns<'q> {
         };
         let mut options = options(data);
         for (code, value) in &mut options {
-            edns.option(code, value)?;
+            edns.option(code, value);
         }
         options.is_whole().then_some(edns)
+    }
+
+    /// The error that a request with this record is answered with, whatever it asks: options may
+    /// mean something else in another version.
+    #[inline]
+    pub fn is_wrong(&self) -> Option<Rcode> {
+        match (self.version, self.malformed) {
+            (0, false) => None,
+            (0, true) => Some(Rcode::FORMERR),
+            _ => Some(Rcode::BADVERS),
+        }
     }
 
     /// Were no options sent that we answer?
@@ -115,17 +128,19 @@ impl<'q> Edns<'q> {
         !asks && self.cookie.is_none()
     }
 
-    fn option(&mut self, code: u16, value: &'q [u8]) -> Option<()> {
+    fn option(&mut self, code: u16, value: &'q [u8]) {
         match code {
             code::NSID => self.nsid = true,
             code::EXPIRE => self.expire = true,
             code::KEEPALIVE => self.keepalive = true,
             code::ZONE_VERSION => self.zone_version = true,
             // Only the first counts (RFC 7873 section 5.2).
-            code::COOKIE if self.cookie.is_none() => self.cookie = Some(Cookie::read(value)?),
+            code::COOKIE if self.cookie.is_none() => {
+                self.cookie = Cookie::read(value);
+                self.malformed |= self.cookie.is_none();
+            }
             _ => {}
         }
-        Some(())
     }
 }
 
@@ -154,21 +169,29 @@ impl<'q> Cookie<'q> {
 
     /// Did we, or a server that shares one of our secrets, make this for `peer` lately?
     pub fn is_ours(&self, secrets: &[[u8; 16]], peer: IpAddr, unix_s: u32) -> bool {
-        let Some(&[1, 0, 0, 0, a, b, c, d]) = self.server.first_chunk() else { return false };
+        // What is reserved need not be 0 (RFC 9018 section 4.2).
+        let Some(head @ &[1, _, _, _, a, b, c, d]) = self.server.first_chunk() else {
+            return false;
+        };
         let stamp = u32::from_be_bytes([a, b, c, d]);
         // Serial arithmetic: the time wraps in 2106.
         let age = unix_s.wrapping_sub(stamp);
         let is_timely = age <= COOKIE_AGE_MAX || age.wrapping_neg() <= COOKIE_AHEAD_MAX;
         is_timely
-            && secrets.iter().any(|secret| self.make(secret, peer, stamp)[8..] == *self.server)
+            && secrets.iter().any(|secret| self.seal(secret, peer, *head)[8..] == *self.server)
     }
 
     /// The cookie to send: the client's octets, and ours made at `unix_s` (RFC 9018 section 4).
     pub fn make(&self, secret: &[u8; 16], peer: IpAddr, unix_s: u32) -> [u8; 24] {
+        let [a, b, c, d] = unix_s.to_be_bytes();
+        self.seal(secret, peer, [1, 0, 0, 0, a, b, c, d])
+    }
+
+    /// The cookie whose server part begins so: version, what is reserved, time.
+    fn seal(&self, secret: &[u8; 16], peer: IpAddr, head: [u8; 8]) -> [u8; 24] {
         let mut hashed = [0; 32];
         hashed[..8].copy_from_slice(&self.client);
-        hashed[8] = 1;
-        hashed[12..16].copy_from_slice(&unix_s.to_be_bytes());
+        hashed[8..16].copy_from_slice(&head);
         let len = match peer.to_canonical() {
             IpAddr::V4(v4) => {
                 hashed[16..20].copy_from_slice(&v4.octets());

@@ -83,7 +83,7 @@ pub fn base32_above_zero(bits: u64) -> u64 {
     let halves = (bits >> 20) << 32 | bits & 0xf_ffff;
     let quarters = (halves >> 10 & 0x03ff_0000_03ff) << 16 | halves & 0x03ff_0000_03ff;
     let values = (quarters >> 5 & 0x1f_001f_001f_001f) << 8 | quarters & 0x1f_001f_001f_001f;
-    let letters = values + each * (0x80 - 10) >> 7 & each;
+    let letters = (values + each * (0x80 - 10)) >> 7 & each;
     values + each * u64::from(b'0' + 1) + letters * u64::from(b'a' - 10 - (b'0' + 1))
 }
 

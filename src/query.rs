@@ -6,7 +6,8 @@
 //! **Invariants.**
 //! - *whole*: every record that the header counts is there and nothing follows the last; names in
 //!   the request are well-formed and their compression pointers lead backwards.
-//! - *one question*: RFC 9619, but for a request for a cookie (RFC 7873 section 5.4).
+//! - *at most one question*: RFC 9619. Only a request for a cookie has none (RFC 7873 section 5.4);
+//!   what else may lack it is for `answer` to say.
 //! - *bounded*: reading costs at most some steps an octet.
 //!
 //! **Sections.** RFC 1035 section 4.1, RFC 6891 section 6.1, RFC 8945 section 5.1.
@@ -56,8 +57,10 @@ pub struct Question<'q> {
 pub struct Query<'q> {
     /// Its header.
     pub header: Header,
-    /// What is asked; `None` only for a request for a cookie.
+    /// What is asked.
     pub question: Option<Question<'q>>,
+    /// Are there records in its authority section, as an IXFR request needs?
+    pub has_authority: bool,
     /// Its OPT record.
     pub edns: Option<Edns<'q>>,
     /// Its last record is a TSIG.
@@ -101,13 +104,8 @@ impl<'q> Query<'q> {
             return Err(malformed);
         }
         reader.records([word(6), word(8), word(10)]).ok_or(malformed)?;
-        let query = Self { header, question, edns: reader.edns, signed: reader.signed };
-        if query.is_without_reason() { Err(malformed) } else { Ok(query) }
-    }
-
-    /// Is nothing asked, not even for a cookie?
-    fn is_without_reason(&self) -> bool {
-        self.question.is_none() && self.edns.is_none_or(|edns| edns.cookie.is_none())
+        let Reader { edns, signed, .. } = reader;
+        Ok(Self { header, question, has_authority: word(8) > 0, edns, signed })
     }
 }
 
@@ -290,9 +288,6 @@ mod tests {
         two[5] = 2;
         two.extend_from_slice(&PLAIN[12..]);
         assert!(is_malformed(&two));
-        assert!(is_malformed(b"\0\0\0\0\0\0\0\0\0\0\0\0"));
-        let cookie =
-            b"\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\x29\x04\xd0\0\0\0\0\0\x0c\0\x0a\0\x0812345678";
-        assert!(Query::read(cookie).unwrap().question.is_none());
+        assert!(Query::read(&[0; 12]).unwrap().question.is_none());
     }
 }

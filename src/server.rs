@@ -119,7 +119,7 @@ impl Server {
         let keys = Arc::new(keys(&config));
         let (store, loaded) = replica::load(opened, &config.zones, Arc::clone(&keys), clock)?;
         info!(zones = config.zones.len(), with_data = loaded.with_data, damaged = loaded.damaged,
-            clock = ?continued, ms = began.elapsed().as_millis(), "loaded");
+            clock = %continued, ms = began.elapsed().as_millis(), "loaded");
         let mut cookie_secret = [0; 16];
         getrandom::fill(&mut cookie_secret)
             .map_err(|error| start("cookies", io::Error::other(error)))?;

@@ -166,6 +166,11 @@ pub enum TsigError {
     EndUnsigned,
 }
 
+/// What a TSIG error is called: 16 is BADVERS elsewhere.
+pub fn error_name(error: Rcode) -> String {
+    if error == Rcode::BADSIG { "BADSIG".into() } else { error.to_string() }
+}
+
 fn rejection(error: Rcode) -> String {
     match error {
         Rcode::BADSIG => "BADSIG (another secret?)".into(),

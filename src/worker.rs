@@ -253,6 +253,7 @@ impl Worker {
 
     /// Opens another port, trying until it succeeds. `false`: the worker is to stop.
     fn reopen(&mut self) -> bool {
+        let mut times = 0_u32;
         loop {
             match self.commands.recv_timeout(REOPEN_AFTER) {
                 Ok(Command::Replace(sockets)) => self.options.sockets = sockets,
@@ -268,7 +269,11 @@ impl Worker {
                         return true;
                     }
                     Err(error) => {
-                        error!(worker = self.options.index, %error, "the port does not open");
+                        times = times.saturating_add(1);
+                        if panics::is_loud(times) {
+                            error!(worker = self.options.index, %error, times,
+                                "the port does not open; it is tried every second");
+                        }
                     }
                 },
             }

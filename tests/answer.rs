@@ -6,7 +6,8 @@
 
 mod model;
 
-use backstop::answer::{Outcome, Transport, Via, respond};
+use backstop::answer::{Outcome, Transport, Via, respond, truncate};
+use backstop::limit::{Limiter, Subject, Verdict};
 use backstop::view::View;
 use domain::zonefile::inplace::{Entry, Zonefile};
 use model::case::{self, FLAGS, SECTIONS, Wanted};
@@ -15,7 +16,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
-const RCODES: [(&str, u16); 8] = [
+const RCODES: [(&str, u16); 10] = [
     ("NOERROR", 0),
     ("FORMERR", 1),
     ("SERVFAIL", 2),
@@ -23,15 +24,18 @@ const RCODES: [(&str, u16); 8] = [
     ("NOTIMP", 4),
     ("REFUSED", 5),
     ("YXDOMAIN", 6),
+    ("NOTAUTH", 9),
     ("BADVERS", 16),
+    ("BADCOOKIE", 23),
 ];
 
 #[test]
 fn every_case_is_answered_as_it_says() {
     let (mut asked, mut wrong) = (0, String::new());
     for path in case::files() {
+        let mut limiter = None;
         case::read(&path, |view, wanted| {
-            wrong.push_str(&settle(&path, view, &wanted));
+            wrong.push_str(&settle(&path, view, &wanted, &mut limiter));
             asked += 1;
         });
     }
@@ -41,22 +45,55 @@ fn every_case_is_answered_as_it_says() {
 }
 
 /// Asks, and tells what differs.
-fn settle(path: &Path, view: &View, wanted: &Wanted) -> String {
+fn settle(path: &Path, view: &View, wanted: &Wanted, limiter: &mut Option<Limiter>) -> String {
     let transport = if wanted.tcp { Transport::Tcp } else { Transport::Udp };
-    let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let via =
-        Via { transport, peer, now_ms: 1, key: None, reserved: 0, keepalive: None, unix_s: 1 };
+    let at_s = wanted.at_s.unwrap_or(0);
+    let via = Via {
+        transport,
+        peer: wanted.peer.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        now_ms: u64::from(at_s) * 1000 + 1,
+        key: wanted.key.as_ref().map(|key| key.as_name()),
+        reserved: 0,
+        keepalive: wanted.idle,
+        unix_s: at_s,
+    };
     let mut buffer = vec![0xee; 65535];
     let outcome = respond(&wanted.message, &via, view, &mut buffer);
-    let differs = match outcome {
-        Outcome::Reply { len, .. } => differs(wanted, &buffer[..len]),
-        Outcome::Silent(_) => is_not(wanted, "silence"),
-        Outcome::Defer(_) => is_not(wanted, "defer"),
+    let differs = match limited(outcome, wanted, &via, view, &mut buffer, limiter) {
+        Some(Outcome::Reply { len, .. }) => differs(wanted, &buffer[..len]),
+        Some(Outcome::Defer(_)) => is_not(wanted, "defer"),
+        Some(Outcome::Silent(_)) | None => is_not(wanted, "silence"),
     };
     if differs.is_empty() {
         return differs;
     }
     format!("{}:{}: {}\n{differs}\n", path.display(), wanted.line, wanted.asked)
+}
+
+/// What a limit leaves of a reply, if there is one: as a worker does it.
+fn limited(
+    mut outcome: Outcome,
+    wanted: &Wanted,
+    via: &Via<'_>,
+    view: &View,
+    buffer: &mut [u8],
+    limiter: &mut Option<Limiter>,
+) -> Option<Outcome> {
+    let Some(settings) = &view.identity.rate_limit else { return Some(outcome) };
+    if !limiter.as_mut().is_some_and(|limiter| limiter.follows(settings)) {
+        *limiter = Some(Limiter::new(settings.clone(), &[7; 16]));
+    }
+    if let (Some(limiter), Outcome::Reply { len, kind, zone, known_client: false, .. }) =
+        (limiter, &mut outcome)
+        && via.transport == Transport::Udp
+    {
+        match limiter.judge(&Subject { peer: via.peer, zone: *zone, kind: *kind }, via.now_ms) {
+            Verdict::Send | Verdict::SendOver => {}
+            Verdict::Slip => *len = truncate(&wanted.message, via, view, buffer).unwrap(),
+            Verdict::Drop => return None,
+        }
+    }
+    Some(outcome)
 }
 
 fn is_not(wanted: &Wanted, outcome: &str) -> String {
@@ -85,6 +122,7 @@ fn differs(wanted: &Wanted, octets: &[u8]) -> String {
         }
     }
     text.push_str(&echo_differs(wanted, &reply));
+    text.push_str(&options_differ(&wanted.options, &reply));
     for part in &wanted.has {
         if !octets.windows(part.len()).any(|window| window == part.as_bytes()) {
             let _ = writeln!(text, "  - has {part}");
@@ -100,7 +138,8 @@ fn echo_differs(wanted: &Wanted, reply: &Reply) -> String {
     }
     let mut text = String::new();
     let question = &wanted.message[12..];
-    if !question.starts_with(&reply.question) || reply.question.is_empty() {
+    let has_none = reply.question.is_empty() && wanted.message[5] > 0;
+    if !question.starts_with(&reply.question) || has_none {
         let _ = writeln!(text, "  + question {:02x?}", reply.question);
     }
     let with_opt = wanted.message[11] > 0;
@@ -108,6 +147,34 @@ fn echo_differs(wanted: &Wanted, reply: &Reply) -> String {
         let _ = writeln!(text, "  + OPT: {:?}", reply.edns);
     }
     text
+}
+
+fn options_differ(wanted: &[String], reply: &Reply) -> String {
+    let got: Vec<String> = reply.options.iter().map(|(code, value)| option(*code, value)).collect();
+    match got == wanted {
+        true => String::new(),
+        false => format!("  - options {wanted:?}\n  + options {got:?}\n"),
+    }
+}
+
+/// An option in words.
+fn option(code: u16, value: &[u8]) -> String {
+    let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+    match (code, value) {
+        (3, id) => format!("nsid {}", text(id)),
+        (9, &[a, b, c, d]) => format!("expire {}", u32::from_be_bytes([a, b, c, d])),
+        (10, cookie) => {
+            format!("cookie {}", domain::utils::base16::encode_string(cookie).to_lowercase())
+        }
+        (11, &[a, b]) => format!("keepalive {}", u16::from_be_bytes([a, b])),
+        (15, &[a, b, ref rest @ ..]) => {
+            format!("error {} {}", u16::from_be_bytes([a, b]), text(rest)).trim_end().into()
+        }
+        (19, &[labels, 0, a, b, c, d]) => {
+            format!("zoneversion {labels} {}", u32::from_be_bytes([a, b, c, d]))
+        }
+        _ => format!("{code} {value:02x?}"),
+    }
 }
 
 fn header(reply: &Reply) -> String {
@@ -120,6 +187,9 @@ fn header(reply: &Reply) -> String {
         if reply.has(bit) {
             let _ = write!(text, " {name}");
         }
+    }
+    if reply.rcode == 1 && reply.edns.is_some() {
+        text.push_str(" opt");
     }
     if reply.flags & 0x8000 == 0 || reply.has(0x0080) {
         text.push_str(" (no reply by its flags)");

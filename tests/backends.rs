@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -442,6 +443,26 @@ fn an_address_that_is_not_up_yet_binds_all_the_same() {
         assert_eq!(socket.local().ip(), addr.parse::<SocketAddr>().unwrap().ip());
         listen(addr.parse().unwrap()).unwrap();
     }
+}
+
+/// A whole number that the kernel says of a socket.
+#[expect(unsafe_code, reason = "std has no word for it")]
+fn option(socket: &Socket, level: libc::c_int, name: libc::c_int) -> libc::c_int {
+    let (mut value, mut len) = (-1, 4);
+    let (value_at, len_at) = ((&raw mut value).cast(), &raw mut len);
+    // SAFETY: both are of this function, and `len` is what `value` has.
+    let result =
+        unsafe { libc::getsockopt(socket.as_fd().as_raw_fd(), level, name, value_at, len_at) };
+    assert_eq!(result, 0, "{}", io::Error::last_os_error());
+    value
+}
+
+#[test]
+fn no_datagram_is_marked_not_to_be_fragmented_and_no_path_mtu_is_believed() {
+    let (v4, v6) = (bound("127.0.0.1:0"), bound("[::1]:0"));
+    assert_eq!(option(&v4, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER), libc::IP_PMTUDISC_OMIT);
+    let of_v6 = option(&v6, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER);
+    assert_eq!(of_v6, libc::IPV6_PMTUDISC_OMIT);
 }
 
 #[test]

@@ -289,7 +289,8 @@ fn refresh_reads_the_file_again_and_retransfer_does_as_well() {
         let file = fs::read_to_string(&path).unwrap();
         let old = format!("hostmaster {} ", serial - 1);
         fs::write(&path, file.replace(&old, &format!("hostmaster {serial} "))).unwrap();
-        assert_prints(&server.backstop(&[command, "example"]), "example.: ");
+        let output = server.backstop(&[command, "example"]);
+        assert_prints(&output, "example.: its file is being read");
         let client = control::Client::new(&server.control);
         let end = Instant::now() + SOON;
         while client.status(Some("example.")).unwrap().zones[0].serial != Some(serial) {

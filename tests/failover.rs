@@ -141,7 +141,7 @@ fn when_the_cable_to_a_primary_is_cut_the_other_takes_over_and_both_are_used_whe
     link(&pair, End::Client, "up");
     let status = secondary.wait_serial(3);
     assert_eq!(status["primary"], "198.18.0.2:5300");
-    secondary.wait_log("it is there again");
+    secondary.wait_log("reachable again");
     secondary.wait("no error is left but that the near one is behind", |status| {
         status["primaries"][0]["last-error"].is_null() && status["state"] != "stale"
     });

@@ -28,7 +28,7 @@ mod special;
 #[cfg(test)]
 mod tests;
 
-use crate::edns::{Ede, Opt, UDP_SIZE_MIN};
+use crate::edns::{Ede, Edns, Opt, UDP_SIZE_MIN};
 use crate::name::{Key, NAME_MAX, Name};
 use crate::query::{Header, Query, Question};
 use crate::tree::Place;
@@ -169,6 +169,11 @@ pub fn refuse(
     empty(request, via, view, reply, |answer| answer.rcode = rcode)
 }
 
+/// The reply to a NOTIFY that is heeded (RFC 1996 section 3.7). `None`: there is none.
+pub fn acknowledge(request: &[u8], via: &Via<'_>, view: &View, reply: &mut [u8]) -> Option<usize> {
+    empty(request, via, view, reply, |answer| answer.aa = true)
+}
+
 /// A reply that says only that the client should ask again over a connection. `None`: such a
 /// request gets no reply.
 pub fn truncate(request: &[u8], via: &Via<'_>, view: &View, reply: &mut [u8]) -> Option<usize> {
@@ -301,14 +306,14 @@ impl<'a, 'b> Answer<'a, 'b> {
     /// What kind of request is this?
     #[inline(always)]
     fn dispatch(&mut self, start: &'a Start<'a>) -> Option<Deferred> {
-        let Query { header, ref question, ref edns, signed } = *self.query;
+        let Query { header, ref question, ref edns, signed, .. } = *self.query;
         let opcode = header.opcode();
         if signed && self.via.key.is_some() {
             self.rcode = Rcode::FORMERR; // One of them was taken off already.
         } else if signed && opcode != Opcode::NOTIFY {
             return Some(Deferred::Signed);
-        } else if edns.as_ref().is_some_and(|edns| edns.version > 0) {
-            self.rcode = Rcode::BADVERS;
+        } else if let Some(wrong) = edns.as_ref().and_then(Edns::is_wrong) {
+            self.rcode = wrong;
         } else if opcode == Opcode::QUERY && self.lacks_cookie() {
             self.rcode = Rcode::BADCOOKIE;
         } else {
@@ -316,6 +321,7 @@ impl<'a, 'b> Answer<'a, 'b> {
                 (Opcode::QUERY, Some(question)) => return self.asked(question, start),
                 (Opcode::NOTIFY, Some(question)) => return self.notified(*question),
                 (Opcode::QUERY, None) => self.cookie_asked(),
+                (Opcode::NOTIFY, None) => self.rcode = Rcode::FORMERR,
                 _ => self.fail(Rcode::NOTIMP, Some(Ede::NotSupported)),
             }
         }

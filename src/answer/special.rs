@@ -47,13 +47,13 @@ impl<'a> Answer<'a, '_> {
     }
 
     /// AXFR and IXFR. Over a connection they are not for us; in a datagram AXFR is not possible
-    /// (RFC 5936 section 4.2) and IXFR is answered with the newest SOA alone, which sends the
-    /// client to a connection if it is behind (RFC 1995 section 2).
+    /// (RFC 5936 section 4.2) and IXFR, which tells the client's SOA, is answered with the newest
+    /// one alone, which sends the client to a connection if it is behind (RFC 1995 sections 2, 3).
     pub(super) fn transfer(&mut self, question: Question<'a>) -> Option<Deferred> {
         if self.via.transport == Transport::Tcp {
             return Some(Deferred::Transfer);
         }
-        if question.rtype == Rtype::AXFR {
+        if question.rtype == Rtype::AXFR || !self.query.has_authority {
             self.rcode = Rcode::FORMERR;
             return None;
         }
@@ -107,7 +107,7 @@ impl<'a> Answer<'a, '_> {
     /// section 5.4).
     pub(super) fn cookie_asked(&mut self) {
         let cookie = self.query.edns.and_then(|edns| edns.cookie);
-        if self.view.identity.cookie_secrets.is_empty() {
+        if cookie.is_none() || self.view.identity.cookie_secrets.is_empty() {
             self.rcode = Rcode::FORMERR;
         } else if cookie.is_some_and(|cookie| cookie.has_server_part()) && !self.is_known_client() {
             self.rcode = Rcode::BADCOOKIE;

@@ -243,14 +243,17 @@ async fn carry_out(request: Request, parts: Arc<Parts>) -> Result<Reply, String>
             info!(zone = %apex, "to be refreshed now, as asked on the control socket");
             let checked = parts.replica.check(apex.clone()).await;
             checked.map_err(|error| refusal(&apex, error))?;
-            Ok(Reply::Done(format!("{apex}: the primaries are being asked")))
+            let (file, primaries) = ("its file is being read", "the primaries are being asked");
+            Ok(Reply::Done(format!("{apex}: {}", of(&apex, &parts, file, primaries).await)))
         }
         Request::Retransfer { zone } => {
             let apex = apex(&zone)?;
             info!(zone = %apex, "to be transferred anew, as asked on the control socket");
             let asked = parts.replica.retransfer(apex.clone()).await;
             asked.map_err(|error| refusal(&apex, error))?;
-            Ok(Reply::Done(format!("{apex}: the whole zone is being transferred")))
+            let (file, primaries) =
+                ("its file is being read", "the whole zone is being transferred");
+            Ok(Reply::Done(format!("{apex}: {}", of(&apex, &parts, file, primaries).await)))
         }
         Request::Approve { zone } => {
             let apex = apex(&zone)?;
@@ -274,6 +277,17 @@ async fn carry_out(request: Request, parts: Arc<Parts>) -> Result<Reply, String>
             reloaded.map(Reply::Done)
         }
     }
+}
+
+/// What fits where the zone comes from: a file or primaries.
+async fn of(
+    apex: &NameBuf,
+    parts: &Parts,
+    file: &'static str,
+    primaries: &'static str,
+) -> &'static str {
+    let status = parts.replica.status(apex.clone()).await;
+    if status.is_some_and(|status| super::table::is_from_file(&status)) { file } else { primaries }
 }
 
 fn apex(zone: &str) -> Result<NameBuf, String> {

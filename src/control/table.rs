@@ -72,7 +72,7 @@ fn cells(zone: &ZoneStatus) -> [String; 7] {
     ]
 }
 
-fn is_from_file(zone: &ZoneStatus) -> bool {
+pub(super) fn is_from_file(zone: &ZoneStatus) -> bool {
     zone.primaries.is_empty()
 }
 

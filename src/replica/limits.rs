@@ -1,12 +1,13 @@
 //! What holds for all that is asked of the primaries: limits, open connections, who is silent.
 
 use super::connections::Connections;
+use crate::worker::panics::is_loud;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::Duration;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// The limits and time-outs of outgoing requests.
 #[derive(Clone, Debug)]
@@ -38,6 +39,8 @@ pub(super) struct Limits {
 struct Silent {
     until: Instant,
     wait: Duration,
+    /// How often it was found so.
+    times: u32,
 }
 
 /// How long a silent address is left alone at first, and at most.
@@ -64,14 +67,20 @@ impl Limits {
     pub(super) fn silent(&self, primary: IpAddr) {
         let mut silent = self.silent.lock().expect("no panic while it is held");
         let now = Instant::now();
-        let entry = silent.entry(primary).or_insert(Silent { until: now, wait: SILENT.0 / 2 });
+        let entry =
+            silent.entry(primary).or_insert(Silent { until: now, wait: SILENT.0 / 2, times: 0 });
         // Many zones find out at once: that is one finding.
         if entry.until <= now {
             entry.wait = (entry.wait * 2).min(SILENT.1);
             entry.until = now + entry.wait;
-            let s = entry.wait.as_secs();
-            warn!(primary = %primary, left_alone_s = s, "unreachable: all its zones leave it \
-                alone for this long, or until a NOTIFY comes from it");
+            entry.times = entry.times.saturating_add(1);
+            let (left_alone_s, times) = (entry.wait.as_secs(), entry.times);
+            if is_loud(times) {
+                warn!(%primary, left_alone_s, times, "unreachable: all its zones leave it alone \
+                    for this long, or until a NOTIFY comes from it, and for longer each time");
+            } else {
+                debug!(%primary, left_alone_s, times, "still unreachable");
+            }
         }
     }
 
@@ -79,7 +88,7 @@ impl Limits {
     pub(super) fn heard(&self, primary: IpAddr) {
         let mut silent = self.silent.lock().expect("no panic while it is held");
         if silent.remove(&primary).is_some() {
-            info!(primary = %primary, "it is there again");
+            info!(%primary, "reachable again");
         }
     }
 }

@@ -13,6 +13,7 @@
 //!
 //! **Sections.** RFC 1034 section 4.3.5, RFC 1995, RFC 1996, RFC 5936.
 
+mod approach;
 mod ask;
 mod compare;
 mod connections;

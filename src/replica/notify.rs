@@ -3,12 +3,12 @@
 
 use super::ask::Primary;
 use super::dial;
-use super::trouble::is_loud;
 use crate::clock::now_s;
 use crate::config::Target;
 use crate::name::NameBuf;
 use crate::stats::Stats;
 use crate::tsig::Keys;
+use crate::worker::panics::is_loud;
 use crate::xfr::{self, XfrError};
 use crate::zone::Zone;
 use std::collections::HashMap;

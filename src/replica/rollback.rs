@@ -209,6 +209,7 @@ impl Scheduler {
         let version = |zone, changes, kind| Version {
             zone,
             changes,
+            asked: None,
             kind,
             from: Some(from),
             primary: None,

@@ -1,5 +1,6 @@
 //! The scheduler's thread: what comes, whose turn it is, what becomes of it.
 
+use super::approach::Approach;
 use super::ask::{Answer, Asked, Job, ask};
 use super::course::Course;
 use super::dial::random;
@@ -11,7 +12,7 @@ use super::queue::{Bounds, Lane, Place, Question, Queue};
 use super::rollback::{Reply, Swapped, Undone};
 use super::terms::AllTerms;
 use super::versions::{Recalled, Version};
-use super::zone::{Approach, Entry, Known};
+use super::zone::{Entry, Known};
 use super::{
     Command, CommandError, Counts, Loaded, Notified, Parts, Settings, Slice, Versions, ZoneStatus,
 };
@@ -31,7 +32,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 /// How often the clock is kept and zones that are no longer wanted are looked for.
 const KEEP_MS: u64 = 60_000;
@@ -303,7 +304,7 @@ impl Scheduler {
         let approach = entry.approach(now_ms);
         if approach > entry.told {
             entry.told = approach;
-            tell_approach(entry, now_ms);
+            entry.tell_approach(now_ms);
             if approach == Approach::Over {
                 self.on(id, Event::Expired);
             }
@@ -532,8 +533,10 @@ impl Scheduler {
             }
         });
         for id in changed {
-            self.read_file(id);
-            self.recall(id);
+            match self.entry(id).file() {
+                Some(_) => self.read_file(id),
+                None => self.recall(id),
+            }
             self.plan(id);
         }
     }
@@ -578,30 +581,6 @@ impl Scheduler {
     pub(super) fn entry_mut(&mut self, id: usize) -> &mut Entry {
         self.entries[id].as_mut().expect("ids are of zones that are there")
     }
-}
-
-/// Says once how near a zone's expiry is.
-fn tell_approach(entry: &Entry, now_ms: u64) {
-    let last_contact_s = entry.contact_ms.map(|at| now_ms.saturating_sub(at) / 1000);
-    let expires_in_s = entry.expiry.get().saturating_sub(now_ms) / 1000;
-    let why = entry.primaries.iter().find_map(|known| known.troubles.last());
-    let share = match entry.approach(now_ms) {
-        Approach::Far => return,
-        Approach::Over if entry.access.serve_stale => {
-            error!(zone = %entry.apex, last_contact_s, why, "expired: no primary could be \
-                reached in time; it is served stale until one can");
-            return;
-        }
-        Approach::Over => {
-            error!(zone = %entry.apex, last_contact_s, why, "expired: no primary could be \
-                reached in time; it is answered with SERVFAIL until one can");
-            return;
-        }
-        Approach::Half => "half",
-        Approach::Tenth => "a tenth",
-    };
-    warn!(zone = %entry.apex, last_contact_s, expires_in_s, why, "expiring: less than {share} of \
-        the time is left in which it is served without a primary");
 }
 
 /// Says once that a zone's serial went backwards at its primaries.

@@ -8,13 +8,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// The scheduler over the zones that a configuration names, and the configuration itself.
-fn begin(dir: &Path, store_dir: &Path) -> (Handle, JoinHandle<()>, Vec<ZoneConfig>, Arc<Views>) {
-    // Nobody listens there: what is served can only have been kept.
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+fn begin(
+    dir: &Path,
+    store_dir: &Path,
+    source: &str,
+) -> (Handle, JoinHandle<()>, Vec<ZoneConfig>, Arc<Views>) {
     let path = dir.join("backstop.toml");
     let text = format!(
-        "[server]\nlisten = [\"127.0.0.1:0\"]\n[[zone]]\nname = \"example.org\"\n\
-         primaries = [{{ address = \"{closed}\" }}]\n"
+        "[server]\nlisten = [\"127.0.0.1:0\"]\n[[zone]]\nname = \"example.org\"\n{source}\n"
     );
     fs::write(&path, text).unwrap();
     let (config, _) = Config::load(&path).unwrap();
@@ -45,8 +46,9 @@ fn begin(dir: &Path, store_dir: &Path) -> (Handle, JoinHandle<()>, Vec<ZoneConfi
     (handle, thread, config.zones, views)
 }
 
-#[test]
-fn a_zone_that_is_configured_again_is_served_as_it_was_kept() {
+/// A zone whose data were kept while it was not configured is configured again with this source,
+/// which gives nothing: what becomes of it.
+fn configured_again(source: &str) -> ZoneStatus {
     let dir = tempfile::tempdir().unwrap();
     let store_dir = dir.path().join("state");
     let apex: NameBuf = "example.org.".parse().unwrap();
@@ -63,8 +65,9 @@ fn a_zone_that_is_configured_again_is_served_as_it_was_kept() {
     let (clock, _) = Clock::start(None);
     store.retire(apex.as_name(), clock.now_ms()).wait().unwrap();
     drop(store);
+    fs::write(&path, "this is no zone file\n").unwrap();
 
-    let (handle, thread, zones, _views) = begin(dir.path(), &store_dir);
+    let (handle, thread, zones, _views) = begin(dir.path(), &store_dir, source);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let status = || runtime.block_on(handle.status(apex.clone()));
     assert!(status().is_none());
@@ -75,10 +78,25 @@ fn a_zone_that_is_configured_again_is_served_as_it_was_kept() {
         assert!(Instant::now() < end, "{:?}", status());
         thread::sleep(Duration::from_millis(5));
     }
+    let became = status().unwrap();
     handle.stop();
     thread.join().unwrap();
     let opened = Store::open(&store_dir, Options::default()).unwrap();
     let mut retired = Vec::new();
     drop(opened.load(|stored| retired.push(stored.unwrap().state.retired_at_ms)).unwrap());
     assert_eq!(retired, [None]);
+    became
+}
+
+#[test]
+fn a_zone_that_is_configured_again_is_served_as_it_was_kept() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    configured_again(&format!("primaries = [{{ address = \"{closed}\" }}]"));
+}
+
+#[test]
+fn a_zone_that_is_configured_again_with_a_file_that_cannot_be_read_is_served_as_it_was_kept() {
+    let became = configured_again("file = \"zone\"");
+    assert_eq!((became.state, became.expires_in_s), (State::Stale, None));
+    assert!(became.error.unwrap().contains("zone:1"), "what is wrong with the file is told");
 }

@@ -7,6 +7,7 @@ use super::scheduler::{Scheduler, tell_lower};
 use super::zone::{Entry, millis};
 use crate::refresh::{Ask, Event, Step};
 use crate::wire::Serial;
+use crate::worker::panics::is_loud;
 use std::fmt;
 use std::time::Instant;
 use tracing::{debug, info, warn};
@@ -95,11 +96,6 @@ impl Troubles {
         self.0.iter_mut().for_each(|it| it.lasts = false);
         over
     }
-}
-
-/// Is what happened so often to be told loudly? The first time; then seldom, and ever more so.
-pub(super) fn is_loud(times: u32) -> bool {
-    times.checked_ilog10().is_some_and(|tens| times == 10_u32.pow(tens))
 }
 
 impl Scheduler {

@@ -9,7 +9,7 @@ use super::history::{History, Note};
 use super::load::{Restored, restore};
 use super::rollback::Pin;
 use super::scheduler::{Done, Scheduler, What, tell_lower};
-use super::trouble::{note_behind, tell_use};
+use super::trouble::{Of, note_behind, tell_use};
 use super::zone::{Entry, Last, millis};
 use crate::config::SameSerial;
 use crate::refresh::{Ask, Event, Failure, Step};
@@ -22,6 +22,7 @@ use crate::zone::{Soa, Zone, file};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::task::spawn_blocking;
+use tracing::field::display;
 use tracing::{error, info, warn};
 
 /// A version on its way from a primary to the view.
@@ -30,6 +31,9 @@ pub(super) struct Version {
     pub(super) zone: Arc<Zone>,
     /// How it came from the version held; empty if it replaces it.
     pub(super) changes: Vec<Change>,
+    /// What was asked for; `None`: no primary was asked.
+    pub(super) asked: Option<Ask>,
+    /// What it is noted as.
     pub(super) kind: &'static str,
     pub(super) from: Option<Serial>,
     pub(super) primary: Option<usize>,
@@ -45,10 +49,10 @@ pub(super) type Recalled = Result<Option<(Restored, store::State)>, String>;
 
 impl Scheduler {
     /// Asks the store for what it has kept of a zone without data, before any primary is
-    /// asked: it may have been there before.
+    /// asked, or once its file could not be read: it may have been there before.
     pub(super) fn recall(&mut self, id: usize) {
         let entry = self.entry_mut(id);
-        if entry.file().is_some() || entry.zone.is_some() {
+        if entry.zone.is_some() {
             return;
         }
         entry.reading = true;
@@ -81,8 +85,12 @@ impl Scheduler {
                 entry.damaged = Some(what);
             }
             Ok(Some(((zone, history), state))) => {
+                let until = match entry.file() {
+                    Some(_) => "its file can be read",
+                    None => "a primary has been asked",
+                };
                 info!(zone = %entry.apex, serial = %zone.serial(), "configured again: served as \
-                    it was kept until a primary has been asked");
+                    it was kept until {until}");
                 let kept = store::State { retired_at_ms: None, ..state.clone() };
                 entry.restore(zone, history, &state, now_ms, now_ms);
                 entry.pin = entry.zone.as_ref().and_then(|zone| Pin::kept(&self.store, zone));
@@ -110,6 +118,7 @@ impl Scheduler {
         let version = |zone: &Arc<Zone>, changes, kind, differs| Version {
             zone: Arc::clone(zone),
             changes,
+            asked: Some(ask),
             kind,
             from: entry.zone.as_ref().map(|zone| zone.serial()),
             primary: Some(primary),
@@ -308,7 +317,8 @@ impl Scheduler {
         } else if let Some(primary) = version.primary {
             entry.primaries[primary].serial = Some(serial);
             let address = entry.primaries[primary].primary.address;
-            info!(zone = %entry.apex, primary = %address, got = version.kind,
+            let asked = version.asked.map(|ask| display(Of::from(ask)));
+            info!(zone = %entry.apex, primary = %address, asked, got = %version.kind,
                 from = version.from.map(|serial| serial.0), to = serial.0,
                 records = version.statistics.records, octets = version.statistics.octets,
                 messages = version.statistics.messages, outside = version.statistics.outside, ms,
@@ -406,10 +416,22 @@ impl Scheduler {
         }
         let statistics = Statistics { records: zone.records(), ..Statistics::default() };
         let kind = "file";
-        let (primary, forced) = (None, false);
-        let version =
-            Version { zone, changes, kind, from, primary, differs, forced, statistics, began };
-        self.judge(id, version);
+        let (asked, primary, forced) = (None, None, false);
+        self.judge(
+            id,
+            Version {
+                zone,
+                changes,
+                asked,
+                kind,
+                from,
+                primary,
+                differs,
+                forced,
+                statistics,
+                began,
+            },
+        );
     }
 
     fn unreadable(&mut self, id: usize, what: String) {
@@ -423,6 +445,7 @@ impl Scheduler {
         // Its own clock of attempts: those of a zone without data.
         entry.refresh.on(Event::Due, now_ms, random());
         entry.refresh.on(Event::Failed(Failure::Primary), now_ms, random());
+        self.recall(id);
     }
 }
 

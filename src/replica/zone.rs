@@ -1,6 +1,7 @@
 //! One zone as the scheduler knows it.
 
 use super::CommandError;
+use super::approach::Approach;
 use super::ask::Primary;
 use super::course::Course;
 use super::dial::random;
@@ -78,19 +79,6 @@ pub(super) struct Entry {
     pub(super) rolled_back: Option<Box<Held>>,
     /// The operator waits for the version being stored.
     pub(super) waiting: Option<Reply>,
-}
-
-/// How near expiry is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Approach {
-    /// More than half of the time is left.
-    Far,
-    /// Less than half.
-    Half,
-    /// Less than a tenth.
-    Tenth,
-    /// None.
-    Over,
 }
 
 /// A primary and what it said last.
@@ -280,36 +268,10 @@ impl Entry {
         let Some(zone) = &self.zone else { return };
         self.granted_ms = self.good_for_ms(zone.soa(), primary);
         let until = now_ms.saturating_add(self.granted_ms);
+        self.tell_renewal(now_ms);
         self.expiry.set(if self.file().is_some() { Expiry::NEVER } else { until });
         self.contact_ms = Some(now_ms);
         self.told = Approach::Far;
-    }
-
-    /// How near expiry is. Half of the time is nothing to speak of while the primaries are of use.
-    pub(super) fn approach(&self, now_ms: u64) -> Approach {
-        let at = self.expiry.get();
-        let left_ms = at.saturating_sub(now_ms);
-        match () {
-            () if self.zone.is_none() || at == Expiry::NEVER => Approach::Far,
-            () if left_ms == 0 => Approach::Over,
-            () if left_ms <= self.granted_ms / 10 => Approach::Tenth,
-            () if left_ms <= self.granted_ms / 2 && self.refresh.failures() > 0 => Approach::Half,
-            () => Approach::Far,
-        }
-    }
-
-    /// When the next approach of expiry is to be told.
-    fn approach_ms(&self) -> u64 {
-        let at = self.expiry.get();
-        if self.zone.is_none() || at == Expiry::NEVER {
-            return u64::MAX;
-        }
-        match self.told {
-            Approach::Far if self.refresh.failures() > 0 => at.saturating_sub(self.granted_ms / 2),
-            Approach::Far | Approach::Half => at.saturating_sub(self.granted_ms / 10),
-            Approach::Tenth => at,
-            Approach::Over => u64::MAX,
-        }
     }
 
     /// Compares all of it with its primary's in a share of the usual time, in tenths, with up to

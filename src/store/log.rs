@@ -16,6 +16,7 @@
 //! - *ours*: frames with another log's id are as good as nothing.
 //! - *torn or damaged*: a frame is written when the one before is on the disk. So one that is
 //!   broken at the end was never acknowledged, and one that is missing before another is damage.
+//!   Damage to the very last frame looks like the former, so that a broken one there is told.
 
 use super::State;
 use super::format::{ZoneKey, decode_state, encode_state, take};
@@ -218,15 +219,19 @@ pub(super) struct Found {
     pub(super) records: Vec<Record>,
     /// Are some missing before others?
     pub(super) gap: bool,
+    /// Is there the beginning of a frame behind the last one, which is not whole?
+    pub(super) broken_end: bool,
 }
 
 /// Reads the files. One that is not there holds nothing, one that cannot be read is a gap.
 pub(super) fn read(dir: &Path, position: Position) -> Found {
     let mut found = Found::default();
-    let mut frames = Vec::new();
+    let (mut frames, mut broken) = (Vec::new(), Vec::new());
     for name in FILES {
         match fs::read(dir.join(name)) {
-            Ok(octets) => read_frames(&octets, position.id, &mut frames),
+            Ok(octets) => {
+                read_frames(&octets, position.id, &mut frames, &mut broken);
+            }
             Err(error) => found.gap |= error.kind() != io::ErrorKind::NotFound,
         }
     }
@@ -241,11 +246,13 @@ pub(super) fn read(dir: &Path, position: Position) -> Found {
         next = record.number + 1;
         found.records.push(record);
     }
+    found.broken_end = broken.contains(&next);
     found
 }
 
-/// Adds all frames of a file that are whole, wherever they are.
-fn read_frames(octets: &[u8], id: u64, frames: &mut Vec<Vec<Record>>) {
+/// Adds all frames of a file that are whole, wherever they are, and the numbers of those that are
+/// not.
+fn read_frames(octets: &[u8], id: u64, frames: &mut Vec<Vec<Record>>, broken: &mut Vec<u64>) {
     let mut at = 0;
     while at < octets.len() {
         match read_frame(&octets[at..], id) {
@@ -253,9 +260,21 @@ fn read_frames(octets: &[u8], id: u64, frames: &mut Vec<Vec<Record>>) {
                 frames.push(records);
                 at += len.next_multiple_of(BLOCK);
             }
-            None => at += BLOCK,
+            None => {
+                broken.extend(number_of(&octets[at..], id));
+                at += BLOCK;
+            }
         }
     }
+}
+
+/// The number of the first record of the frame that begins here, by its header, if one does.
+fn number_of(octets: &[u8], id: u64) -> Option<u64> {
+    let from = &mut octets.get(..HEADER)?;
+    let (magic, _crc): ([u8; 4], [u8; 4]) = (take(from)?, take(from)?);
+    let found_id = u64::from_be_bytes(take(from)?);
+    let first = u64::from_be_bytes(take(from)?);
+    (magic == MAGIC && found_id == id).then_some(first)
 }
 
 /// The octets and the records of the frame that begins here, if one does.
@@ -372,10 +391,11 @@ mod tests {
             octets[block * BLOCK + 50] ^= 1;
             fs::write(&path, octets).unwrap();
             let found = read(dir.path(), position);
-            (numbers(&found), found.gap)
+            (numbers(&found), found.gap, found.broken_end)
         };
-        assert_eq!(spoilt(2), (vec![1, 2], false));
-        assert_eq!(spoilt(1), (vec![1, 3], true));
-        assert_eq!(spoilt(0), (vec![2, 3], true));
+        assert!(!read(dir.path(), position).broken_end);
+        assert_eq!(spoilt(2), (vec![1, 2], false, true));
+        assert_eq!(spoilt(1), (vec![1, 3], true, false));
+        assert_eq!(spoilt(0), (vec![2, 3], true, false));
     }
 }

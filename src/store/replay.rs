@@ -17,7 +17,7 @@ use crate::wire::Serial;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
-use tracing::info;
+use tracing::{info, warn};
 
 /// The diffs of one transaction.
 const STEP: usize = 256;
@@ -58,6 +58,13 @@ pub(super) fn replay(
     let mut replayed = Replayed::default();
     if found.gap {
         replayed.lost = Some(lost(&dir));
+    }
+    if found.broken_end {
+        warn!(
+            "the log ends in a part that is not whole: if it was cut off while it was written, \
+            none of it was ever served; if it was damaged since, zones may be one version behind \
+            until their primaries have been asked"
+        );
     }
     let mut newest = HashMap::new();
     let written = write(env, tables, keeper, &found, &mut newest);

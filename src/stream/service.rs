@@ -120,7 +120,7 @@ impl Service {
     fn verify(&self, message: &mut [u8], from: From, view: &View, reply: &mut [u8]) -> Reaction {
         match tsig::verify_request(message, &view.keys, now_s()) {
             tsig::Request::Refused { reply: refusal, error } => {
-                warn_seldom(from.peer, "the signature is not accepted", error);
+                warn_seldom(from.peer, "the signature is not accepted", &tsig::error_name(error));
                 let Some(space) = reply.get_mut(..refusal.len()) else {
                     return self.silent(Silence::NoRoom);
                 };
@@ -165,20 +165,20 @@ impl Service {
                 Some(_) => Rcode::REFUSED,
             },
         };
-        let acknowledgement = xfr::notify_reply(request.message, rcode);
-        let len = acknowledgement.len();
-        match reply.get_mut(..len) {
-            Some(space) if len > 0 => space.copy_from_slice(&acknowledgement),
-            _ => return self.silent(Silence::NoRoom),
+        if rcode != Rcode::NOERROR {
+            return self.refuse(request, rcode, view, reply);
         }
-        self.sign(request, reply, len, rcode)
+        match answer::acknowledge(request.message, &request.via(), view, reply) {
+            Some(len) => self.sign(request, reply, len, rcode),
+            None => self.silent(Silence::Runt),
+        }
     }
 
     fn may_notify(&self, request: &Verified<'_>, served: &Served) -> bool {
         let may = served.access.notify.allows(request.from.peer.ip(), request.key());
         if !may {
             self.stats.replicated.notifies_refused.add_shared(1);
-            warn_seldom(request.from.peer, "NOTIFY without the key it needs", Rcode::REFUSED);
+            warn_seldom(request.from.peer, "NOTIFY without the key it needs", "REFUSED");
         }
         may
     }
@@ -197,7 +197,7 @@ impl Service {
             })),
             Err(rcode) => {
                 if rcode == Rcode::REFUSED {
-                    warn_seldom(request.from.peer, "a transfer is not allowed", rcode);
+                    warn_seldom(request.from.peer, "a transfer is not allowed", "REFUSED");
                 }
                 self.refuse(request, rcode, view, reply)
             }
@@ -268,10 +268,10 @@ impl Service {
 }
 
 /// Tells of a request that was refused, and not of all of them: anybody can send them.
-fn warn_seldom(peer: SocketAddr, what: &str, rcode: Rcode) {
+fn warn_seldom(peer: SocketAddr, what: &str, error: &str) {
     static TOLD: panics::Seldom = panics::Seldom::new();
     if TOLD.is_due() {
-        warn!(%peer, %rcode, "{what} (told once a second at most)");
+        warn!(%peer, %error, "{what} (told once a second at most)");
     }
 }
 

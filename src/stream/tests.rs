@@ -494,10 +494,18 @@ fn notify_is_heeded_if_it_comes_from_one_who_may_send_it() {
         assert_eq!(told("example.", false).1, Rcode::REFUSED);
         assert_eq!(told("other.", false).1, Rcode::NOTAUTH);
         assert!(server.notified.try_recv().is_err());
+        // RFC 6891 section 6.1.1: OPT is answered with OPT.
+        let mut request = xfr::notify(5, name("example.").as_name(), None);
+        request[11] = 1;
+        request.extend_from_slice(b"\0\0\x29\x04\xd0\0\0\0\0\0\0");
+        key(b"right").sign_request(&mut request, now_s());
+        let reply = either(over_tcp.then_some(&mut stream), &udp, &request);
+        assert!(reply[11] == 2 && reply[25..].starts_with(b"\0\0\x29\x04\xd0"), "{reply:?}");
+        assert!(server.notified.recv_timeout(SOON).is_ok());
     }
     worker.stop();
     worker.join();
-    assert_eq!((server.counter("notifies"), server.counter("notifies_refused")), (2, 2));
+    assert_eq!((server.counter("notifies"), server.counter("notifies_refused")), (4, 2));
 }
 
 #[test]

@@ -148,10 +148,10 @@ impl Transfer {
             (None, Way::Whole) => "AXFR".to_owned(),
         };
         info!(
-            zone = %self.asked.apex, client = %self.client, key = self.key, way,
+            zone = %self.asked.apex, client = %self.client, key = %self.key, %way,
             serial = %self.serial, messages = sent.messages, octets = sent.octets,
             ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
-            "transferred"
+            "transferred out"
         );
     }
 }

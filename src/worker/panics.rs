@@ -63,6 +63,11 @@ fn hex(octets: &[u8]) -> String {
     text
 }
 
+/// Is what happened so often to be told loudly? The first time; then seldom, and ever more so.
+pub(crate) fn is_loud(times: u32) -> bool {
+    times.checked_ilog10().is_some_and(|tens| times == 10_u32.pow(tens))
+}
+
 /// Says yes once a second at most, to all threads together.
 pub(crate) struct Seldom(AtomicU64);
 

@@ -194,25 +194,6 @@ fn question(reader: &mut Reader<'_>) -> Result<(NameBuf, Rtype), Rcode> {
     Ok((name.to_owned(), rtype))
 }
 
-/// The reply to a NOTIFY request or to any other request in need of a reply without data: its
-/// question, if that can be read, and `rcode`. Empty if the request has no header.
-pub fn notify_reply(request: &[u8], rcode: Rcode) -> Vec<u8> {
-    let Some(mut reader) = Reader::new(request) else { return Vec::new() };
-    let mut message = vec![0; 512];
-    let mut writer = Writer::new(&mut message, 512);
-    let mut scratch = Vec::new();
-    if reader.count(Section::Question) == 1
-        && let Some((name, rtype, class)) = reader.question(&mut scratch)
-    {
-        writer.question(name, rtype, class).expect("a question fits into 512 octets");
-    }
-    let kept = reader.flags() & (0x0f << flag::OPCODE_SHIFT | flag::RD);
-    let aa = if rcode == Rcode::NOERROR { flag::AA } else { 0 };
-    let len = writer.finish(reader.id(), flag::QR | kept | aa | rcode.0 & 0x0f);
-    message.truncate(len);
-    message
-}
-
 /// A client's AXFR or IXFR request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TransferRequest {

@@ -125,6 +125,14 @@ fn reply(rtype: Rtype, answers: &[Item]) -> Vec<u8> {
     buffer
 }
 
+/// A reply without data to a request that is a question.
+fn refusal(request: &[u8], rcode: u8) -> Vec<u8> {
+    let mut reply = request.to_vec();
+    reply[2] |= 0x80;
+    reply[3] |= rcode;
+    reply
+}
+
 fn replies(rtype: Rtype, messages: &[&[Item]]) -> Vec<Vec<u8>> {
     messages.iter().map(|answers| reply(rtype, answers)).collect()
 }
@@ -464,9 +472,9 @@ fn what_answers_something_else_is_not_ours() {
 fn each_error_of_the_primary_is_told_and_asks_for_the_whole_zone() {
     for code in [1, 2, 4, 5, 9] {
         let request = ixfr_query(ID, apex().as_name(), Serial(1));
-        let message = notify_reply(&request, Rcode(code));
+        let message = refusal(&request, code);
         let verdict = error(ixfr(1).message(&message));
-        assert_eq!(verdict, XfrError::Rcode(Rcode(code)));
+        assert_eq!(verdict, XfrError::Rcode(Rcode(code.into())));
         assert!(verdict.asks_for_axfr());
     }
 }
@@ -544,10 +552,8 @@ fn a_notify_and_its_reply_are_understood() {
     let plain = notify(ID, apex.as_name(), None);
     let told = NotifyRequest { apex: apex.clone(), serial: None };
     assert_eq!(parse_notify(&plain), Ok(told));
-    for (rcode, expected) in
-        [(Rcode::NOERROR, Ok(())), (Rcode::NOTAUTH, Err(XfrError::Rcode(Rcode::NOTAUTH)))]
-    {
-        let reply = notify_reply(&request, rcode);
+    for (rcode, expected) in [(0, Ok(())), (9, Err(XfrError::Rcode(Rcode::NOTAUTH)))] {
+        let reply = refusal(&plain, rcode);
         assert_eq!(parse_notify_reply(&reply, ID, apex.as_name()), expected);
         assert_eq!(parse_notify(&reply), Err(Rcode::FORMERR), "a reply is no request");
     }

@@ -3,12 +3,16 @@
 
 use super::message::{ID, Question};
 use backstop::acl::{Acl, Rule};
-use backstop::view::{Access, Expiry, Identity, Served, View};
+use backstop::name::NameBuf;
+use backstop::view::{Access, Expiry, Identity, RateLimit, Served, View};
 use backstop::zone::file;
 use domain::base::Name;
+use domain::utils::base16::decode_vec;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub const FLAGS: [(&str, u16); 5] =
     [("aa", 0x0400), ("tc", 0x0200), ("rd", 0x0100), ("ad", 0x0020), ("cd", 0x0010)];
@@ -36,8 +40,16 @@ pub struct Wanted {
     pub asked: String,
     pub message: Vec<u8>,
     pub tcp: bool,
+    /// How long the connection may be idle, in units of 100 ms.
+    pub idle: Option<u16>,
+    pub peer: Option<IpAddr>,
+    /// The key that it is signed with.
+    pub key: Option<NameBuf>,
+    /// Seconds since the server's clocks began.
+    pub at_s: Option<u32>,
     /// The rest: as the lines say it.
     pub outcome: Option<String>,
+    pub options: Vec<String>,
     pub sections: [Option<Vec<String>>; 3],
     pub has: Vec<String>,
 }
@@ -66,19 +78,20 @@ impl Case<'_> {
             if first.starts_with('#') {
                 continue;
             }
-            if ["zone", "identity", "ask", "send"].contains(&first) {
+            if ["zone", "server", "ask", "send"].contains(&first) {
                 self.settle(wanted.take());
             }
             match (first, &mut wanted) {
                 ("zone", _) => {
-                    let whole = line.ends_with(" empty") || line.ends_with(" expired");
-                    let zone: Vec<&str> = match whole {
+                    let (apex, words) = (words.next().unwrap(), words.collect::<Vec<_>>());
+                    let zone: Vec<&str> = match words.iter().any(|word| WITHOUT_TEXT.contains(word))
+                    {
                         true => Vec::new(),
                         false => lines.by_ref().map(|l| l.1).take_while(|&l| l != "end").collect(),
                     };
-                    self.zone(words.next().unwrap(), words.next(), &zone.join("\n"));
+                    self.zone(apex, &words, &zone.join("\n"));
                 }
-                ("identity", _) => self.identify(words),
+                ("server", _) => self.server(words),
                 ("ask" | "send", _) => {
                     wanted = Some(question(number, line));
                     section = None;
@@ -87,6 +100,7 @@ impl Case<'_> {
                     wanted.outcome = Some(line.into());
                 }
                 ("has", Some(wanted)) => wanted.has.push(line[4..].into()),
+                ("option", Some(wanted)) => wanted.options.push(line[7..].into()),
                 (name, Some(wanted)) => {
                     match SECTIONS.iter().position(|&section| section == name) {
                         Some(at) => {
@@ -106,35 +120,49 @@ impl Case<'_> {
         self.settle(wanted);
     }
 
-    fn zone(&mut self, apex: &str, state: Option<&str>, text: &str) {
-        let apex: backstop::name::NameBuf = apex.parse().unwrap();
+    fn zone(&mut self, apex: &str, words: &[&str], text: &str) {
+        let apex: NameBuf = apex.parse().unwrap();
         let limits = file::Limits::default();
-        let soa = "@ 60 SOA ns root 1 2 3 4 5\n";
-        let text = if state == Some("expired") { soa } else { text };
-        let zone = (state != Some("empty")).then(|| {
+        let is = |word| words.contains(&word);
+        let text = if is("expired") { "@ 60 SOA ns root 1 2 3 4 5\n" } else { text };
+        let zone = (!is("empty")).then(|| {
             let builder = file::read_text(text.as_bytes(), self.path, apex.as_name(), limits);
             Arc::new(builder.unwrap_or_else(|error| panic!("{error}")).build().unwrap())
         });
-        let at = if state == Some("expired") { 0 } else { Expiry::NEVER };
-        let mut access = Access::default();
-        if state == Some("notify") {
-            access.notify = Acl::new(vec![Rule { from: "0.0.0.0/0".parse().unwrap(), key: None }]);
+        let mut access = Access { serve_stale: is("stale"), ..Access::default() };
+        let mut at_ms = if is("expired") || is("stale") { 0 } else { Expiry::NEVER };
+        for word in words {
+            match word.split_once('=') {
+                Some(("query", who)) => access.query = Some(acl(who)),
+                Some(("transfer", who)) => access.transfer = acl(who),
+                Some(("notify", who)) => access.notify = acl(who),
+                Some(("expires", s)) => at_ms = s.parse::<u64>().unwrap() * 1000,
+                _ => assert!(["expired", "empty", "stale"].contains(word), "{word}"),
+            }
         }
         self.view.put(Arc::new(Served {
             apex,
             access: Arc::new(access),
             zone,
-            expiry: Arc::new(Expiry::at(at)),
+            expiry: Arc::new(Expiry::at(at_ms)),
             history: Arc::new([]),
         }));
     }
 
-    fn identify<'w>(&mut self, words: impl Iterator<Item = &'w str>) {
+    fn server<'w>(&mut self, words: impl Iterator<Item = &'w str>) {
         let mut identity = Identity::default();
         for word in words {
             match word.split_once('=') {
                 Some(("id", id)) => identity.id = Some(id.into()),
                 Some(("version", version)) => identity.version = Some(version.into()),
+                Some(("cookies", secrets)) => {
+                    let secret = |hex: &str| decode_vec(hex).unwrap().try_into().unwrap();
+                    identity.cookie_secrets = secrets.split(',').map(secret).collect();
+                }
+                Some(("udp-size-v4", octets)) => identity.udp_size_v4 = octets.parse().unwrap(),
+                Some(("udp-size-v6", octets)) => identity.udp_size_v6 = octets.parse().unwrap(),
+                Some(("slip", slip)) => identity.rate_limit = Some(limit(slip.parse().unwrap())),
+                None if word == "require-cookie" => identity.require_cookie = true,
                 _ => panic!("{word}"),
             }
         }
@@ -148,13 +176,37 @@ impl Case<'_> {
     }
 }
 
+/// Zones that need no text.
+const WITHOUT_TEXT: [&str; 2] = ["empty", "expired"];
+
+/// `PREFIX` or `PREFIX,KEY`.
+fn acl(who: &str) -> Acl {
+    let (from, key) = who.split_once(',').map_or((who, None), |(from, key)| (from, Some(key)));
+    let key = key.map(|key| key.parse().unwrap());
+    Acl::new(vec![Rule { from: from.parse().unwrap(), key }])
+}
+
+/// One reply a second; of those over it, one of so many slips.
+fn limit(slip: u8) -> Arc<RateLimit> {
+    Arc::new(RateLimit {
+        per_second: 1,
+        window: Duration::from_secs(1),
+        slip,
+        ipv4_prefix: 24,
+        ipv6_prefix: 56,
+        entries: 1024,
+        exempt: Acl::default(),
+        dry_run: false,
+    })
+}
+
 /// `ask NAME TYPE ...` or `send HEX`.
 fn question(line: usize, text: &str) -> Wanted {
     let mut wanted = Wanted { line, asked: text.into(), ..Wanted::default() };
     let mut words = text.split_whitespace();
     if words.next() == Some("send") {
         let hex: String = words.collect();
-        wanted.message = domain::utils::base16::decode_vec(&hex).unwrap();
+        wanted.message = decode_vec(&hex).unwrap();
         return wanted;
     }
     let name = Name::<Vec<u8>>::from_str(words.next().unwrap()).unwrap();
@@ -167,6 +219,7 @@ fn question(line: usize, text: &str) -> Wanted {
         edns: None,
         tcp: false,
     };
+    let mut options = Vec::new();
     for word in words {
         let flag = FLAGS.iter().find(|(name, _)| *name == word);
         let edns = question.edns.unwrap_or((1232, 0, false));
@@ -184,11 +237,29 @@ fn question(line: usize, text: &str) -> Wanted {
             (Some(("opcode", number)), _) => {
                 question.flags |= number.parse::<u16>().unwrap() << 11;
             }
+            (Some(("option", option)), _) => {
+                let (code, hex) = option.split_once(':').unwrap_or((option, ""));
+                let value: Vec<u8> = decode_vec(hex).unwrap();
+                options.extend_from_slice(&code.parse::<u16>().unwrap().to_be_bytes());
+                options.extend_from_slice(&u16::try_from(value.len()).unwrap().to_be_bytes());
+                options.extend_from_slice(&value);
+                question.edns = Some(edns);
+            }
+            (Some(("idle", tenths)), _) => wanted.idle = Some(tenths.parse().unwrap()),
+            (Some(("from", peer)), _) => wanted.peer = Some(peer.parse().unwrap()),
+            (Some(("key", name)), _) => wanted.key = Some(name.parse().unwrap()),
+            (Some(("at", s)), _) => wanted.at_s = Some(s.parse().unwrap()),
             _ => panic!("line {line}: {word}"),
         }
     }
     wanted.tcp = question.tcp;
     wanted.message = question.message();
+    if !options.is_empty() {
+        // OPT is the last record, and its length that of its options.
+        wanted.message.truncate(wanted.message.len() - 2);
+        let len = u16::try_from(options.len()).unwrap();
+        wanted.message.extend([&len.to_be_bytes()[..], &options].concat());
+    }
     assert_eq!(wanted.message[..2], ID.to_be_bytes());
     wanted
 }

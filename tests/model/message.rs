@@ -3,6 +3,7 @@
 
 use domain::base::iana::Rtype;
 use domain::base::name::ToName;
+use domain::base::rdata::UnknownRecordData;
 use domain::base::rdata::{ComposeRecordData, ParseAnyRecordData as _};
 use domain::base::zonefile_fmt::{DisplayKind, ZonefileFmt as _};
 use domain::base::{Message, Name, ParsedName, ParsedRecord};
@@ -98,6 +99,8 @@ pub struct Reply {
     pub sections: [Vec<Record>; 3],
     /// EDNS: the size told, version, DO.
     pub edns: Option<(u16, u8, bool)>,
+    /// Its options: code and value.
+    pub options: Vec<(u16, Vec<u8>)>,
     /// Octets of the message.
     pub len: usize,
 }
@@ -129,6 +132,7 @@ impl Reply {
             question,
             sections: Default::default(),
             edns: None,
+            options: Vec::new(),
             len: octets.len(),
         };
         let mut section = Some(message.answer().map_err(|error| problem(&error))?);
@@ -161,7 +165,15 @@ impl Reply {
         let [extended, version, flags, _] = ttl.to_be_bytes();
         self.edns = Some((opt.class().to_int(), version, flags & 0x80 != 0));
         self.rcode |= u16::from(extended) << 4;
-        Ok(())
+        let record = opt.to_record::<UnknownRecordData<&[u8]>>().map_err(|e| e.to_string())?;
+        let mut rest: &[u8] = record.as_ref().map_or(&[], |record| *record.data().data());
+        while let Some((&[a, b, c, d], behind)) = rest.split_first_chunk() {
+            let len = u16::from_be_bytes([c, d]).into();
+            let (value, behind) = behind.split_at_checked(len).ok_or("an option that is cut")?;
+            self.options.push((u16::from_be_bytes([a, b]), value.to_vec()));
+            rest = behind;
+        }
+        if rest.is_empty() { Ok(()) } else { Err("octets behind the last option".into()) }
     }
 
     /// Is this bit set?

@@ -33,7 +33,7 @@ fn an_expired_zone_says_servfail_until_the_primary_is_back_and_others_go_on() {
     let status = secondary.wait_status("short.test.", |status| status.state == State::Expired);
     assert_eq!((status.serial, status.expires_in_s), (Some(1), Some(0)));
     assert_eq!(ask(), Said { rcode: rcode::SERVFAIL, version: None });
-    secondary.wait_log(&["ERROR", "short.test.", "expired: no primary could be reached in time"]);
+    secondary.wait_log(&["ERROR", "short.test.", "expired: no primary has renewed it in time"]);
     assert_eq!(secondary.status("long.test.").state, State::Stale);
     let good = Arc::clone(&short);
     primaries[0].script(move |asked| good.answer(asked));
@@ -139,7 +139,7 @@ fn a_zone_that_may_be_served_stale_is_and_each_approach_of_expiry_is_told_once()
     for words in [
         &["WARN", "expiring: less than half of the time"][..],
         &["WARN", "expiring: less than a tenth of the time"],
-        &["ERROR", "expired: ", "it is served stale until one can"],
+        &["ERROR", "expired: ", "it is served stale until one does"],
     ] {
         let line = secondary.wait_log(words);
         assert!(line.contains("stale.test.") && line.contains("no longer"), "{line}");
@@ -148,4 +148,29 @@ fn a_zone_that_may_be_served_stale_is_and_each_approach_of_expiry_is_told_once()
     let good = Arc::clone(&zone);
     primary.script(move |asked| good.answer(asked));
     secondary.wait_status("stale.test.", |status| status.state == State::Ok);
+    secondary.wait_log(&["INFO", "no longer expired: a primary has renewed it", "stale.test."]);
+}
+
+#[test]
+fn the_soas_intervals_are_kept_within_the_configured_bounds() {
+    let (long, short) =
+        (Zone::new("long.test.", [86_400; 3], 1), Zone::new("short.test.", [1, 1, 2], 1));
+    let primaries = [Primary::of([127, 4, 1, 5], &long), Primary::of([127, 4, 1, 6], &short)];
+    let secondary = Secondary::start(&format!(
+        "[[zone]]\nname = \"long.test\"\nrefresh-min = \"1s\"\nrefresh-max = \"1s\"\n\
+         expire-max = \"1h\"\n{}\n\
+         [[zone]]\nname = \"short.test\"\nrefresh-min = \"1h\"\nretry-min = \"1h\"\n\
+         expire-min = \"3h\"\n{}\n",
+        primaries[0].config(),
+        primaries[1].config()
+    ));
+    secondary.wait_serial("long.test.", 1);
+    secondary.wait_serial("short.test.", 1);
+    let left = |apex| secondary.status(apex).expires_in_s.unwrap();
+    assert!(left("long.test.") <= 3600, "{}", left("long.test."));
+    assert!(left("short.test.") > 7200, "{}", left("short.test."));
+    let probes = |asked: &[Asked]| asked.iter().filter(|asked| asked.rtype == rtype::SOA).count();
+    primaries[0].wait_asked(|asked| probes(asked) >= 3).expect("it is refreshed each second");
+    assert!(secondary.status("short.test.").refresh_in_s > 1800, "and the other once an hour");
+    assert_eq!(probes(&primaries[1].asked()), 0);
 }

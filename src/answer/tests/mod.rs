@@ -111,6 +111,12 @@ impl Ask {
         message.extend_from_slice(name(self.name).as_name().as_wire());
         message.extend_from_slice(&self.rtype.0.to_be_bytes());
         message.extend_from_slice(&self.class.0.to_be_bytes());
+        if self.rtype == Rtype::IXFR {
+            // An SOA with serial 0, of the question's name.
+            message[9] = 1;
+            message.extend_from_slice(b"\xc0\x0c\0\x06\0\x01\0\0\0\0\0\x16");
+            message.extend_from_slice(&[0; 22]);
+        }
         if let Some((size, dnssec_ok)) = self.edns {
             message[11] = 1;
             message.extend_from_slice(b"\0\0\x29");
