@@ -5,6 +5,7 @@ use crate::view::View;
 use crate::zone::file;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 /// The scheduler over the zones that a configuration names, and the configuration itself.
@@ -20,10 +21,8 @@ fn begin(dir: &Path, store_dir: &Path) -> (Handle, JoinHandle<()>, Vec<ZoneConfi
     let (config, _) = Config::load(&path).unwrap();
     let (clock, _) = Clock::start(None);
     let opened = Store::open(store_dir, Options::default()).unwrap();
-    let (store, loaded) = load(opened, &[], Arc::default(), clock).unwrap();
-    let mut view = View::default();
-    loaded.fill(&mut view);
-    let (views, _retired) = Views::new(view);
+    let (store, loaded) = load(opened, Vec::new(), Arc::default(), clock, &AtomicUsize::new(0)).unwrap();
+    let (views, _retired) = Views::new(View::default().with(loaded.served()));
     let limits = Limits {
         concurrent: 1,
         per_primary: 1,
@@ -56,7 +55,7 @@ fn a_zone_that_is_configured_again_is_served_as_it_was_kept() {
     let limits = file::Limits { octets: 1000 };
     let zone = file::read(&path, apex.as_name(), limits).unwrap().build().unwrap();
     let opened = Store::open(&store_dir, Options::default()).unwrap();
-    let store = opened.load(|_| ()).unwrap();
+    let store = opened.load(|_| (), |_| ()).unwrap();
     let state = store::State { serial: 7, expires_at_ms: u64::MAX / 2, ..store::State::default() };
     let keep: Ticket = store.replace(apex.as_name(), state, History::Drop, Kept(Arc::new(zone)));
     keep.wait().unwrap();
@@ -79,6 +78,7 @@ fn a_zone_that_is_configured_again_is_served_as_it_was_kept() {
     thread.join().unwrap();
     let opened = Store::open(&store_dir, Options::default()).unwrap();
     let mut retired = Vec::new();
-    drop(opened.load(|stored| retired.push(stored.unwrap().state.retired_at_ms)).unwrap());
+    let read = |stored: store::Stored<'_>| stored.state.retired_at_ms;
+    drop(opened.load(read, |at_ms| retired.push(at_ms.unwrap())).unwrap());
     assert_eq!(retired, [None]);
 }
