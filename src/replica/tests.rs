@@ -21,7 +21,8 @@ fn begin(dir: &Path, store_dir: &Path) -> (Handle, JoinHandle<()>, Vec<ZoneConfi
     let (config, _) = Config::load(&path).unwrap();
     let (clock, _) = Clock::start(None);
     let opened = Store::open(store_dir, Options::default()).unwrap();
-    let (store, loaded) = load(opened, Vec::new(), Arc::default(), clock, &AtomicUsize::new(0)).unwrap();
+    let (store, loaded) =
+        load(opened, Vec::new(), Arc::default(), clock, &AtomicUsize::new(0)).unwrap();
     let (views, _retired) = Views::new(View::default().with(loaded.served()));
     let limits = Limits {
         concurrent: 1,

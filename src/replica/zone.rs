@@ -240,12 +240,7 @@ impl Entry {
     }
 
     /// Other settings. The version stays; questions under way are forgotten.
-    pub(super) fn configure(
-        &mut self,
-        terms: &Arc<Terms>,
-        now_ms: u64,
-        epoch: u64,
-    ) {
+    pub(super) fn configure(&mut self, terms: &Arc<Terms>, now_ms: u64, epoch: u64) {
         let due_ms = self.refresh.next_ms().min(now_ms);
         self.terms = Arc::clone(terms);
         self.primaries = terms.primaries();

@@ -99,6 +99,25 @@ fn zones_come_back_as_they_were_kept_in_canonical_order() {
 }
 
 #[test]
+fn more_zones_than_are_read_at_once_come_back_in_canonical_order() {
+    let (dir, store) = empty();
+    let apexes: Vec<NameBuf> = (0..5000).map(|n| name(&format!("z{n:04}.example."))).collect();
+    let keep = |(n, apex): (usize, &NameBuf)| {
+        let state = state(u32::try_from(n).unwrap());
+        store.replace(apex.as_name(), state, History::Drop, Content::of(1, 10, 1))
+    };
+    let kept: Vec<Ticket> = apexes.iter().enumerate().map(keep).collect();
+    kept.into_iter().for_each(|kept| kept.wait().unwrap());
+    drop(store);
+    let opened = Store::open(dir.path(), Options::default()).unwrap();
+    let mut found = Vec::new();
+    let read = |stored: Stored<'_>| (stored.apex.clone(), stored.state.serial);
+    drop(opened.load(read, |zone| found.push(zone.unwrap())).unwrap());
+    assert!(found.iter().map(|(apex, _)| apex).eq(&apexes));
+    assert!(found.iter().map(|&(_, serial)| serial).eq(0..5000));
+}
+
+#[test]
 fn a_diff_that_does_not_lead_on_is_refused_and_the_zone_stays() {
     let (dir, store) = empty();
     let apex = name("example.");
