@@ -114,11 +114,9 @@ impl Listener {
         Ok(Self { socket, path: path.to_owned(), file })
     }
 
-    /// Tells those who wait why nothing can be asked yet. It takes no longer than they take to
-    /// say what they want, which is for nobody.
+    /// Tells a client that waits, if one does, why nothing can be asked yet.
     pub fn refuse(&self, why: &str) {
-        for _ in 0..CLIENTS_MAX {
-            let Ok((client, _)) = self.socket.accept() else { return };
+        if let Ok((client, _)) = self.socket.accept() {
             // Who has gone need not be told.
             let _ = refuse(&client, why);
         }

@@ -41,19 +41,14 @@ const LOOKS_A_SECOND: u64 = 100;
 
 /// What became of a zone that is kept.
 enum Found {
-    /// It is not to be served.
-    Unused(NameBuf, Unused),
+    /// It is no longer configured.
+    Unwanted(NameBuf),
+    /// It has no data, or is known to be unwanted.
+    Unused,
     /// It is built.
     Restored(usize, Restored, State),
     /// It cannot be built.
     Broken(usize, String),
-}
-
-enum Unused {
-    /// It is no longer configured.
-    Unwanted,
-    /// It has no data, or its retirement is noted already.
-    Known,
 }
 
 /// Loads what is kept of the configured zones; what is kept of others is marked as no longer
@@ -92,8 +87,8 @@ pub fn load(
                     zones[id].rare_mut().damaged = Some(damage.to_string());
                 }
             }
-            Ok(Found::Unused(apex, Unused::Unwanted)) => unwanted.push(apex),
-            Ok(Found::Unused(_, Unused::Known)) => {}
+            Ok(Found::Unwanted(apex)) => unwanted.push(apex),
+            Ok(Found::Unused) => {}
             Ok(Found::Restored(id, (zone, history), state)) => {
                 let due_ms = due(state.refresh_at_ms);
                 zones[id].restore(zone, history, &state, due_ms, now_ms);
@@ -131,16 +126,13 @@ pub fn load(
 /// Builds what is kept of a zone, if it is configured.
 fn look(stored: &Stored<'_>, zones: &Zones) -> Found {
     let State { has_data, retired_at_ms, .. } = stored.state;
-    let Some(id) = zones.id(&stored.apex) else {
-        let why = if retired_at_ms.is_none() { Unused::Unwanted } else { Unused::Known };
-        return Found::Unused(stored.apex.clone(), why);
-    };
-    if !has_data {
-        return Found::Unused(stored.apex.clone(), Unused::Known);
-    }
-    match restore(stored) {
-        Ok(restored) => Found::Restored(id, restored, stored.state.clone()),
-        Err(what) => Found::Broken(id, what),
+    match zones.id(&stored.apex) {
+        None if retired_at_ms.is_none() => Found::Unwanted(stored.apex.clone()),
+        Some(id) if has_data => match restore(stored) {
+            Ok(restored) => Found::Restored(id, restored, stored.state.clone()),
+            Err(what) => Found::Broken(id, what),
+        },
+        _ => Found::Unused,
     }
 }
 

@@ -110,7 +110,9 @@ impl Entry {
             return self.watch_signatures();
         }
         self.relieve(|rare| {
-            rare.signatures.as_mut().map(|signatures| signatures.changed(version, now_ms));
+            if let Some(signatures) = &mut rare.signatures {
+                signatures.changed(version, now_ms);
+            }
         });
     }
 }

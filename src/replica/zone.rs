@@ -527,7 +527,7 @@ impl Entry {
                 since_s: ago(held.since_ms),
             }),
             signatures: self.signatures_status(),
-            error: self.error().or(self.damaged()).map(ToOwned::to_owned),
+            error: self.error().or_else(|| self.damaged()).map(ToOwned::to_owned),
             transfer: self.course.as_ref().and_then(|it| it.status(self.storing)),
             last_transfer: self.last.as_ref().map(|last| LastTransfer {
                 kind: last.kind.into(),
