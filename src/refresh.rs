@@ -162,8 +162,9 @@ pub struct Refresh {
     policy: Policy,
     peers: Box<[Peer]>,
     have: Option<Have>,
-    /// The version that is held by a check: to transfer it again would bring nothing new.
-    withheld: Option<Have>,
+    /// The version that is held by a check: to transfer it again would bring nothing new. Boxed, as
+    /// a round is.
+    withheld: Option<Box<Have>>,
     next_ms: u64,
     /// Boxed: of a million zones few have one.
     round: Option<Box<Round>>,
@@ -311,7 +312,7 @@ impl Refresh {
                 return;
             }
         }
-        if serial.is_some() && serial == self.withheld.map(|held| held.serial) {
+        if serial.is_some() && serial == self.withheld().map(|held| held.serial) {
             return;
         }
         let wish = Wish::Follow { primary, serial };
@@ -348,7 +349,7 @@ impl Refresh {
 
     /// The lineage that the version held is from. Where that is not known, it is the shared one.
     fn pinned(&self) -> Option<usize> {
-        let source = self.have.or(self.withheld)?.source;
+        let source = self.have.or_else(|| self.withheld())?.source;
         source.map(|source| self.lineage_of(source)).or_else(|| self.shared())
     }
 
@@ -357,7 +358,11 @@ impl Refresh {
         let of_it = |held: &Have| {
             held.source.is_none_or(|source| self.pinned() == Some(self.lineage_of(source)))
         };
-        self.withheld.filter(of_it).or(self.have)
+        self.withheld().filter(of_it).or(self.have)
+    }
+
+    fn withheld(&self) -> Option<Have> {
+        self.withheld.as_deref().copied()
     }
 
     /// Is this what we have, or what a check holds?

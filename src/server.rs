@@ -10,6 +10,7 @@
 
 mod control_thread;
 mod listeners;
+mod starting;
 mod xdp;
 
 pub use control_thread::Reload;
@@ -87,6 +88,7 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// A server that runs.
 pub struct Server {
+    /// As it was read, but for the zones, which the scheduler has.
     config: Config,
     listeners: Listeners,
     views: Arc<Views>,
@@ -108,7 +110,7 @@ impl Server {
     ///
     /// # Errors
     /// The store, an address, or a resource of the system cannot be had.
-    pub fn start(config: Config, reload: Reload) -> Result<Self, ServeError> {
+    pub fn start(mut config: Config, reload: Reload) -> Result<Self, ServeError> {
         let began = Instant::now();
         let opened = Store::open(&config.server.state_dir, store_options(&config))?;
         let bound = Bound::bind(&config)?;
@@ -117,15 +119,19 @@ impl Server {
         let kept: Option<Kept> = kept.and_then(|kept| serde_json::from_slice(&kept).ok());
         let (clock, continued) = Clock::start(kept.as_ref());
         let keys = Arc::new(keys(&config));
-        let (store, loaded) = replica::load(opened, &config.zones, Arc::clone(&keys), clock)?;
-        info!(zones = config.zones.len(), with_data = loaded.with_data, damaged = loaded.damaged,
+        // The scheduler has them from here on.
+        let configured = std::mem::take(&mut config.zones);
+        let zones = configured.len();
+        let (store, loaded) = starting::tell(&bound.control, zones, |read| {
+            replica::load(opened, configured, Arc::clone(&keys), clock, read)
+        })?;
+        info!(zones, with_data = loaded.with_data, damaged = loaded.damaged,
             clock = %continued, ms = began.elapsed().as_millis(), "loaded");
         let mut cookie_secret = [0; 16];
         getrandom::fill(&mut cookie_secret)
             .map_err(|error| start("cookies", io::Error::other(error)))?;
-        let mut view = View::new(keys, identity(&config, cookie_secret));
-        loaded.fill(&mut view);
-        let (views, retired) = Views::new(view);
+        let view = View::new(keys, identity(&config, cookie_secret));
+        let (views, retired) = Views::new(view.with(loaded.served()));
         let stats = Arc::new(Stats::default());
         let reaper = spawn("reaper", move || view::reap(&retired))?;
         let store = Arc::new(store);
@@ -188,7 +194,7 @@ impl Server {
     ///
     /// # Errors
     /// An address cannot be bound; then nothing has changed.
-    pub fn configure(&mut self, config: Config) -> Result<(), ServeError> {
+    pub fn configure(&mut self, mut config: Config) -> Result<(), ServeError> {
         for key in needs_restart(&self.config, &config) {
             warn!(key, "changed, and takes effect with the next start only");
         }
@@ -203,14 +209,15 @@ impl Server {
         for (index, worker) in self.workers.iter().enumerate() {
             worker.replace(listeners.udp(index));
         }
-        let zones = config.zones.clone();
+        let zones = std::mem::take(&mut config.zones);
+        let count = zones.len();
         self.replica.configure(Settings {
             zones,
             keys,
             identity: identity(&config, self.cookie_secret),
         });
         self.listeners = listeners;
-        info!(zones = config.zones.len(), addresses = ?self.addresses(), "configuration applied");
+        info!(zones = count, addresses = ?self.addresses(), "configuration applied");
         self.config = config;
         Ok(())
     }

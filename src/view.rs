@@ -212,6 +212,16 @@ impl View {
         Self { zones: Tree::new(), keys, identity }
     }
 
+    /// The same with these zones instead, each there once: faster than [`put`](Self::put) for many.
+    #[must_use]
+    pub fn with(self, zones: impl Iterator<Item = Arc<Served>>) -> Self {
+        let key = |served: &Served| Key::of(served.apex.as_name(), 0).as_bytes().into();
+        let mut sorted: Vec<(Box<[u8]>, _)> = zones.map(|it| (key(&it), it)).collect();
+        sorted.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        let zones = Tree::build(sorted.into_iter().map(|(key, it)| (key, [], it)));
+        Self { zones, ..self }
+    }
+
     /// The zone with the longest apex at or above the name with this absolute key.
     #[inline(always)]
     pub fn find(&self, key: &Key) -> Option<&Arc<Served>> {

@@ -15,7 +15,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -49,10 +49,10 @@ impl Server {
         let (config, _) = Config::load(&config).unwrap();
         let (clock, _) = Clock::start(None);
         let opened = Store::open(&config.server.state_dir, store::Options::default()).unwrap();
-        let (store, loaded) = replica::load(opened, &config.zones, Arc::default(), clock).unwrap();
-        let mut view = View::default();
-        loaded.fill(&mut view);
-        let (views, _retired) = Views::new(view);
+        let read = AtomicUsize::new(0);
+        let loaded = replica::load(opened, config.zones, Arc::default(), clock, &read);
+        let (store, loaded) = loaded.unwrap();
+        let (views, _retired) = Views::new(View::default().with(loaded.served()));
         let stats = Arc::new(Stats::default());
         let parts = replica::Parts {
             views: Arc::clone(&views),

@@ -17,7 +17,7 @@ use hdrhistogram::Histogram;
 use serde::{Serialize, Serializer};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::fs::{self, DirBuilder, File, Permissions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufRead as _, BufWriter, Read as _, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -113,6 +113,14 @@ impl Listener {
         let file = identity(path).map_err(failed)?;
         Ok(Self { socket, path: path.to_owned(), file })
     }
+
+    /// Tells a client that waits, if one does, why nothing can be asked yet.
+    pub fn refuse(&self, why: &str) {
+        if let Ok((client, _)) = self.socket.accept() {
+            // Who has gone need not be told.
+            let _ = refuse(&client, why);
+        }
+    }
 }
 
 impl Drop for Listener {
@@ -122,6 +130,19 @@ impl Drop for Listener {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// How long a client is waited for that is not served yet.
+const REFUSAL_TIME: Duration = Duration::from_millis(200);
+
+fn refuse(mut client: &UnixStream, why: &str) -> io::Result<()> {
+    client.set_read_timeout(Some(REFUSAL_TIME))?;
+    client.set_write_timeout(Some(REFUSAL_TIME))?;
+    // What it wants must be read, or it would see a broken connection (unix(7)).
+    let mut request = String::new();
+    io::BufReader::new(client.take(REQUEST_MAX)).read_line(&mut request)?;
+    let refused = Refused { error: why.to_owned() };
+    client.write_all(&[&serde_json::to_vec(&refused)?[..], b"\n"].concat())
 }
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {

@@ -25,6 +25,21 @@ fn the_socket_is_its_owners_alone_and_goes_with_the_listener() {
 }
 
 #[test]
+fn who_asks_before_the_server_serves_is_told_why_not() {
+    let (_folder, path) = place();
+    let listener = Listener::bind(&path).unwrap();
+    listener.refuse("nobody hears it");
+    let client = Client::new(&path);
+    let asked = thread::spawn(move || client.status(None));
+    while !asked.is_finished() {
+        listener.refuse("the server is starting");
+        thread::yield_now();
+    }
+    let error = asked.join().unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "the server is starting");
+}
+
+#[test]
 fn the_socket_of_a_dead_server_is_replaced() {
     let (_folder, path) = place();
     fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -229,8 +229,8 @@ impl Refresh {
             None => Have {
                 serial,
                 times,
-                source: self.withheld.or(before).and_then(|held| held.source),
-                contact_ms: before.or(self.withheld).map_or(0, |held| held.contact_ms),
+                source: self.withheld().or(before).and_then(|held| held.source),
+                contact_ms: before.or_else(|| self.withheld()).map_or(0, |held| held.contact_ms),
             },
         });
         self.withheld = None;
@@ -250,7 +250,7 @@ impl Refresh {
         let transfer = self.round.as_mut().and_then(|round| round.transfer.take());
         let before = self.have.and_then(|held| held.source);
         let source = transfer.map(|transfer| transfer.primary).or(before);
-        self.withheld = Some(Have { serial, times, source, contact_ms: at.now_ms });
+        self.withheld = Some(Box::new(Have { serial, times, source, contact_ms: at.now_ms }));
         if let Some(transfer) = transfer {
             self.round().missed = false;
             self.contact(transfer.primary, at, step);
@@ -400,7 +400,7 @@ impl Refresh {
         } else if !matches!(round.wish, Wish::Repair(_)) {
             self.failures = self.failures.saturating_add(1);
         }
-        self.next_ms = match self.have.or(self.withheld) {
+        self.next_ms = match self.have.or_else(|| self.withheld()) {
             Some(held) if good => at.within(held.times.refresh_ms),
             Some(held) => at.around(held.times.retry_ms.max(RETRY_MS_MIN)),
             None => {

@@ -53,7 +53,7 @@ impl Entry {
         let why = self.primaries.iter().find_map(|known| known.troubles.last());
         let share = match self.approach(now_ms) {
             Approach::Far => return,
-            Approach::Over if self.access.serve_stale => {
+            Approach::Over if self.terms.access.serve_stale => {
                 error!(zone = %self.apex, last_contact_s, why, "expired: no primary has \
                     renewed it in time; it is served stale until one does");
                 return;

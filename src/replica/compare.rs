@@ -69,7 +69,7 @@ impl Scheduler {
                         as we");
                 }
             }
-            Ok(_) if entry.diverged && entry.settings.on_same_serial == SameSerial::Report => {}
+            Ok(_) if entry.diverged && entry.settings().on_same_serial == SameSerial::Report => {}
             // By the sum. Record by record, it is seen to when all of it has come.
             Ok(_) => self.on(id, Event::Diverged(primary)),
         }
@@ -79,7 +79,7 @@ impl Scheduler {
     pub(super) fn differs(&mut self, id: usize, primary: usize, why: &dyn fmt::Display) {
         let entry = self.entry_mut(id);
         tell_difference(entry, primary, why);
-        if entry.settings.on_same_serial == SameSerial::Retransfer {
+        if entry.settings().on_same_serial == SameSerial::Retransfer {
             self.on(id, Event::Diverged(primary));
         }
     }
@@ -89,7 +89,7 @@ impl Scheduler {
 pub(super) fn tell_difference(entry: &mut Entry, primary: usize, why: &dyn fmt::Display) {
     let address = entry.primaries[primary].primary.address;
     let serial = entry.zone.as_ref().map(|zone| zone.serial().0);
-    let next = match entry.settings.on_same_serial {
+    let next = match entry.settings().on_same_serial {
         SameSerial::Retransfer => "its data are taken",
         SameSerial::Report => "ours stay served; `backstop retransfer` takes its data",
     };

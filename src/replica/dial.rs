@@ -1,6 +1,8 @@
 //! Reaching another server: sockets towards an address, from another one if that is wanted, and
 //! numbers that cannot be guessed.
 
+use arrayvec::ArrayVec;
+use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::io::AsyncWriteExt;
@@ -48,9 +50,19 @@ pub(crate) fn random_id() -> u16 {
     (random() >> 16) as u16
 }
 
-/// A random number.
+/// A random number. The kernel is asked for some at once: a fleet's start needs a million.
 pub(crate) fn random() -> u32 {
-    getrandom::u32().expect("the kernel gives random numbers")
+    thread_local! {
+        static DRAWN: RefCell<ArrayVec<u32, 64>> = const { RefCell::new(ArrayVec::new_const()) };
+    }
+    DRAWN.with_borrow_mut(|drawn| {
+        if drawn.is_empty() {
+            let mut octets = [0; 64 * size_of::<u32>()];
+            getrandom::fill(&mut octets).expect("the kernel gives random numbers");
+            drawn.extend(octets.as_chunks().0.iter().map(|&number| u32::from_be_bytes(number)));
+        }
+        drawn.pop().expect("some were drawn")
+    })
 }
 
 #[cfg(test)]

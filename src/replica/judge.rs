@@ -116,10 +116,10 @@ impl Scheduler {
     /// Keeps a version that has come, if it passes the zone's checks.
     pub(super) fn judge(&mut self, id: usize, version: Version) {
         let entry = self.entry(id);
-        if let Some(pin) = entry.pin.filter(|pin| pin.bars(version.zone.serial())) {
+        if let Some(pin) = entry.pin().filter(|pin| pin.bars(version.zone.serial())) {
             return self.hold(id, pin.reason(), version);
         }
-        let settings = Arc::clone(&entry.settings);
+        let settings = Arc::clone(&entry.terms.settings);
         if let Err(refusal) = settings.checks.at_once(&version.zone, entry.zone.as_deref()) {
             return self.hold(id, refusal.into(), version);
         }
@@ -152,11 +152,10 @@ impl Scheduler {
     /// Holds a version; told when it is another one, or for another reason, than before.
     fn hold(&mut self, id: usize, reason: Reason, version: Version) {
         let now_ms = self.clock.now_ms();
-        let entry = self.entries[id].as_mut().expect("looked at before");
+        let entry = &mut self.zones[id];
         let serial = version.zone.serial();
         let known = entry
-            .held
-            .as_ref()
+            .held()
             .filter(|held| held.version.zone.serial() == serial && held.reason == reason);
         let since_ms = known.map_or(now_ms, |held| held.since_ms);
         if known.is_none() {
@@ -168,7 +167,7 @@ impl Scheduler {
         }
         let times = entry.times(version.zone.soa());
         let primary = version.primary;
-        entry.held = Some(Box::new(Held { version, reason, since_ms }));
+        entry.rare_mut().held = Some(Box::new(Held { version, reason, since_ms }));
         if let Some(primary) = primary {
             let known = &mut entry.primaries[primary];
             known.serial = Some(serial);
@@ -187,7 +186,7 @@ impl Scheduler {
     pub(super) fn approve(&mut self, apex: &NameBuf, reply: Reply) {
         let approved = self.id(apex).and_then(|id| {
             let entry = self.entry(id);
-            let held = entry.held.as_ref().ok_or(CommandError::NothingHeld)?;
+            let held = entry.held().ok_or(CommandError::NothingHeld)?;
             if entry.storing {
                 return Err(CommandError::Busy);
             }
@@ -202,11 +201,11 @@ impl Scheduler {
             }
             Ok((id, version)) => {
                 info!(zone = %apex, serial = %version.zone.serial(), "approved: to be served");
-                if self.entry(id).pin.is_some() {
+                if self.entry(id).pin().is_some() {
                     Pin::forget(&self.store, apex.as_name());
                 }
                 self.disregard(id);
-                self.entry_mut(id).waiting = Some(reply);
+                self.entry_mut(id).rare_mut().waiting = Some(reply);
                 self.keep(id, version);
             }
         }
@@ -236,10 +235,11 @@ impl Scheduler {
             entry.prolong(version.primary, entry.contact_ms.unwrap_or(now_ms));
         }
         entry.begin_anew(now_ms);
-        let (waiting, rolled_back) = (entry.waiting.take(), entry.rolled_back.take());
-        if rolled_back.is_none() {
-            entry.pin = None;
-        }
+        let (mut waiting, mut rolled_back) = (None, None);
+        entry.relieve(|rare| {
+            (waiting, rolled_back) = (rare.waiting.take(), rare.rolled_back.take());
+            rare.pin.take_if(|_| rolled_back.is_none());
+        });
         let served = entry.served();
         self.ready.push((id, served));
         let swapped = Swapped { from: version.from, to: soa.serial };
@@ -255,12 +255,14 @@ impl Scheduler {
 
     /// The store cannot keep what the operator wanted: all is as it was.
     pub(super) fn not_forced(&mut self, id: usize) {
-        let entry = self.entries[id].as_mut().expect("looked at before");
-        entry.rolled_back = None;
-        entry.pin = entry.zone.as_ref().and_then(|zone| Pin::kept(&self.store, zone));
-        if let Some(reply) = entry.waiting.take() {
-            // Who asked may have gone.
-            let _ = reply.send(Err(CommandError::NotStored));
-        }
+        let entry = &mut self.zones[id];
+        entry.recall_pin(&self.store);
+        entry.relieve(|rare| {
+            rare.rolled_back = None;
+            if let Some(reply) = rare.waiting.take() {
+                // Who asked may have gone.
+                let _ = reply.send(Err(CommandError::NotStored));
+            }
+        });
     }
 }

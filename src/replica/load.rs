@@ -5,21 +5,22 @@ use super::history::{History, Note};
 use super::rollback::Pin;
 use super::terms::AllTerms;
 use super::zone::Entry;
+use super::zones::Zones;
 use crate::clock::Clock;
 use crate::config::ZoneConfig;
 use crate::name::NameBuf;
-use crate::store::{Opened, Store, StoreError, Stored};
+use crate::store::{Opened, State, Store, StoreError, Stored};
 use crate::tsig::Keys;
-use crate::view::View;
+use crate::view::Served;
 use crate::zone::{BuildError, Part, Zone};
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, RwLock};
 use std::thread;
 use tracing::{error, info, warn};
 
 /// The zones as they were loaded.
 pub struct Loaded {
-    pub(super) entries: Vec<Entry>,
+    pub(super) zones: Zones,
     pub(super) keys: Arc<Keys>,
     /// How many have data.
     pub with_data: usize,
@@ -28,11 +29,9 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Puts all zones into a view.
-    pub fn fill(&self, view: &mut View) {
-        for entry in &self.entries {
-            view.put(entry.served());
-        }
+    /// All zones, to be put into a view.
+    pub fn served(&self) -> impl Iterator<Item = Arc<Served>> {
+        self.zones.iter().map(|(_, entry)| entry.served())
     }
 }
 
@@ -40,58 +39,77 @@ impl Loaded {
 /// than this a second, and none later than its stored timer says.
 const LOOKS_A_SECOND: u64 = 100;
 
+/// What became of a zone that is kept.
+enum Found {
+    /// It is no longer configured.
+    Unwanted(NameBuf),
+    /// It has no data, or is known to be unwanted.
+    Unused,
+    /// It is built.
+    Restored(usize, Restored, State),
+    /// It cannot be built.
+    Broken(usize, String),
+}
+
 /// Loads what is kept of the configured zones; what is kept of others is marked as no longer
-/// wanted.
+/// wanted. `read` counts the zones that were read.
 ///
 /// # Errors
 /// The store cannot be read.
 pub fn load(
     opened: Opened,
-    zones: &[ZoneConfig],
+    configured: Vec<ZoneConfig>,
     keys: Arc<Keys>,
     clock: Clock,
+    read: &AtomicUsize,
 ) -> Result<(Store, Loaded), StoreError> {
     let now_ms = clock.now_ms();
-    let spread_ms = zones.len() as u64 * 1000 / LOOKS_A_SECOND;
+    let spread_ms = configured.len() as u64 * 1000 / LOOKS_A_SECOND;
     let due = |at_ms: u64| at_ms.min(now_ms + ((spread_ms * u64::from(random())) >> 32));
+    let mut zones = Zones::with_capacity(configured.len());
     let mut terms = AllTerms::new(&keys);
-    let new = |zone: &ZoneConfig| Entry::new(zone, terms.of(&zone.settings), now_ms, 0);
-    let entries: Vec<Entry> = zones.iter().map(new).collect();
-    let index: HashMap<NameBuf, usize> =
-        zones.iter().enumerate().map(|(at, zone)| (zone.name.clone(), at)).collect();
-    let mut loaded = Loaded { entries, keys, with_data: 0, damaged: 0 };
-    let mut unwanted = Vec::new();
-    let store = opened.load(|stored| match stored {
-        Err(damage) => {
-            error!(%damage, "stored data is damaged; the zone will be transferred again");
-            loaded.damaged += 1;
-            if let Some(&at) = damage.apex.as_ref().and_then(|apex| index.get(apex)) {
-                loaded.entries[at].damaged = Some(damage.to_string());
+    for ZoneConfig { name, settings } in configured {
+        zones.insert(Entry::new(name, terms.of(&settings), now_ms, 0));
+    }
+    let (mut with_data, mut damaged, mut unwanted) = (0, 0, Vec::new());
+    // While some are read, none are taken: nobody waits for the other.
+    let zones = RwLock::new(zones);
+    let held = "no panic while it is held";
+    let look = |stored: Stored<'_>| look(&stored, &zones.read().expect(held));
+    let store = opened.load(look, |found| {
+        read.fetch_add(1, Ordering::Relaxed);
+        let mut zones = zones.write().expect(held);
+        match found {
+            Err(damage) => {
+                error!(%damage, "stored data is damaged; the zone will be transferred again");
+                damaged += 1;
+                if let Some(id) = damage.apex.as_ref().and_then(|apex| zones.id(apex)) {
+                    zones[id].rare_mut().damaged = Some(damage.to_string());
+                }
+            }
+            Ok(Found::Unwanted(apex)) => unwanted.push(apex),
+            Ok(Found::Unused) => {}
+            Ok(Found::Restored(id, (zone, history), state)) => {
+                let due_ms = due(state.refresh_at_ms);
+                zones[id].restore(zone, history, &state, due_ms, now_ms);
+                with_data += 1;
+            }
+            Ok(Found::Broken(id, what)) => {
+                error!(zone = %zones[id].apex, what,
+                    "stored data makes no zone; it will be transferred again");
+                damaged += 1;
+                zones[id].rare_mut().damaged = Some(what);
             }
         }
-        Ok(stored) => match index.get(&stored.apex) {
-            None if stored.state.retired_at_ms.is_none() => unwanted.push(stored.apex),
-            None => {}
-            Some(_) if !stored.state.has_data => {}
-            Some(&at) => match restore(&stored) {
-                Ok((zone, history)) => {
-                    let due_ms = due(stored.state.refresh_at_ms);
-                    loaded.entries[at].restore(zone, history, &stored.state, due_ms, now_ms);
-                    loaded.with_data += 1;
-                }
-                Err(what) => {
-                    error!(zone = %stored.apex, what, "stored data makes no zone; it will be transferred again");
-                    loaded.damaged += 1;
-                    loaded.entries[at].damaged = Some(what);
-                }
-            },
-        },
     })?;
-    for entry in &mut loaded.entries {
-        entry.pin = entry.zone.as_ref().and_then(|zone| Pin::kept(&store, zone));
-        if entry.pin.is_some() {
-            // What is not taken is to be held again.
-            entry.begin_anew(now_ms);
+    let mut zones = zones.into_inner().expect(held);
+    if Pin::is_any_kept(&store) {
+        for (_, entry) in zones.iter_mut() {
+            entry.recall_pin(&store);
+            if entry.pin().is_some() {
+                // What is not taken is to be held again.
+                entry.begin_anew(now_ms);
+            }
         }
     }
     for apex in unwanted {
@@ -99,10 +117,23 @@ pub fn load(
         // If that is lost, the next start finds it again.
         drop(store.retire(apex.as_name(), now_ms));
     }
-    if loaded.damaged > 0 {
-        warn!(zones = loaded.damaged, "zones with damaged data were found");
+    if damaged > 0 {
+        warn!(zones = damaged, "zones with damaged data were found");
     }
-    Ok((store, loaded))
+    Ok((store, Loaded { zones, keys, with_data, damaged }))
+}
+
+/// Builds what is kept of a zone, if it is configured.
+fn look(stored: &Stored<'_>, zones: &Zones) -> Found {
+    let State { has_data, retired_at_ms, .. } = stored.state;
+    match zones.id(&stored.apex) {
+        None if retired_at_ms.is_none() => Found::Unwanted(stored.apex.clone()),
+        Some(id) if has_data => match restore(stored) {
+            Ok(restored) => Found::Restored(id, restored, stored.state.clone()),
+            Err(what) => Found::Broken(id, what),
+        },
+        _ => Found::Unused,
+    }
 }
 
 pub(super) type Restored = (Arc<Zone>, History);
@@ -122,7 +153,9 @@ pub(super) fn restore(stored: &Stored<'_>) -> Result<Restored, String> {
         steps.push((Arc::new(diff), note));
     }
     let mut history = History::default();
-    history.extend(steps);
+    if !steps.is_empty() {
+        history.extend(steps);
+    }
     Ok((Arc::new(zone), history))
 }
 

@@ -39,6 +39,7 @@ mod tests;
 mod trouble;
 mod versions;
 mod zone;
+mod zones;
 
 pub use history::Note;
 pub use limits::Options as Limits;

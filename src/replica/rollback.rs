@@ -67,6 +67,11 @@ impl Pin {
         Serial(pin.above).is_after(zone.serial()).then_some(pin)
     }
 
+    /// Is one kept for any zone?
+    pub(super) fn is_any_kept(store: &Store) -> bool {
+        store.has_meta(KEPT)
+    }
+
     fn keep(self, store: &Store, apex: Name<'_>) {
         let value = serde_json::to_vec(&self).expect("a number and a word");
         // It is queued before the version that it belongs to, and so is kept if that is.
@@ -79,9 +84,12 @@ impl Pin {
     }
 }
 
+/// What the keys of pins in the store begin with.
+const KEPT: &str = "rollback.";
+
 /// Where the store keeps a zone's pin: names are longer than its keys may be.
 fn key(apex: Name<'_>) -> String {
-    let mut key = "rollback.".to_owned();
+    let mut key = KEPT.to_owned();
     for octet in Sha1::digest(apex.as_wire().to_ascii_lowercase()) {
         write!(key, "{octet:02x}").expect("a String takes all");
     }
@@ -183,7 +191,7 @@ impl Scheduler {
                 return;
             }
         };
-        let entry = self.entries[id].as_mut().expect("looked at before");
+        let entry = &mut self.zones[id];
         let unchanged = entry.zone.as_ref().is_some_and(|zone| Arc::ptr_eq(zone, &undo.served));
         if !unchanged || entry.storing {
             let _ = undo.reply.send(Err(CommandError::Busy));
@@ -192,7 +200,7 @@ impl Scheduler {
         let from = undo.served.serial();
         let mut pin = Pin { above: from.0, hold: undo.hold };
         let mut newest = undo.served;
-        if let Some(held) = &entry.held {
+        if let Some(held) = entry.held() {
             // What is newer still stays what approval is about.
             newest = Arc::clone(&held.version.zone);
             match held.version.changes.first() {
@@ -202,7 +210,7 @@ impl Scheduler {
                 _ => forward.clear(),
             }
         }
-        if let Some(old) = entry.pin {
+        if let Some(old) = entry.pin() {
             let above = if from.is_after(Serial(old.above)) { from.0 } else { old.above };
             pin = Pin { above, hold: pin.hold || old.hold };
         }
@@ -221,9 +229,10 @@ impl Scheduler {
         let ahead = version(newest, forward, ROLLBACK);
         let back = version(Arc::clone(&back.zone), vec![back], ROLLBACK);
         let (reason, since_ms) = (pin.reason(), now_ms);
-        entry.rolled_back = Some(Box::new(Held { version: ahead, reason, since_ms }));
-        entry.pin = Some(pin);
-        entry.waiting = Some(undo.reply);
+        let rare = entry.rare_mut();
+        rare.rolled_back = Some(Box::new(Held { version: ahead, reason, since_ms }));
+        rare.pin = Some(pin);
+        rare.waiting = Some(undo.reply);
         let apex = entry.apex.clone();
         pin.keep(&self.store, apex.as_name());
         info!(zone = %apex, from = from.0, to = back.zone.serial().0, hold = pin.hold,
@@ -238,7 +247,7 @@ impl Scheduler {
         let entry = self.entry_mut(id);
         let soa = held.version.zone.soa();
         let event = Event::Held(soa.serial, entry.times(soa));
-        entry.held = Some(held);
+        entry.rare_mut().held = Some(held);
         entry.refresh.on(event, now_ms, random());
     }
 }

@@ -13,6 +13,7 @@ use super::rollback::{Reply, Swapped, Undone};
 use super::terms::AllTerms;
 use super::versions::{Recalled, Version};
 use super::zone::{Entry, Known};
+use super::zones::Zones;
 use super::{
     Command, CommandError, Counts, Loaded, Notified, Parts, Settings, Slice, Versions, ZoneStatus,
 };
@@ -26,7 +27,7 @@ use crate::tsig::Keys;
 use crate::view::{Served, Views};
 use crate::wire::Serial;
 use crate::zone::{OutOfSync, Zone};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -50,9 +51,7 @@ pub(super) struct Scheduler {
     queue: Queue,
     pub(super) keys: Arc<Keys>,
     pub(super) notifier: Notifier,
-    zones: HashMap<NameBuf, usize>,
-    pub(super) entries: Vec<Option<Entry>>,
-    free: Vec<usize>,
+    pub(super) zones: Zones,
     agenda: BTreeSet<(u64, usize)>,
     keep_ms: u64,
     pub(super) epoch: u64,
@@ -106,7 +105,14 @@ impl What {
 impl Scheduler {
     pub(super) fn new(parts: Parts, loaded: Loaded) -> Self {
         let (done, of_done) = mpsc::unbounded_channel();
-        let mut scheduler = Self {
+        let Loaded { mut zones, keys, .. } = loaded;
+        let planned = zones.iter_mut().map(|(id, entry)| {
+            entry.agenda_ms = entry.due_ms();
+            (entry.agenda_ms, id)
+        });
+        // As a whole: that takes less time than one after the other, and less room.
+        let agenda = planned.filter(|&(due_ms, _)| due_ms != u64::MAX).collect();
+        Self {
             views: parts.views,
             store: parts.store,
             clock: parts.clock,
@@ -118,11 +124,9 @@ impl Scheduler {
                 probes_a_second: parts.limits.probes_a_second,
             }),
             limits: Arc::new(Limits::new(parts.limits)),
-            keys: loaded.keys,
-            zones: HashMap::with_capacity(loaded.entries.len()),
-            entries: Vec::with_capacity(loaded.entries.len()),
-            free: Vec::new(),
-            agenda: BTreeSet::new(),
+            keys,
+            zones,
+            agenda,
             keep_ms: 0,
             epoch: 0,
             careful: Arc::new(Semaphore::new(CAREFUL_MAX)),
@@ -133,14 +137,7 @@ impl Scheduler {
             storing: 0,
             replies: Vec::new(),
             stopping: false,
-        };
-        for entry in loaded.entries {
-            let id = scheduler.entries.len();
-            scheduler.zones.insert(entry.apex.clone(), id);
-            scheduler.entries.push(Some(entry));
-            scheduler.plan(id);
         }
-        scheduler
     }
 
     pub(super) async fn run(
@@ -148,7 +145,7 @@ impl Scheduler {
         mut commands: UnboundedReceiver<Command>,
         mut notifies: mpsc::Receiver<Command>,
     ) {
-        for id in 0..self.entries.len() {
+        for id in 0..self.zones.end() {
             self.read_file(id);
         }
         while !(self.stopping && self.storing == 0) {
@@ -202,7 +199,7 @@ impl Scheduler {
             Command::Worst(zones_max, reply) => {
                 let _ = reply.send(self.worst(zones_max));
             }
-            Command::Configure(settings) => self.configure(&settings),
+            Command::Configure(settings) => self.configure(settings),
             Command::Stop => self.stopping = true,
         }
     }
@@ -210,15 +207,15 @@ impl Scheduler {
     fn count(&self) -> Counts {
         let now_ms = self.clock.now_ms();
         let mut counts = Counts::default();
-        self.entries.iter().flatten().for_each(|entry| entry.count(now_ms, &mut counts));
+        self.zones.iter().for_each(|(_, entry)| entry.count(now_ms, &mut counts));
         counts
     }
 
     /// Texts are made for the zones that are told of only.
     fn worst(&self, zones_max: usize) -> Vec<ZoneStatus> {
         let now_ms = self.clock.now_ms();
-        let entries = self.entries.iter().flatten();
-        let mut zones: Vec<_> = entries.map(|entry| (entry.state(now_ms), entry)).collect();
+        let entries = self.zones.iter();
+        let mut zones: Vec<_> = entries.map(|(_, entry)| (entry.state(now_ms), entry)).collect();
         if zones_max < zones.len() {
             zones.select_nth_unstable_by_key(zones_max, |&(state, _)| state);
             zones.truncate(zones_max);
@@ -234,14 +231,14 @@ impl Scheduler {
 
     fn slice(&self, from: usize) -> Slice {
         let now_ms = self.clock.now_ms();
-        let end = self.entries.len().min(from.saturating_add(SLICE));
-        let entries = self.entries.get(from..end).unwrap_or_default().iter().flatten();
-        let next = Some(end).filter(|&end| end < self.entries.len());
+        let end = self.zones.end().min(from.saturating_add(SLICE));
+        let entries = (from..end).filter_map(|id| self.zones.get(id));
+        let next = Some(end).filter(|&end| end < self.zones.end());
         Slice { zones: entries.map(|entry| entry.status(now_ms)).collect(), next }
     }
 
     pub(super) fn id(&self, apex: &NameBuf) -> Result<usize, CommandError> {
-        self.zones.get(apex).copied().ok_or(CommandError::NoZone)
+        self.zones.id(apex).ok_or(CommandError::NoZone)
     }
 
     fn history(&self, apex: &NameBuf) -> Result<Versions, CommandError> {
@@ -250,7 +247,7 @@ impl Scheduler {
             served: entry.zone.clone(),
             since: entry.since,
             steps: entry.history.steps().map(|(diff, note)| (Arc::clone(diff), note)).collect(),
-            held: entry.held.as_ref().map(|held| Arc::clone(&held.version.zone)),
+            held: entry.held().map(|held| Arc::clone(&held.version.zone)),
         })
     }
 
@@ -266,7 +263,7 @@ impl Scheduler {
     }
 
     fn notified(&mut self, notified: &Notified) {
-        let Some(&id) = self.zones.get(&notified.apex) else { return };
+        let Some(id) = self.zones.id(&notified.apex) else { return };
         let entry = self.entry(id);
         if entry.file().is_some() {
             return;
@@ -341,9 +338,9 @@ impl Scheduler {
     }
 
     pub(super) fn take(&mut self, id: usize, step: Step, now_ms: u64) {
-        let entry = self.entries[id].as_mut().expect("ids are of zones that are there");
+        let entry = &mut self.zones[id];
         if let Some(source) = entry.refresh.source() {
-            entry.primary = Some(entry.primaries[source].primary.address);
+            entry.primary = Some(Arc::clone(&entry.primaries[source].primary));
         }
         let was_behind = entry.behind_ms.is_some();
         entry.note_lag(now_ms);
@@ -401,7 +398,7 @@ impl Scheduler {
     /// Asks, unless it is not wanted any longer.
     fn begin(&mut self, question: Question, place: Place) {
         let Question { id, epoch, primary, ask: what, lane } = question;
-        let Some(entry) = self.entries[id].as_mut().filter(|entry| entry.epoch == epoch) else {
+        let Some(entry) = self.zones.get_mut(id).filter(|entry| entry.epoch == epoch) else {
             return;
         };
         let known = &mut entry.primaries[primary];
@@ -424,7 +421,7 @@ impl Scheduler {
             have: have.clone(),
             is_source: entry.source() == Some(primary),
             compares: lane == Lane::Idle,
-            max_octets: entry.settings.max_size,
+            max_octets: entry.settings().max_size,
             course,
         };
         let replicated = &self.stats.replicated;
@@ -461,11 +458,11 @@ impl Scheduler {
         }
         if let What::Stored(..) = what {
             self.storing -= 1;
-            if let Some(entry) = &mut self.entries[id] {
+            if let Some(entry) = self.zones.get_mut(id) {
                 entry.storing = false;
             }
         }
-        if self.entries.get(id).and_then(Option::as_ref).is_none_or(|e| e.epoch != epoch) {
+        if self.zones.get(id).is_none_or(|entry| entry.epoch != epoch) {
             return;
         }
         let entry = self.entry_mut(id);
@@ -491,45 +488,44 @@ impl Scheduler {
     }
 
     /// Other zones: what is new is fetched, what is gone is kept on disk for a while.
-    fn configure(&mut self, settings: &Settings) {
+    fn configure(&mut self, settings: Settings) {
         let now_ms = self.clock.now_ms();
         self.epoch += 1;
         let Settings { zones, keys, identity } = settings;
-        let keys_changed = !Arc::ptr_eq(&self.keys, keys);
-        self.keys = Arc::clone(keys);
-        let mut gone = std::mem::take(&mut self.zones);
+        let keys_changed = !Arc::ptr_eq(&self.keys, &keys);
+        self.keys = Arc::clone(&keys);
+        let mut wanted = vec![false; self.zones.end()];
         let mut changed = Vec::new();
-        let mut terms = AllTerms::new(keys);
+        let mut terms = AllTerms::new(&keys);
         for config in zones {
-            let id = gone.remove(&config.name).unwrap_or_else(|| {
-                let entry = Entry::new(config, terms.of(&config.settings), now_ms, self.epoch);
-                self.put(entry)
-            });
-            self.zones.insert(config.name.clone(), id);
-            let entry = self.entries[id].as_mut().expect("just found");
-            let same = entry.epoch != self.epoch && *entry.settings == *config.settings;
-            if !same || keys_changed {
-                entry.configure(config, terms.of(&config.settings), now_ms, self.epoch);
+            let terms = terms.of(&config.settings);
+            let id = if let Some(id) = self.zones.id(&config.name) {
+                let entry = &mut self.zones[id];
+                if keys_changed || *entry.settings() != *config.settings {
+                    entry.configure(terms, now_ms, self.epoch);
+                    changed.push(id);
+                }
+                id
+            } else {
+                let entry = Entry::new(config.name, terms, now_ms, self.epoch);
+                let id = self.zones.insert(entry);
                 changed.push(id);
+                id
+            };
+            if let Some(wanted) = wanted.get_mut(id) {
+                *wanted = true;
             }
         }
-        for (apex, id) in &gone {
-            if let Some(entry) = self.entries[*id].take() {
-                self.agenda.remove(&(entry.agenda_ms, *id));
-            }
-            self.free.push(*id);
-            // If that is lost, the next start finds it again.
-            drop(self.store.retire(apex.as_name(), now_ms));
-            info!(zone = %apex, "no longer configured; its data is kept for a while");
-        }
+        let gone = (0..wanted.len()).filter(|&id| !wanted[id]);
+        let gone: Vec<Entry> = gone.filter_map(|id| self.forget(id, now_ms)).collect();
         self.views.publish(|view| {
-            view.keys = Arc::clone(keys);
-            view.identity = Arc::clone(identity);
-            for apex in gone.keys() {
-                view.remove(apex.as_name());
+            view.keys = keys;
+            view.identity = identity;
+            for entry in &gone {
+                view.remove(entry.apex.as_name());
             }
             for &id in &changed {
-                view.put(self.entries[id].as_ref().expect("just configured").served());
+                view.put(self.zones[id].served());
             }
         });
         for id in changed {
@@ -541,22 +537,19 @@ impl Scheduler {
         }
     }
 
-    fn put(&mut self, entry: Entry) -> usize {
-        match self.free.pop() {
-            Some(id) => {
-                self.entries[id] = Some(entry);
-                id
-            }
-            None => {
-                self.entries.push(Some(entry));
-                self.entries.len() - 1
-            }
-        }
+    /// Takes out a zone that is wanted no more.
+    fn forget(&mut self, id: usize, now_ms: u64) -> Option<Entry> {
+        let entry = self.zones.remove(id)?;
+        self.agenda.remove(&(entry.agenda_ms, id));
+        // If that is lost, the next start finds it again.
+        drop(self.store.retire(entry.apex.as_name(), now_ms));
+        info!(zone = %entry.apex, "no longer configured; its data is kept for a while");
+        Some(entry)
     }
 
     /// Puts a zone on the agenda for when it is due.
     fn plan(&mut self, id: usize) {
-        let Some(entry) = &mut self.entries[id] else { return };
+        let Some(entry) = self.zones.get_mut(id) else { return };
         let due_ms = entry.due_ms();
         if entry.agenda_ms == due_ms && self.agenda.contains(&(due_ms, id)) {
             return;
@@ -575,11 +568,11 @@ impl Scheduler {
     }
 
     pub(super) fn entry(&self, id: usize) -> &Entry {
-        self.entries[id].as_ref().expect("ids are of zones that are there")
+        &self.zones[id]
     }
 
     pub(super) fn entry_mut(&mut self, id: usize) -> &mut Entry {
-        self.entries[id].as_mut().expect("ids are of zones that are there")
+        &mut self.zones[id]
     }
 }
 
@@ -588,7 +581,7 @@ pub(super) fn tell_lower(entry: &Entry, before: Option<Serial>) {
     let ours = entry.zone.as_ref().map(|zone| zone.serial().0);
     match (before, entry.refresh.lower()) {
         (None, Some(theirs)) => {
-            let next = match entry.settings.on_lower_serial {
+            let next = match entry.settings().on_lower_serial {
                 LowerSerial::Keep => "ours stays until `backstop retransfer`",
                 LowerSerial::AcceptAfterExpiry => {
                     "theirs is taken when the zone expires, or by `backstop retransfer`"

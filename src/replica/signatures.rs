@@ -87,25 +87,33 @@ impl Signatures {
 impl Entry {
     /// A version is served, perhaps by other rules: its signatures are watched, if they are to be.
     pub(super) fn watch_signatures(&mut self) {
-        let watched = self.zone.is_some() && !self.settings.checks.anchors.is_empty();
-        self.signatures = watched.then(Box::default);
+        let watched = self.zone.is_some() && !self.settings().checks.anchors.is_empty();
+        match watched {
+            true => self.rare_mut().signatures = Some(Signatures::default()),
+            false => self.relieve(|rare| rare.signatures = None),
+        }
     }
 
     /// When its signatures are to be looked at.
     pub(super) fn signatures_due_ms(&self) -> u64 {
-        self.signatures.as_ref().map_or(u64::MAX, |signatures| signatures.due_ms())
+        let watched = self.rare().and_then(|rare| rare.signatures.as_ref());
+        watched.map_or(u64::MAX, Signatures::due_ms)
     }
 
     pub(super) fn signatures_status(&self) -> Option<SignaturesStatus> {
-        self.signatures.as_ref()?.status(clock::unix_s())
+        self.rare()?.signatures.as_ref()?.status(clock::unix_s())
     }
 
     /// This version is served now.
     pub(super) fn note_signatures(&mut self, version: &Version, now_ms: u64) {
-        match &mut self.signatures {
-            Some(signatures) => signatures.changed(version, now_ms),
-            None => self.watch_signatures(),
+        if self.rare().is_none_or(|rare| rare.signatures.is_none()) {
+            return self.watch_signatures();
         }
+        self.relieve(|rare| {
+            if let Some(signatures) = &mut rare.signatures {
+                signatures.changed(version, now_ms);
+            }
+        });
     }
 }
 
@@ -116,7 +124,8 @@ impl Scheduler {
         let done = self.done.clone();
         let entry = self.entry_mut(id);
         let epoch = entry.epoch;
-        let (Some(signatures), Some(zone)) = (&mut entry.signatures, entry.zone.clone()) else {
+        let zone = entry.zone.clone();
+        let (Some(signatures), Some(zone)) = (&mut entry.rare_mut().signatures, zone) else {
             return;
         };
         (signatures.looking, signatures.look_ms) = (true, u64::MAX);
@@ -132,7 +141,7 @@ impl Scheduler {
     pub(super) fn signatures_looked_at(&mut self, id: usize, ending: Option<Ending>) {
         let (now_ms, unix_s) = (self.clock.now_ms(), clock::unix_s());
         let entry = self.entry_mut(id);
-        let Some(signatures) = &mut entry.signatures else { return };
+        let Some(signatures) = &mut entry.rare_mut().signatures else { return };
         let (before, left) = signatures.found(ending, unix_s, now_ms);
         let Some(status) = signatures.status(unix_s) else { return };
         let (zone, of, in_s) = (&entry.apex, status.of, status.ends_in_s);

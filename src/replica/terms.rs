@@ -7,16 +7,18 @@ use crate::config::{AfterExpiry, Source, ZoneSettings};
 use crate::tsig::Keys;
 use crate::view::Access;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// What follows from a zone's settings.
+/// A zone's settings, and what follows from them.
 pub(super) struct Terms {
+    pub(super) settings: Arc<ZoneSettings>,
     pub(super) access: Arc<Access>,
     primaries: Vec<Arc<Primary>>,
 }
 
 impl Terms {
-    fn new(settings: &ZoneSettings, keys: &Keys) -> Self {
+    fn new(settings: &Arc<ZoneSettings>, keys: &Keys) -> Self {
         let access = Access {
             query: settings.allow_query.clone(),
             transfer: settings.allow_transfer.clone(),
@@ -34,7 +36,15 @@ impl Terms {
                 key: primary.key.as_ref().and_then(|key| keys.get(&key.name).cloned()),
             })
         });
-        Self { access: Arc::new(access), primaries: primaries.collect() }
+        let settings = Arc::clone(settings);
+        Self { settings, access: Arc::new(access), primaries: primaries.collect() }
+    }
+
+    /// The primary at this address; it may have been one by earlier settings.
+    pub(super) fn primary(&self, address: SocketAddr) -> Arc<Primary> {
+        let known = self.primaries.iter().find(|primary| primary.address == address);
+        let former = || Arc::new(Primary { address, source: None, key: None });
+        known.map_or_else(former, Arc::clone)
     }
 
     /// The primaries, of which nothing is known yet.
@@ -46,7 +56,7 @@ impl Terms {
 /// The terms of all settings, by where those are.
 pub(super) struct AllTerms<'k> {
     keys: &'k Keys,
-    terms: HashMap<*const ZoneSettings, Terms>,
+    terms: HashMap<*const ZoneSettings, Arc<Terms>>,
 }
 
 impl<'k> AllTerms<'k> {
@@ -55,8 +65,8 @@ impl<'k> AllTerms<'k> {
     }
 
     /// Those of a zone with these settings.
-    pub(super) fn of(&mut self, settings: &Arc<ZoneSettings>) -> &Terms {
+    pub(super) fn of(&mut self, settings: &Arc<ZoneSettings>) -> &Arc<Terms> {
         let terms = self.terms.entry(Arc::as_ptr(settings));
-        terms.or_insert_with(|| Terms::new(settings, self.keys))
+        terms.or_insert_with(|| Arc::new(Terms::new(settings, self.keys)))
     }
 }

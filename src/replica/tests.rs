@@ -5,6 +5,7 @@ use crate::view::View;
 use crate::zone::file;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 /// The scheduler over the zones that a configuration names, and the configuration itself.
@@ -21,10 +22,9 @@ fn begin(
     let (config, _) = Config::load(&path).unwrap();
     let (clock, _) = Clock::start(None);
     let opened = Store::open(store_dir, Options::default()).unwrap();
-    let (store, loaded) = load(opened, &[], Arc::default(), clock).unwrap();
-    let mut view = View::default();
-    loaded.fill(&mut view);
-    let (views, _retired) = Views::new(view);
+    let (store, loaded) =
+        load(opened, Vec::new(), Arc::default(), clock, &AtomicUsize::new(0)).unwrap();
+    let (views, _retired) = Views::new(View::default().with(loaded.served()));
     let limits = Limits {
         concurrent: 1,
         per_primary: 1,
@@ -58,7 +58,7 @@ fn configured_again(source: &str) -> ZoneStatus {
     let limits = file::Limits { octets: 1000 };
     let zone = file::read(&path, apex.as_name(), limits).unwrap().build().unwrap();
     let opened = Store::open(&store_dir, Options::default()).unwrap();
-    let store = opened.load(|_| ()).unwrap();
+    let store = opened.load(|_| (), |_| ()).unwrap();
     let state = store::State { serial: 7, expires_at_ms: u64::MAX / 2, ..store::State::default() };
     let keep: Ticket = store.replace(apex.as_name(), state, History::Drop, Kept(Arc::new(zone)));
     keep.wait().unwrap();
@@ -83,7 +83,8 @@ fn configured_again(source: &str) -> ZoneStatus {
     thread.join().unwrap();
     let opened = Store::open(&store_dir, Options::default()).unwrap();
     let mut retired = Vec::new();
-    drop(opened.load(|stored| retired.push(stored.unwrap().state.retired_at_ms)).unwrap());
+    let read = |stored: store::Stored<'_>| stored.state.retired_at_ms;
+    drop(opened.load(read, |at_ms| retired.push(at_ms.unwrap())).unwrap());
     assert_eq!(retired, [None]);
     became
 }

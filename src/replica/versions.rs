@@ -7,7 +7,6 @@ use super::compare::tell_difference;
 use super::dial::random;
 use super::history::{History, Note};
 use super::load::{Restored, restore};
-use super::rollback::Pin;
 use super::scheduler::{Done, Scheduler, What, tell_lower};
 use super::trouble::{Of, note_behind, tell_use};
 use super::zone::{Entry, Last, millis};
@@ -71,7 +70,7 @@ impl Scheduler {
 
     pub(super) fn recalled(&mut self, id: usize, recalled: Recalled) {
         let now_ms = self.clock.now_ms();
-        let entry = self.entries[id].as_mut().expect("looked at before");
+        let entry = &mut self.zones[id];
         entry.reading = false;
         // A NOTIFY or an operator may have been faster.
         if entry.zone.is_some() || entry.refresh.is_asking() {
@@ -82,7 +81,7 @@ impl Scheduler {
             Err(what) => {
                 error!(zone = %entry.apex, what, "what is kept cannot be used; the zone will be \
                     transferred");
-                entry.damaged = Some(what);
+                entry.rare_mut().damaged = Some(what);
             }
             Ok(Some(((zone, history), state))) => {
                 let until = match entry.file() {
@@ -93,7 +92,7 @@ impl Scheduler {
                     it was kept until {until}");
                 let kept = store::State { retired_at_ms: None, ..state.clone() };
                 entry.restore(zone, history, &state, now_ms, now_ms);
-                entry.pin = entry.zone.as_ref().and_then(|zone| Pin::kept(&self.store, zone));
+                entry.recall_pin(&self.store);
                 let (apex, served) = (entry.apex.clone(), entry.served());
                 self.store.touch(apex.as_name(), kept);
                 self.ready.push((id, served));
@@ -158,7 +157,7 @@ impl Scheduler {
 
     /// A primary has the version that is held, for a reason that may be none any more.
     fn judge_again(&mut self, id: usize, serial: Serial) {
-        if let Some(held) = &self.entry(id).held
+        if let Some(held) = self.entry(id).held()
             && held.version.zone.serial() == serial
             && held.reason.may_pass_later()
         {
@@ -173,7 +172,7 @@ impl Scheduler {
         let now_ms = self.clock.now_ms();
         let entry = self.entry_mut(id);
         let forced = entry.refresh.is_forced();
-        let repair = entry.settings.on_same_serial == SameSerial::Retransfer;
+        let repair = entry.settings().on_same_serial == SameSerial::Retransfer;
         let address = entry.primaries[primary].primary.address;
         entry.primaries[primary].serial = Some(serial);
         match version.from {
@@ -211,9 +210,9 @@ impl Scheduler {
     /// Gives a version to the store; it is published when that has it.
     pub(super) fn keep(&mut self, id: usize, version: Version) {
         let now_ms = self.clock.now_ms();
-        let entry = self.entries[id].as_mut().expect("looked at before");
+        let entry = &mut self.zones[id];
         if let Some(primary) = version.primary {
-            entry.primary = Some(entry.primaries[primary].primary.address);
+            entry.primary = Some(Arc::clone(&entry.primaries[primary].primary));
         }
         entry.storing = true;
         // The operator's word is no contact with a primary.
@@ -261,7 +260,7 @@ impl Scheduler {
             error!(zone = %entry.apex, serial = %version.zone.serial(), why = %error,
                 "the store cannot keep the new version; the old one stays served");
         }
-        entry.error = Some(what);
+        entry.rare_mut().error = Some(what);
         if version.forced {
             return self.not_forced(id);
         }
@@ -274,7 +273,7 @@ impl Scheduler {
     pub(super) fn stored(&mut self, id: usize, version: Version) {
         let now_ms = self.clock.now_ms();
         let replicated: &Replicated = &self.stats.replicated;
-        let entry = self.entries[id].as_mut().expect("looked at before");
+        let entry = &mut self.zones[id];
         match version.kind {
             "IXFR" => replicated.ixfrs.add(1),
             "AXFR" => replicated.axfrs.add(1),
@@ -294,7 +293,7 @@ impl Scheduler {
         entry.difference = version.differs;
         // What the operator took is told of until it is compared again or gets a serial of its own.
         entry.diverged = version.differs && entry.refresh.is_forced();
-        (entry.error, entry.damaged, entry.held) = (None, None, None);
+        entry.relieve(|rare| (rare.error, rare.damaged, rare.held) = (None, None, None));
         entry.proven = !version.forced;
         if version.kind == "AXFR" || entry.compare_ms == u64::MAX {
             entry.compare_in(10, now_ms, random());
@@ -304,13 +303,13 @@ impl Scheduler {
         let serial = version.zone.serial();
         let ms = millis(version.began.elapsed());
         if !version.forced {
-            entry.last = Some(Last {
+            entry.last = Some(Box::new(Last {
                 kind: version.kind,
                 octets: version.statistics.octets,
                 records: version.statistics.records,
                 ms,
                 at_ms: now_ms,
-            });
+            }));
         }
         if version.forced {
             self.install_forced(id, &version);
@@ -356,9 +355,9 @@ impl Scheduler {
             let _ = reply.send(Ok(swapped));
         }
         for (id, served) in &ready {
-            let Some(entry) = &self.entries[*id] else { continue };
+            let Some(entry) = self.zones.get(*id) else { continue };
             if let Some(zone) = &served.zone {
-                self.notifier.tell(zone, &entry.settings.notify, &self.keys);
+                self.notifier.tell(zone, &entry.settings().notify, &self.keys);
             }
         }
     }
@@ -371,7 +370,7 @@ impl Scheduler {
             return;
         }
         let (epoch, apex, have) = (entry.epoch, entry.apex.clone(), entry.zone.clone());
-        let octets = usize::try_from(entry.settings.max_size).unwrap_or(usize::MAX);
+        let octets = usize::try_from(entry.settings().max_size).unwrap_or(usize::MAX);
         let done = self.done.clone();
         tokio::spawn(async move {
             let began = Instant::now();
@@ -409,7 +408,7 @@ impl Scheduler {
                 );
                 return self.unreadable(id, what);
             }
-            entry.error = None;
+            entry.relieve(|rare| rare.error = None);
             entry.reading = false;
             entry.contact_ms = Some(now_ms);
             return;
@@ -440,7 +439,7 @@ impl Scheduler {
         if entry.is_news(&what) {
             error!(zone = %entry.apex, why = %what, "the zone file is not used");
         }
-        entry.error = Some(what);
+        entry.rare_mut().error = Some(what);
         entry.reading = false;
         // Its own clock of attempts: those of a zone without data.
         entry.refresh.on(Event::Due, now_ms, random());

@@ -13,14 +13,13 @@ use super::signatures::Signatures;
 use super::status::{Counts, HeldStatus, LastTransfer, PrimaryStatus, State, ZoneStatus};
 use super::terms::Terms;
 use super::trouble::Troubles;
-use crate::config::{Source, ZoneConfig, ZoneSettings};
+use crate::config::{Source, ZoneSettings};
 use crate::name::NameBuf;
 use crate::refresh::{Ask, Have, Policy, Refresh, Times};
 use crate::store;
-use crate::view::{Access, Expiry, Served};
+use crate::view::{Expiry, Served};
 use crate::wire::Serial;
 use crate::zone::{Soa, Zone};
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +27,7 @@ use std::time::Duration;
 /// A zone: its version, how it is refreshed, and what is known of its primaries.
 pub(super) struct Entry {
     pub(super) apex: NameBuf,
-    pub(super) settings: Arc<ZoneSettings>,
-    pub(super) access: Arc<Access>,
+    pub(super) terms: Arc<Terms>,
     pub(super) primaries: Box<[Known]>,
     pub(super) refresh: Refresh,
     pub(super) expiry: Arc<Expiry>,
@@ -39,7 +37,7 @@ pub(super) struct Entry {
     pub(super) since: Option<Note>,
     pub(super) contact_ms: Option<u64>,
     /// The primary that the version came from.
-    pub(super) primary: Option<SocketAddr>,
+    pub(super) primary: Option<Arc<Primary>>,
     /// A primary had other data under our serial, whether they were taken or not.
     pub(super) difference: bool,
     /// Such data were found at the primary that ours came from, and are not taken.
@@ -53,10 +51,7 @@ pub(super) struct Entry {
     pub(super) granted_ms: u64,
     /// How much was told of the approach of expiry.
     pub(super) told: Approach,
-    /// What the store kept is damaged, and how.
-    pub(super) damaged: Option<String>,
-    pub(super) error: Option<String>,
-    pub(super) last: Option<Last>,
+    pub(super) last: Option<Box<Last>>,
     /// The transfer under way, if one is.
     pub(super) course: Option<Arc<Course>>,
     /// Answers to questions of an earlier configuration are not for this one.
@@ -67,18 +62,36 @@ pub(super) struct Entry {
     pub(super) reading: bool,
     /// A version of it is being stored.
     pub(super) storing: bool,
-    /// When its signatures run out, if that is watched.
-    pub(super) signatures: Option<Box<Signatures>>,
-    /// What a check refused.
-    pub(super) held: Option<Box<Held>>,
     /// The version held has passed the checks that are configured.
     pub(super) proven: bool,
+    rare: Option<Box<Rare>>,
+}
+
+/// What few of a million zones have.
+#[derive(Default)]
+pub(super) struct Rare {
+    /// What the store kept is damaged, and how.
+    pub(super) damaged: Option<String>,
+    pub(super) error: Option<String>,
+    /// When its signatures run out, if that is watched.
+    pub(super) signatures: Option<Signatures>,
+    /// What a check refused.
+    pub(super) held: Option<Box<Held>>,
     /// What is not taken after a rollback.
     pub(super) pin: Option<Pin>,
     /// What is to be held once the rollback being stored is.
     pub(super) rolled_back: Option<Box<Held>>,
     /// The operator waits for the version being stored.
     pub(super) waiting: Option<Reply>,
+}
+
+impl Rare {
+    fn is_empty(&self) -> bool {
+        let Self { damaged, error, signatures, held, pin, rolled_back, waiting } = self;
+        let told = damaged.is_some() || error.is_some() || signatures.is_some();
+        let wanted = pin.is_some() || rolled_back.is_some() || waiting.is_some();
+        !(told || held.is_some() || wanted)
+    }
 }
 
 /// A primary and what it said last.
@@ -104,15 +117,12 @@ pub(super) struct Last {
 
 impl Entry {
     /// A zone without data, due at `due_ms`.
-    pub(super) fn new(config: &ZoneConfig, terms: &Terms, due_ms: u64, epoch: u64) -> Self {
-        let settings = Arc::clone(&config.settings);
-        let refresh = refresh(&settings, None, due_ms);
+    pub(super) fn new(apex: NameBuf, terms: &Arc<Terms>, due_ms: u64, epoch: u64) -> Self {
         Self {
-            apex: config.name.clone(),
-            access: Arc::clone(&terms.access),
-            settings,
+            apex,
+            terms: Arc::clone(terms),
             primaries: terms.primaries(),
-            refresh,
+            refresh: refresh(&terms.settings, None, due_ms),
             expiry: Arc::new(Expiry::at(0)),
             zone: None,
             history: History::default(),
@@ -126,20 +136,61 @@ impl Entry {
             behind_ms: None,
             granted_ms: 0,
             told: Approach::Far,
-            damaged: None,
-            error: None,
             last: None,
             course: None,
             epoch,
             agenda_ms: 0,
             reading: false,
             storing: false,
-            signatures: None,
-            held: None,
             proven: false,
-            pin: None,
-            rolled_back: None,
-            waiting: None,
+            rare: None,
+        }
+    }
+
+    pub(super) fn settings(&self) -> &ZoneSettings {
+        &self.terms.settings
+    }
+
+    /// What few have, if it has any of it.
+    pub(super) fn rare(&self) -> Option<&Rare> {
+        self.rare.as_deref()
+    }
+
+    /// What few have, to change it.
+    pub(super) fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// Changes what few have, if it has any of it.
+    pub(super) fn relieve(&mut self, change: impl FnOnce(&mut Rare)) {
+        self.rare.as_deref_mut().map(change);
+        self.rare.take_if(|rare| rare.is_empty());
+    }
+
+    /// What a check refused.
+    pub(super) fn held(&self) -> Option<&Held> {
+        self.rare()?.held.as_deref()
+    }
+
+    /// What is not taken after a rollback.
+    pub(super) fn pin(&self) -> Option<Pin> {
+        self.rare()?.pin
+    }
+
+    fn damaged(&self) -> Option<&str> {
+        self.rare()?.damaged.as_deref()
+    }
+
+    fn error(&self) -> Option<&str> {
+        self.rare()?.error.as_deref()
+    }
+
+    /// Takes up what is not to be taken after a rollback, if there is a pin that still stands.
+    pub(super) fn recall_pin(&mut self, store: &store::Store) {
+        let pin = self.zone.as_ref().and_then(|zone| Pin::kept(store, zone));
+        match pin {
+            Some(pin) => self.rare_mut().pin = Some(pin),
+            None => self.relieve(|rare| rare.pin = None),
         }
     }
 
@@ -152,7 +203,7 @@ impl Entry {
         due_ms: u64,
         now_ms: u64,
     ) {
-        self.primary = state.primary;
+        self.primary = state.primary.map(|address| self.terms.primary(address));
         let never = self.file().is_some();
         self.expiry.set(if never { Expiry::NEVER } else { state.expires_at_ms });
         self.granted_ms = state.expires_at_ms.saturating_sub(state.contact_ms);
@@ -170,23 +221,16 @@ impl Entry {
 
     /// Refreshes from the version held on. Questions under way are forgotten.
     pub(super) fn begin_anew(&mut self, due_ms: u64) {
-        self.refresh = refresh(&self.settings, self.have(), due_ms);
+        self.refresh = refresh(&self.terms.settings, self.have(), due_ms);
         for known in &mut self.primaries {
             known.waits = [None; 2];
         }
     }
 
     /// Other settings. The version stays; questions under way are forgotten.
-    pub(super) fn configure(
-        &mut self,
-        config: &ZoneConfig,
-        terms: &Terms,
-        now_ms: u64,
-        epoch: u64,
-    ) {
+    pub(super) fn configure(&mut self, terms: &Arc<Terms>, now_ms: u64, epoch: u64) {
         let due_ms = self.refresh.next_ms().min(now_ms);
-        self.settings = Arc::clone(&config.settings);
-        self.access = Arc::clone(&terms.access);
+        self.terms = Arc::clone(terms);
         self.primaries = terms.primaries();
         self.begin_anew(due_ms);
         self.comparing = false;
@@ -194,11 +238,14 @@ impl Entry {
         self.compare_in(u64::from(random() % 10), now_ms, random());
         self.reading = false;
         // By other rules it may pass: it is transferred again, and judged again.
-        (self.held, self.rolled_back, self.proven) = (None, None, false);
-        if let Some(reply) = self.waiting.take() {
-            // Who asked may have gone.
-            let _ = reply.send(Err(CommandError::Busy));
-        }
+        self.proven = false;
+        self.relieve(|rare| {
+            (rare.held, rare.rolled_back) = (None, None);
+            if let Some(reply) = rare.waiting.take() {
+                // Who asked may have gone.
+                let _ = reply.send(Err(CommandError::Busy));
+            }
+        });
         self.watch_signatures();
         self.epoch = epoch;
         if self.file().is_some() && self.zone.is_some() {
@@ -215,14 +262,14 @@ impl Entry {
         Some(Have {
             serial: soa.serial,
             times: self.times(soa),
-            source: self.primary.and_then(from),
+            source: self.primary.as_ref().and_then(|primary| from(primary.address)),
             contact_ms: self.contact_ms.unwrap_or(0),
         })
     }
 
     /// The zone file that the zone is from, if it is.
     pub(super) fn file(&self) -> Option<&Path> {
-        match &self.settings.source {
+        match &self.settings().source {
             Source::File(path) => Some(path),
             Source::Primaries(_) => None,
         }
@@ -234,14 +281,14 @@ impl Entry {
             millis(clamp.apply(Duration::from_secs(seconds.into())))
         };
         Times {
-            refresh_ms: ms(self.settings.refresh, soa.refresh),
-            retry_ms: ms(self.settings.retry, soa.retry),
+            refresh_ms: ms(self.settings().refresh, soa.refresh),
+            retry_ms: ms(self.settings().retry, soa.retry),
         }
     }
 
     /// The interval of expiry in force.
     pub(super) fn expire(&self, soa: &Soa) -> Duration {
-        self.settings.expire.apply(Duration::from_secs(soa.expire.into()))
+        self.settings().expire.apply(Duration::from_secs(soa.expire.into()))
     }
 
     /// For how long a version with this SOA is good if `primary` has it now, milliseconds: never
@@ -277,7 +324,7 @@ impl Entry {
     /// Compares all of it with its primary's in a share of the usual time, in tenths, with up to
     /// another tenth by `dice`.
     pub(super) fn compare_in(&mut self, tenths: u64, now_ms: u64, dice: u32) {
-        let every_ms = self.settings.compare_every.map(millis);
+        let every_ms = self.settings().compare_every.map(millis);
         self.compare_ms = every_ms.map_or(u64::MAX, |every_ms| {
             let tenth = every_ms / 10;
             now_ms.saturating_add(tenths * tenth + (tenth.saturating_mul(dice.into()) >> 32))
@@ -292,8 +339,8 @@ impl Entry {
 
     /// The primary that the version came from, if it is still one.
     pub(super) fn source(&self) -> Option<usize> {
-        let is_source = |known: &Known| Some(known.primary.address) == self.primary;
-        self.primaries.iter().position(is_source)
+        let address = self.primary.as_ref()?.address;
+        self.primaries.iter().position(|known| known.primary.address == address)
     }
 
     /// Notes whether a newer serial is known than that of the version held.
@@ -316,14 +363,14 @@ impl Entry {
         let Some(zone) = &self.zone else { return };
         // A record takes some forty octets in a transfer.
         let octets = usize::try_from(zone.records()).unwrap_or(usize::MAX).saturating_mul(20);
-        self.history.trim(self.settings.history, octets.max(64 * 1024));
+        self.history.trim(self.terms.settings.history, octets.max(64 * 1024));
     }
 
     /// What the workers are to see.
     pub(super) fn served(&self) -> Arc<Served> {
         Arc::new(Served {
             apex: self.apex.clone(),
-            access: Arc::clone(&self.access),
+            access: Arc::clone(&self.terms.access),
             zone: self.zone.clone(),
             expiry: Arc::clone(&self.expiry),
             history: Arc::clone(self.history.diffs()),
@@ -340,7 +387,7 @@ impl Entry {
     /// it is not the newest that we know of, it is looked after at once after a restart.
     pub(super) fn kept_on(&self, soa: &Soa, contact_ms: u64) -> store::State {
         let kept = self.kept(soa, contact_ms, self.expiry.get());
-        let is_newest = self.held.is_none() && self.behind_ms.is_none();
+        let is_newest = self.held().is_none() && self.behind_ms.is_none();
         if is_newest { kept } else { store::State { refresh_at_ms: contact_ms, ..kept } }
     }
 
@@ -357,14 +404,14 @@ impl Entry {
             refresh_at_ms: now_ms + refresh_ms - early_ms,
             expires_at_ms,
             expire_s: u32::try_from(expire.as_secs()).unwrap_or(u32::MAX),
-            primary: self.primary,
+            primary: self.primary.as_ref().map(|primary| primary.address),
             retired_at_ms: None,
         }
     }
 
     /// Is this another error than the zone has already?
     pub(super) fn is_news(&self, error: &str) -> bool {
-        self.error.as_deref() != Some(error)
+        self.error() != Some(error)
     }
 
     /// When the scheduler should look at it next.
@@ -380,7 +427,7 @@ impl Entry {
         *counts.states.entry(self.state(now_ms)).or_default() += 1;
         let min = |a: Option<u64>, b: u64| Some(a.map_or(b, |a| a.min(b)));
         let over = self.expiry.is_over(now_ms);
-        if self.zone.is_some() && (!over || self.access.serve_stale) {
+        if self.zone.is_some() && (!over || self.terms.access.serve_stale) {
             counts.served += 1;
             let at = self.expiry.get();
             if !over && at != Expiry::NEVER {
@@ -399,12 +446,12 @@ impl Entry {
     }
 
     pub(super) fn state(&self, now_ms: u64) -> State {
-        let failing = self.refresh.failures() > 0 || self.error.is_some();
+        let failing = self.refresh.failures() > 0 || self.error().is_some();
         match self.approach(now_ms) {
-            _ if self.zone.is_none() && self.damaged.is_some() => State::Damaged,
+            _ if self.zone.is_none() && self.damaged().is_some() => State::Damaged,
             _ if self.zone.is_none() => State::NeverLoaded,
             Approach::Over => State::Expired,
-            _ if self.held.is_some() => State::HeldByCheck,
+            _ if self.held().is_some() => State::HeldByCheck,
             _ if self.refresh.lower().is_some() => State::LowerSerial,
             Approach::Half | Approach::Tenth => State::Expiring,
             Approach::Far if failing => State::Stale,
@@ -427,22 +474,22 @@ impl Entry {
             last_contact_s: self.contact_ms.filter(|_| !from_file).map(ago),
             refresh_in_s: if self.refresh.is_asking() { 0 } else { until(self.refresh.next_ms()) },
             expires_in_s: expires.filter(|_| self.zone.is_some()).map(until),
-            serve_stale: self.access.serve_stale,
+            serve_stale: self.terms.access.serve_stale,
             behind_serials: self.behind_serials(),
             behind_s: self.behind_ms.map_or(0, ago),
-            primary: self.primary,
+            primary: self.primary.as_ref().map(|primary| primary.address),
             lower_serial: self.refresh.lower().map(|serial| serial.0),
             same_serial_difference: self.difference,
             versions_held: self.history.diffs().len(),
             nsec3_iterations: self.zone.as_deref().map_or(0, Zone::nsec3_iterations),
-            held: self.held.as_ref().map(|held| HeldStatus {
+            held: self.held().map(|held| HeldStatus {
                 serial: held.version.zone.serial().0,
                 check: held.reason.check().into(),
                 why: held.reason.to_string(),
                 since_s: ago(held.since_ms),
             }),
             signatures: self.signatures_status(),
-            error: self.error.clone().or_else(|| self.damaged.clone()),
+            error: self.error().or_else(|| self.damaged()).map(ToOwned::to_owned),
             transfer: self.course.as_ref().and_then(|it| it.status(self.storing)),
             last_transfer: self.last.as_ref().map(|last| LastTransfer {
                 kind: last.kind.into(),

@@ -22,7 +22,7 @@ pub type Reload = Box<dyn Fn() -> Result<String, String> + Send + Sync>;
 
 /// What is bound and not served yet.
 pub(super) struct Bound {
-    control: control::Listener,
+    pub(super) control: control::Listener,
     web: Option<TcpListener>,
     /// How many zones `/metrics` tells of one by one.
     zones_max: usize,

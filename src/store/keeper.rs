@@ -44,9 +44,11 @@ const GROUP_COUNT: usize = 1024;
 const LAZY: Duration = Duration::from_millis(200);
 /// How long timers may wait for their commit, and how long background work rests after an error.
 const PAUSE: Duration = Duration::from_secs(1);
-/// After so many turns of background work, what they read of the data file is taken out of this
-/// process's memory once there is no more to do.
-const FORGET_AFTER: u32 = 64;
+/// After so many changes, what they touched of the data file is taken out of this process's memory
+/// once nothing waits. A page here and there each: some megabytes.
+const FORGET_AFTER: usize = 512;
+/// How many changes a slice of background work is as good as.
+const SLICE_CHANGES: usize = 8;
 
 /// The thread's state; what LMDB lends lives on its stack.
 pub(super) struct Keeper {
@@ -81,8 +83,8 @@ pub(super) struct Keeper {
     rest_until: Instant,
     /// When timers were last kept.
     touched: Instant,
-    /// Turns of background work since what they read was last forgotten.
-    unforgotten: u32,
+    /// Changes since what they touched was last forgotten.
+    unforgotten: usize,
 }
 
 /// What a transaction will have done once it is committed.
@@ -214,10 +216,21 @@ impl Keeper {
             {
                 return Ended::Broken;
             }
+            self.forget_touched();
             let idle = self.ready.is_empty() && self.stages.is_empty();
             if self.closing && idle && self.requests.is_empty() && self.no_touches() {
                 return Ended::Closed;
             }
+        }
+    }
+
+    /// Forgets what was touched, if that is much and there is nothing else to do.
+    fn forget_touched(&mut self) {
+        let idle = self.stages.is_empty() && self.doomed.is_empty() && self.requests.is_empty();
+        if self.unforgotten >= FORGET_AFTER && idle {
+            self.unforgotten = 0;
+            // It only counts as ours: the system takes it when it needs room.
+            let _ = forget_mapped(&self.dir.join(DATA_FILE));
         }
     }
 
@@ -342,6 +355,7 @@ impl Keeper {
         touches: HashMap<ZoneKey, State>,
     ) -> heed::Result<()> {
         let mut outcome = Outcome::default();
+        self.unforgotten += group.len() + touches.len();
         let written = env.write_txn().and_then(|mut txn| {
             self.write_group(tables, &mut txn, group, &mut outcome)?;
             for (key, state) in &touches {
@@ -396,14 +410,8 @@ impl Keeper {
             self.save_next_id(tables, &mut txn)?;
             txn.commit()
         });
-        let result = self.settle(env, written, outcome);
-        self.unforgotten += 1;
-        if self.unforgotten >= FORGET_AFTER && self.stages.is_empty() && self.doomed.is_empty() {
-            self.unforgotten = 0;
-            // It only counts as ours: the system takes it when it needs room.
-            let _ = forget_mapped(&self.dir.join(DATA_FILE));
-        }
-        result
+        self.unforgotten += SLICE_CHANGES;
+        self.settle(env, written, outcome)
     }
 
     /// Makes the outcome of a transaction known: to the keeper itself and to the tickets.

@@ -1,8 +1,8 @@
 //! Opening a store and reading back what it keeps.
 //!
 //! **How it fits.** [`Opened`] holds the lock and has no writer yet; [`Opened::load`] reads every
-//! zone in one transaction, closes LMDB and opens it again in the keeper, so that the pages that
-//! were read do not count as this process's memory.
+//! zone on all cores, closes LMDB and opens it again in the keeper, so that the pages that were
+//! read do not count as this process's memory.
 //!
 //! **Invariants.**
 //! - *locked*: the lock file is held from before the first read to the end of the store. LMDB
@@ -36,6 +36,9 @@ use std::thread;
 pub(super) const DATA_FILE: &str = "data.mdb";
 /// How many zones that were set aside are removed in one transaction.
 const REMOVE_STEP: usize = 256;
+/// How many zones each thread reads before what they made of them is taken: small ones are some
+/// milliseconds of work.
+const READ_STEP: usize = 1024;
 
 /// A store that is open, locked and inspected, but not loaded yet.
 pub struct Opened {
@@ -93,14 +96,15 @@ impl Opened {
         lock(&self.shared.meta).get(key).cloned()
     }
 
-    /// Gives every zone that is kept, in canonical order, or what is wrong with it; then starts
-    /// the keeper.
+    /// Reads every zone that is kept, on all cores, then starts the keeper. `read` makes what is
+    /// wanted of a zone; `take` is given that, or what is wrong with the zone, in canonical order.
     ///
     /// # Errors
     /// LMDB failed.
-    pub fn load(
+    pub fn load<T: Send>(
         self,
-        mut each: impl FnMut(Result<Stored<'_>, Damage>),
+        read: impl Fn(Stored<'_>) -> T + Sync,
+        mut take: impl FnMut(Result<T, Damage>),
     ) -> Result<Store, StoreError> {
         let Self { dir, options, lock, env, shared, next_id, position, lost } = self;
         let (sender, requests) = channel::bounded(QUEUE_MAX);
@@ -110,10 +114,10 @@ impl Opened {
             Keeper::new(dir, options, of_intake, Arc::clone(&shared), position, next_id);
         let tables = Tables::of(&env).map_err(|failed| error(&failed))?;
         let replayed = replay(&env, tables, &mut keeper)?;
-        let removals = survey(&env, tables, &mut keeper, &replayed, &mut each)
-            .map_err(|failed| error(&failed))?;
+        let all = AllRows { env: &env, tables, replayed: &replayed, read: &read };
+        let removals = survey(&all, &mut keeper, &mut take).map_err(|failed| error(&failed))?;
         for damage in lost.into_iter().chain(replayed.lost) {
-            each(Err(damage));
+            take(Err(damage));
         }
         for step in removals.chunks(REMOVE_STEP) {
             remove(&env, tables, step).map_err(|failed| error(&failed))?;
@@ -248,40 +252,91 @@ struct Removal {
     ids: Vec<Id>,
 }
 
-/// Reads all zones, gives them to `each`, and tells the keeper what it must know.
-fn survey(
-    env: &Environment,
-    tables: Tables<'_>,
+/// Key and value of a zone.
+type RowBytes<'t> = (&'t [u8], &'t [u8]);
+
+/// What was made of a zone, and when it was retired, if it was.
+type Examined<T> = Result<(T, Option<(ZoneKey, u64)>), Unusable>;
+
+/// How the rows of zones are read.
+struct AllRows<'e, R> {
+    env: &'e Environment,
+    tables: Tables<'e>,
+    replayed: &'e Replayed,
+    read: &'e R,
+}
+
+impl<R> AllRows<'_, R> {
+    /// Reads these zones by so many threads, each in a transaction of its own: as nobody writes
+    /// yet, all see the same.
+    fn examine<T: Send>(
+        &self,
+        rows: &[RowBytes<'_>],
+        threads: usize,
+    ) -> heed::Result<Vec<Examined<T>>>
+    where
+        R: Fn(Stored<'_>) -> T + Sync,
+    {
+        let examine = |rows: &[RowBytes<'_>]| {
+            let txn = self.env.read_txn()?;
+            let one = |&(key, value): &RowBytes<'_>| {
+                let found = Stored::examine(self.tables, &txn, key, value)?;
+                let (zone, stored) = self.replayed.accept(found)?;
+                let retired = stored.state.retired_at_ms.map(|at_ms| (zone, at_ms));
+                Ok(((self.read)(stored), retired))
+            };
+            Ok::<_, heed::Error>(rows.iter().map(one).collect::<Vec<_>>())
+        };
+        thread::scope(|scope| {
+            let mut parts = rows.chunks(rows.len().div_ceil(threads).max(1));
+            let first = parts.next().unwrap_or_default();
+            let others: Vec<_> = parts.map(|part| scope.spawn(move || examine(part))).collect();
+            let mut examined = examine(first)?;
+            for other in others {
+                examined.extend(other.join().expect("reading does not panic")?);
+            }
+            Ok(examined)
+        })
+    }
+}
+
+/// Reads all zones, gives them to `take`, and tells the keeper what it must know.
+fn survey<T: Send, R: Fn(Stored<'_>) -> T + Sync>(
+    all: &AllRows<'_, R>,
     keeper: &mut Keeper,
-    replayed: &Replayed,
-    each: &mut impl FnMut(Result<Stored<'_>, Damage>),
+    take: &mut impl FnMut(Result<T, Damage>),
 ) -> heed::Result<Vec<Removal>> {
-    let txn = env.read_txn()?;
+    let tables = all.tables;
+    let txn = all.env.read_txn()?;
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(tables::READERS_MAX);
     let mut removals = Vec::new();
     let mut ownerless = false;
-    for entry in tables.zones.iter(&txn)? {
-        let (key, value) = entry?;
-        let examined = Stored::examine(tables, &txn, key, value);
-        let Unusable { row, what } = match examined.and_then(|found| replayed.accept(found)) {
-            Ok((zone, stored)) => {
-                if let Some(at) = stored.state.retired_at_ms {
-                    keeper.retired.insert(zone, at);
-                }
-                each(Ok(stored));
-                continue;
-            }
-            Err(unusable) => unusable,
-        };
-        ownerless |= row.is_none();
-        let ids: Vec<Id> = row.iter().flat_map(|row| [row.base, row.journal]).collect();
-        let apex = ZoneKey::apex(key);
-        let name = apex.as_ref().map_or_else(|| "unknown.".into(), ToString::to_string);
-        let written = set_aside(&keeper.dir, &name, tables, &txn, Some((key, value)), &ids);
-        let aside = written.inspect_err(|error| tracing::error!(%error, "not set aside")).ok();
-        if aside.is_some() {
-            removals.push(Removal { key: Some(key.into()), ids });
+    let mut rows = tables.zones.iter(&txn)?;
+    loop {
+        let step = rows.by_ref().take(threads * READ_STEP).collect::<heed::Result<Vec<_>>>()?;
+        if step.is_empty() {
+            break;
         }
-        each(Err(Damage { apex, what, aside }));
+        for (&(key, value), examined) in step.iter().zip(all.examine(&step, threads)?) {
+            let Unusable { row, what } = match examined {
+                Ok((made, retired)) => {
+                    keeper.retired.extend(retired);
+                    take(Ok(made));
+                    continue;
+                }
+                Err(unusable) => unusable,
+            };
+            ownerless |= row.is_none();
+            let ids: Vec<Id> = row.iter().flat_map(|row| [row.base, row.journal]).collect();
+            let apex = ZoneKey::apex(key);
+            let name = apex.as_ref().map_or_else(|| "unknown.".into(), ToString::to_string);
+            let written = set_aside(&keeper.dir, &name, tables, &txn, Some((key, value)), &ids);
+            let aside = written.inspect_err(|error| tracing::error!(%error, "not set aside")).ok();
+            if aside.is_some() {
+                removals.push(Removal { key: Some(key.into()), ids });
+            }
+            take(Err(Damage { apex, what, aside }));
+        }
     }
     for entry in tables.doomed.iter(&txn)? {
         keeper.doomed.extend(entry?.0.try_into().map(Id::from_be_bytes));

@@ -187,6 +187,11 @@ impl Store {
         lock(&self.shared.meta).get(key).cloned()
     }
 
+    /// Is there a value of the caller's own whose key begins so?
+    pub fn has_meta(&self, prefix: &str) -> bool {
+        lock(&self.shared.meta).keys().any(|key| key.starts_with(prefix))
+    }
+
     /// Keeps a small value of the caller's own: a key of 1-100 octets, a value of 1,000 at most.
     ///
     /// What is handed over afterwards is never kept without it.

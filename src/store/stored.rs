@@ -110,8 +110,11 @@ impl<'t> Stored<'t> {
     }
 
     fn check_base(&mut self) -> Result<(), String> {
-        let most = thread::available_parallelism().map_or(1, usize::from) as u64;
-        let threads = (self.row.base_len / PART_LEN).clamp(1, most);
+        let threads = match self.row.base_len / PART_LEN {
+            // To ask the system for each of a million small zones would take seconds.
+            0 | 1 => 1,
+            parts => parts.min(thread::available_parallelism().map_or(1, usize::from) as u64),
+        };
         self.chunks =
             self.sound_chunks(threads).ok_or("a chunk of its base is damaged or missing")?;
         let mut stream = Stream::new(&self.chunks, (0, 0));

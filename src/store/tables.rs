@@ -19,13 +19,16 @@ use std::path::Path;
 const MAP_SIZE: usize = 1 << 40;
 
 pub(super) type Environment = Env<WithoutTls>;
+/// How many threads may read at a time, beside the keeper, its reader and a load.
+pub(super) const READERS_MAX: usize = 64;
+
 type Table<'e> = Database<'e, Bytes, Bytes>;
 
 /// Opens the environment in `dir`. The caller has inspected the file, or it is about to be created.
 pub(super) fn open(dir: &Path) -> Result<Environment, heed::Error> {
     let mut options = EnvOpenOptions::new().read_txn_without_tls();
-    #[expect(clippy::cast_possible_truncation, reason = "five")]
-    options.map_size(MAP_SIZE).max_dbs(TABLES.len() as u32).max_readers(8);
+    #[expect(clippy::cast_possible_truncation, reason = "five, and 64")]
+    options.map_size(MAP_SIZE).max_dbs(TABLES.len() as u32).max_readers(READERS_MAX as u32 + 8);
     #[expect(unsafe_code, reason = "the only way to open LMDB: a mapped file")]
     // SAFETY: nobody else changes the mapped file: the caller holds the lock file of the state
     // directory (*locked* in `load`), and whatever came before was *inspected*.

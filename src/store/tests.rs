@@ -49,8 +49,7 @@ struct Found {
 fn load(dir: &Path) -> (Store, BTreeMap<NameBuf, Found>) {
     let mut found = BTreeMap::new();
     let opened = Store::open(dir, Options::default()).unwrap();
-    let store = opened.load(|stored| {
-        let stored = stored.unwrap();
+    let read = |stored: Stored<'_>| {
         let base = stored.entries().map(|(key, blob)| (key.into_owned(), blob.into_owned()));
         let zone = Found {
             state: stored.state.clone(),
@@ -59,8 +58,9 @@ fn load(dir: &Path) -> (Store, BTreeMap<NameBuf, Found>) {
             diffs: stored.diffs().collect(),
             history: stored.history().collect(),
         };
-        found.insert(stored.apex.clone(), zone);
-    });
+        (stored.apex.clone(), zone)
+    };
+    let store = opened.load(read, |zone| found.extend([zone.unwrap()]));
     (store.unwrap(), found)
 }
 
@@ -96,6 +96,25 @@ fn zones_come_back_as_they_were_kept_in_canonical_order() {
     assert_eq!(zone.base, Content::of(3, 100, 1));
     assert_eq!(zone.diffs, [Diff { from: 7, to: 8, bytes: b"seven to eight".to_vec() }]);
     assert!(found[&apexes[0]].diffs.is_empty());
+}
+
+#[test]
+fn more_zones_than_are_read_at_once_come_back_in_canonical_order() {
+    let (dir, store) = empty();
+    let apexes: Vec<NameBuf> = (0..5000).map(|n| name(&format!("z{n:04}.example."))).collect();
+    let keep = |(n, apex): (usize, &NameBuf)| {
+        let state = state(u32::try_from(n).unwrap());
+        store.replace(apex.as_name(), state, History::Drop, Content::of(1, 10, 1))
+    };
+    let kept: Vec<Ticket> = apexes.iter().enumerate().map(keep).collect();
+    kept.into_iter().for_each(|kept| kept.wait().unwrap());
+    drop(store);
+    let opened = Store::open(dir.path(), Options::default()).unwrap();
+    let mut found = Vec::new();
+    let read = |stored: Stored<'_>| (stored.apex.clone(), stored.state.serial);
+    drop(opened.load(read, |zone| found.push(zone.unwrap())).unwrap());
+    assert!(found.iter().map(|(apex, _)| apex).eq(&apexes));
+    assert!(found.iter().map(|&(_, serial)| serial).eq(0..5000));
 }
 
 #[test]
@@ -305,7 +324,7 @@ fn small_values_are_there_before_the_zones() {
 fn a_diff_is_not_kept_without_the_small_value_handed_over_before_it() {
     let dir = tempfile::tempdir().unwrap();
     let options = Options { log_len: 64 * 1024, ..Options::default() };
-    let store = Store::open(dir.path(), options).unwrap().load(|_| ()).unwrap();
+    let store = Store::open(dir.path(), options).unwrap().load(|_| (), |_| ()).unwrap();
     let (apex, other) = (name("example."), name("other."));
     let content = Content::of(5, 100, 1);
     for zone in [&apex, &other] {
@@ -340,7 +359,7 @@ fn a_state_directory_serves_one_process_at_a_time() {
 fn relaxed_tickets_are_done_at_once_and_all_is_kept_at_the_end() {
     let dir = tempfile::tempdir().unwrap();
     let options = Options { durability: Durability::Relaxed, ..Options::default() };
-    let store = Store::open(dir.path(), options).unwrap().load(|_| ()).unwrap();
+    let store = Store::open(dir.path(), options).unwrap().load(|_| (), |_| ()).unwrap();
     for n in 0..50 {
         let apex = name(&format!("z{n}.example."));
         store

@@ -23,7 +23,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use backstop::store::{History, Options, Store, StoreError};
+use backstop::store::{History, Options, Store, StoreError, Stored};
 
 const ZONES: u32 = 24;
 
@@ -325,10 +325,10 @@ fn commits_take_this_long() {
     let opened = Store::open(dir.path(), Options::default()).unwrap();
     let inspected = begun.elapsed();
     let mut octets = 0;
-    let store = opened.load(|stored| {
-        octets +=
-            stored.unwrap().entries().map(|(key, blob)| key.len() + blob.len()).sum::<usize>();
-    });
+    let read = |stored: Stored<'_>| -> usize {
+        stored.entries().map(|(key, blob)| key.len() + blob.len()).sum()
+    };
+    let store = opened.load(read, |read| octets += read.unwrap());
     drop(store);
     let loaded = begun.elapsed();
     eprintln!("open {inspected:.2?}, with load {loaded:.2?}: {octets} octets, file {len}");

@@ -2,7 +2,8 @@
 
 use super::random::Random;
 use backstop::name::NameBuf;
-use backstop::store::{Each, History, Options, Snapshot, State, Store, StoreError, Ticket};
+use backstop::store::{Each, History, Options, Snapshot, State, Store, StoreError};
+use backstop::store::{Stored, Ticket};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -95,35 +96,40 @@ pub(crate) fn options() -> Options {
 /// Opens the store in `dir` and compares every zone with the version that it says it is.
 pub(crate) fn load(dir: &Path) -> Result<(Store, Found), StoreError> {
     let mut found = Found::default();
-    let store = Store::open(dir, options())?.load(|stored| match stored {
+    let store = Store::open(dir, options())?.load(compare, |zone| match zone {
         Err(damage) => {
             let zone = damage.apex.as_ref().and_then(zone_of);
             found.damaged.push((zone, damage.to_string()));
         }
-        Ok(stored) => {
-            let Some(zone) = zone_of(&stored.apex) else {
-                found.wrong.push(format!("a zone {} that never was", stored.apex));
-                return;
-            };
-            let serial = stored.state.serial;
-            let base = Version { zone, serial: stored.base_serial };
-            let expected = (0..base.count()).map(|n| base.entry(n));
-            let entries = stored.entries().map(|(key, blob)| (key.into_owned(), blob.into_owned()));
-            if !entries.eq(expected) {
-                found.wrong.push(format!("zone {zone}: the base is not version {}", base.serial));
-            }
-            let (diffs, history): (Vec<_>, Vec<_>) =
-                (stored.diffs().collect(), stored.history().collect());
-            let as_written = history.iter().chain(&diffs).all(|diff| {
-                diff.to == diff.from + 1 && diff.bytes == Version { zone, serial: diff.to }.diff()
-            });
-            if !as_written || stored.state != state(serial) {
-                found.wrong.push(format!("zone {zone}: a diff or the state is another's"));
-            }
-            found.serials.insert(zone, serial);
+        Ok((kept, wrong)) => {
+            found.serials.extend(kept);
+            found.wrong.extend(wrong);
         }
     })?;
     Ok((store, found))
+}
+
+/// Zone and serial of what was kept, and what of it is not as it was written.
+fn compare(stored: Stored<'_>) -> (Option<(u32, u32)>, Vec<String>) {
+    let Some(zone) = zone_of(&stored.apex) else {
+        return (None, vec![format!("a zone {} that never was", stored.apex)]);
+    };
+    let mut wrong = Vec::new();
+    let serial = stored.state.serial;
+    let base = Version { zone, serial: stored.base_serial };
+    let expected = (0..base.count()).map(|n| base.entry(n));
+    let entries = stored.entries().map(|(key, blob)| (key.into_owned(), blob.into_owned()));
+    if !entries.eq(expected) {
+        wrong.push(format!("zone {zone}: the base is not version {}", base.serial));
+    }
+    let (diffs, history): (Vec<_>, Vec<_>) = (stored.diffs().collect(), stored.history().collect());
+    let as_written = history.iter().chain(&diffs).all(|diff| {
+        diff.to == diff.from + 1 && diff.bytes == Version { zone, serial: diff.to }.diff()
+    });
+    if !as_written || stored.state != state(serial) {
+        wrong.push(format!("zone {zone}: a diff or the state is another's"));
+    }
+    (Some((zone, serial)), wrong)
 }
 
 /// Which zone this is; `None` for a name that damage made.
