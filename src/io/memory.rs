@@ -11,8 +11,7 @@ use std::io;
 use std::path::Path;
 use std::ptr;
 
-/// Numbers of mimalloc's options, as its header has them (2.3): Rust has no names for them.
-const ABANDONED_PAGE_PURGE: libc::c_int = 12;
+/// The number of an option of mimalloc's, as its header has it (3.3): Rust has no name for it.
 const PURGE_DELAY: libc::c_int = 15;
 
 /// From now on mimalloc gives back at once what is free. By default it waits for its next use by
@@ -20,8 +19,6 @@ const PURGE_DELAY: libc::c_int = 15;
 /// version that was replaced stays resident meanwhile. To be called before threads are started.
 pub fn give_back_at_once() {
     // SAFETY: takes no pointers; no other thread allocates yet.
-    unsafe { libmimalloc_sys::mi_option_set(ABANDONED_PAGE_PURGE, 1) };
-    // SAFETY: the same.
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, 0) };
 }
 
