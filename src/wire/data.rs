@@ -189,8 +189,9 @@ pub fn expand_data(
         out.extend_from_slice(message.get(at..end)?.get(..size)?);
         at += size;
     }
-    out.extend_from_slice(whole.get(at - start..)?);
-    data_fields(rtype, &out[begin..], |_, _| ())
+    let rest = whole.get(at - start..)?;
+    out.extend_from_slice(rest);
+    rest_is_right(rtype, rest, out.len() - begin).then_some(())
 }
 
 /// Appends the name at `at` of `message`, compression undone, and returns where what follows it
@@ -198,29 +199,29 @@ pub fn expand_data(
 /// 4.1.4); `None` if the name is malformed or too long.
 pub fn expand_name(message: &[u8], at: usize, out: &mut Vec<u8>) -> Option<usize> {
     let begin = out.len();
-    let (mut from, mut lowest, mut next) = (at, at, None);
+    // Labels are copied by the row: up to a pointer, or to the end.
+    let (mut row, mut from, mut lowest, mut next) = (at, at, at, None);
     loop {
         let len = *message.get(from)?;
         match len {
             0 => {
-                out.push(0);
+                out.extend_from_slice(&message[row..=from]);
                 return Some(next.unwrap_or(from + 1));
             }
             1..=63 => {
-                let label = message.get(from..=from + usize::from(len))?;
-                if out.len() - begin + label.len() >= crate::name::NAME_MAX {
+                from += 1 + usize::from(len);
+                if out.len() - begin + from - row >= crate::name::NAME_MAX {
                     return None;
                 }
-                out.extend_from_slice(label);
-                from += label.len();
             }
             0xc0.. => {
                 let to = usize::from(read_u16(message, from)? & 0x3fff);
                 if to >= lowest {
                     return None;
                 }
+                out.extend_from_slice(&message[row..from]);
                 next.get_or_insert(from + 2);
-                (from, lowest) = (to, to);
+                (row, from, lowest) = (to, to, to);
             }
             _ => return None,
         }
