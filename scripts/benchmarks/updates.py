@@ -16,21 +16,23 @@ from .versions import Primary
 # Updates in one version, and how long the server is left alone before its memory is read.
 AT_ONCE = 1000
 SETTLE_S = 10
-ABSENT = 0xFFFF
+# What an update may be: another record in a record's place, or also another delegation in a delegation's.
+KINDS = {"records": 2, "records and delegations": 3}
 
 
 class Delegations(Primary):
     """Delegations with two name servers and one glue address each, of which random ones change."""
 
-    def __init__(self, names):
-        self.hosters = [i % 1000 for i in range(names)]
-        self.addresses = [0x0A000000 | i for i in range(names)]
+    def __init__(self, names, kinds):
+        self.kinds = kinds
+        # Of twice as many names half are there.
+        self.there, self.absent = list(range(names)), list(range(names, 2 * names))
+        self.hosters = [i % 1000 for i in range(2 * names)]
+        self.addresses = [0x0A000000 | i for i in range(2 * names)]
         self.random, self.diff = random.Random(1), []
         super().__init__(names)
 
     def delegation(self, i):
-        if self.hosters[i] == ABSENT:
-            return []
         label, glue = b"d%d" % i, b"\3ns1" + bytes([len(b"d%d" % i)]) + b"d%d" % i + b"\xc0\x0c"
         hoster = b"hoster%d" % self.hosters[i]
         other = b"\3ns2" + bytes([len(hoster)]) + hoster + b"\3net\0"
@@ -40,7 +42,7 @@ class Delegations(Primary):
     def whole(self, request, serial):
         records = [self.soa(serial), self.rr(b"", 2, b"\2ns\xc0\x0c"), self.rr(b"ns", 1, bytes([127, 0, 0, 1]))]
         # As most primaries do: in canonical order.
-        for i in sorted(range(self.names), key=str):
+        for i in sorted(self.there, key=str):
             records += self.delegation(i)
             if len(records) >= 600:
                 yield self.message(request, records)
@@ -48,17 +50,19 @@ class Delegations(Primary):
         yield self.message(request, records + [self.soa(serial)])
 
     def change(self):
-        """The next version: addresses and name servers replaced, delegations removed and added again."""
+        """The next version: addresses and name servers replaced, delegations given up for other ones."""
         removed, added = [], []
-        for i in self.random.sample(range(self.names), AT_ONCE):
-            before, what = self.delegation(i), self.random.randrange(3)
-            if what == 0 and before:
+        for at in self.random.sample(range(self.names), AT_ONCE):
+            i, what = self.there[at], self.random.randrange(self.kinds)
+            before = self.delegation(i)
+            if what == 0:
                 self.addresses[i] = self.random.randrange(1 << 24, 1 << 31)
-            elif what == 1 and before:
-                self.hosters[i] = self.random.choice([1, 22, 333]) * self.random.randrange(1, 100)
+            elif what == 1:
+                self.hosters[i] = self.random.randrange(10000)
             else:
-                self.hosters[i] = ABSENT if before else self.random.randrange(1000)
-            after = self.delegation(i)
+                other = self.random.randrange(self.names)
+                self.there[at], self.absent[other] = self.absent[other], i
+            after = self.delegation(self.there[at])
             removed += [record for record in before if record not in after]
             added += [record for record in after if record not in before]
         self.diff = [self.soa(self.serial)] + removed + [self.soa(self.serial + 1)] + added
@@ -72,8 +76,13 @@ class Delegations(Primary):
 
 
 def updates(options):
+    for which, kinds in KINDS.items():
+        tell({"bench": "updates", "of": which, "names": options.names, **measure(options, kinds)})
+
+
+def measure(options, kinds):
     names, folder, to = options.names, tempfile.mkdtemp(prefix="backstop-bench-"), ("127.0.0.1", port())
-    primary = Delegations(names)
+    primary = Delegations(names, kinds)
     secondary = Server("backstop", os.path.join(folder, "secondary"), to, primary=primary.address)
     told = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 
@@ -93,12 +102,11 @@ def updates(options):
             wait_for(Asker(to), primary.serial, 60)
         row["updates"], row["updates_s"] = options.updates, round(options.updates / (time.monotonic() - began))
         row["octets_a_record_after"] = octets()
-        row["records_now"] = 3 + 3 * sum(hoster != ABSENT for hoster in primary.hosters)
         secondary.stop()
         secondary.start()
         wait_for(Asker(to), primary.serial, 60)
         row["octets_a_record_restarted"] = octets()
-        tell({"bench": "updates", "names": names, **row})
+        return row
     finally:
         secondary.stop()
         shutil.rmtree(folder, ignore_errors=True)

@@ -271,6 +271,22 @@ mod tests {
     }
 
     #[test]
+    fn labels_before_a_pointer_and_behind_it_make_one_name_that_is_not_too_long() {
+        let mut out = b"before".to_vec();
+        assert_eq!(expand_name(b"\x01b\x00\x02aa\x01c\xc0\x00", 3, &mut out), Some(10));
+        assert_eq!(out, b"before\x02aa\x01c\x01b\x00");
+        // 252 octets without the root's; with two more it is the longest, with three too long.
+        let long = [&[63; 64][..], &[63; 64], &[63; 64], &[59; 60]].concat();
+        for (label, fits) in [(&b"\x01a"[..], true), (b"\x02aa", false)] {
+            let message = [&long[..], b"\x00", label, b"\xc0\x00"].concat();
+            let mut out = Vec::new();
+            let end = expand_name(&message, long.len() + 1, &mut out);
+            assert_eq!(end.is_some(), fits && out.len() == 255, "{}", out.len());
+            assert_eq!(end.is_some(), fits);
+        }
+    }
+
+    #[test]
     fn data_of_the_wrong_length_are_malformed() {
         let check = |rtype, data: &[u8]| data_fields(rtype, data, |_, _| ()).is_some();
         assert!(check(Rtype::A, b"1234") && !check(Rtype::A, b"123") && !check(Rtype::A, b"12345"));
