@@ -14,7 +14,7 @@ from .servers import Server
 from .versions import Primary
 
 # Updates in one version, and how long the server is left alone before its memory is read.
-AT_ONCE = 1000
+AT_ONCE = 100
 SETTLE_S = 10
 # What an update may be: another record in a record's place, or also another delegation in a delegation's.
 KINDS = {"records": 2, "records and delegations": 3}

@@ -22,6 +22,20 @@ pub fn give_back_at_once() {
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, 0) };
 }
 
+/// Only what asks for transparent huge pages gets them: the frames of AF_XDP. The allocator is built
+/// without (two megabytes for a first octet are too much), and forbids them to the whole process.
+pub fn huge_pages_where_asked_for() {
+    const NONE: libc::c_ulong = 0;
+    // PR_THP_DISABLE_EXCEPT_ADVISED, from Linux 6.18 on. Before, it is as the system's setting says.
+    const EXCEPT_ADVISED: libc::c_ulong = 1 << 1;
+    for (disable, flags) in [(1, EXCEPT_ADVISED), (NONE, NONE)] {
+        // SAFETY: takes no pointers.
+        if unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, disable, flags, NONE, NONE) } == 0 {
+            return;
+        }
+    }
+}
+
 /// Takes the pages of a file that this process has mapped to share out of its memory; those that
 /// are read again come back from the system's cache. Whoever calls keeps the mapping from being
 /// undone meanwhile.
