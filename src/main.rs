@@ -113,6 +113,7 @@ struct Zone {
 
 fn main() -> ExitCode {
     backstop::io::give_back_at_once();
+    backstop::io::huge_pages_where_asked_for();
     match run(Arguments::parse().command) {
         Ok(code) => code,
         Err(error) => {

@@ -11,8 +11,7 @@ use std::io;
 use std::path::Path;
 use std::ptr;
 
-/// Numbers of mimalloc's options, as its header has them (2.3): Rust has no names for them.
-const ABANDONED_PAGE_PURGE: libc::c_int = 12;
+/// The number of an option of mimalloc's, as its header has it (3.3): Rust has no name for it.
 const PURGE_DELAY: libc::c_int = 15;
 
 /// From now on mimalloc gives back at once what is free. By default it waits for its next use by
@@ -20,9 +19,21 @@ const PURGE_DELAY: libc::c_int = 15;
 /// version that was replaced stays resident meanwhile. To be called before threads are started.
 pub fn give_back_at_once() {
     // SAFETY: takes no pointers; no other thread allocates yet.
-    unsafe { libmimalloc_sys::mi_option_set(ABANDONED_PAGE_PURGE, 1) };
-    // SAFETY: the same.
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, 0) };
+}
+
+/// Only what asks for transparent huge pages gets them: the frames of AF_XDP. The allocator is built
+/// without (two megabytes for a first octet are too much), and forbids them to the whole process.
+pub fn huge_pages_where_asked_for() {
+    const NONE: libc::c_ulong = 0;
+    // PR_THP_DISABLE_EXCEPT_ADVISED, from Linux 6.18 on. Before, it is as the system's setting says.
+    const EXCEPT_ADVISED: libc::c_ulong = 1 << 1;
+    for (disable, flags) in [(1, EXCEPT_ADVISED), (NONE, NONE)] {
+        // SAFETY: takes no pointers.
+        if unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, disable, flags, NONE, NONE) } == 0 {
+            return;
+        }
+    }
 }
 
 /// Takes the pages of a file that this process has mapped to share out of its memory; those that

@@ -14,7 +14,7 @@
 use super::format::{FORMAT, Id, META_FORMAT, META_NEXT_ID, META_USER, NO_BASE};
 use super::format::{Row, ZoneKey, unseal};
 use super::inspect::inspect;
-use super::intake::{Intake, QUEUE_MAX};
+use super::intake::Intake;
 use super::keeper::Keeper;
 use super::log::Position;
 use super::replay::{Replayed, replay};
@@ -107,7 +107,7 @@ impl Opened {
         mut take: impl FnMut(Result<T, Damage>),
     ) -> Result<Store, StoreError> {
         let Self { dir, options, lock, env, shared, next_id, position, lost } = self;
-        let (sender, requests) = channel::bounded(QUEUE_MAX);
+        let (sender, requests) = channel::unbounded();
         let (passed_on, of_intake) = channel::unbounded();
         let mut intake = Intake::new(requests, passed_on, Arc::clone(&shared));
         let mut keeper =

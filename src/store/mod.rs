@@ -53,9 +53,9 @@ pub use stored::{Diff, Diffs, Entries, Stored};
 
 use crate::name::{Key, Name, NameBuf};
 use crate::tree::Tree;
-use crossbeam::channel::{self, Sender, TrySendError};
+use crossbeam::channel::{self, Sender};
 use format::ZoneKey;
-use intake::UnderWay;
+use intake::{QUEUE_MAX, UnderWay};
 use request::{Append, Done, Request};
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -217,10 +217,11 @@ impl Store {
     }
 
     fn send(&self, request: Request) -> Result<(), StoreError> {
-        self.requests.try_send(request).map_err(|error| match error {
-            TrySendError::Full(_) => StoreError::Busy,
-            TrySendError::Disconnected(_) => StoreError::Closed,
-        })
+        // Not the channel's own bound: one with a bound has all of its places in memory.
+        if self.requests.len() >= QUEUE_MAX {
+            return Err(StoreError::Busy);
+        }
+        self.requests.send(request).map_err(|_| StoreError::Closed)
     }
 }
 

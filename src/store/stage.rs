@@ -77,18 +77,21 @@ impl Stage {
         let Self { id, snapshot, last, rest, chunks, len, .. } = self;
         let mut failed = None;
         let mut broken = false;
-        let mut after = last.take();
-        snapshot.entries_after(after.clone().as_deref(), &mut |key, blob| {
+        let mut after = None;
+        snapshot.entries_after(last.as_deref(), &mut |key, blob| {
             encode_entry(key, blob, rest);
-            let taken = after.get_or_insert_default();
-            taken.clear();
-            taken.extend_from_slice(key);
-            let written = put_chunks(tables, txn, *id, chunks, rest, CHUNK);
-            *budget = budget.saturating_sub(5 + key.len() + blob.len());
-            *len += (5 + key.len() + blob.len()) as u64;
-            failed = written.err();
+            let octets = 5 + key.len() + blob.len();
+            *budget = budget.saturating_sub(octets);
+            *len += octets as u64;
+            if rest.len() >= CHUNK {
+                failed = put_chunks(tables, txn, *id, chunks, rest, CHUNK).err();
+            }
             broken = failed.is_some() || *budget == 0;
-            if broken { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if !broken {
+                return ControlFlow::Continue(());
+            }
+            after = Some(key.to_vec());
+            ControlFlow::Break(())
         });
         *last = after;
         if let Some(error) = failed {
@@ -131,12 +134,17 @@ fn put_chunks(
     rest: &mut Vec<u8>,
     least: usize,
 ) -> heed::Result<()> {
-    while rest.len() >= least {
-        let after = rest.split_off(rest.len().min(CHUNK));
-        let chunk = std::mem::replace(rest, after);
+    let mut written = 0;
+    let mut result = Ok(());
+    while result.is_ok() && rest.len() - written >= least.max(1) {
+        let chunk = &rest[written..rest.len().min(written + CHUNK)];
         let key = base_key(id, *chunks);
-        tables.base.put(txn, &key, &seal(&key, chunk))?;
+        let mut value = Vec::with_capacity(CHUNK + 4);
+        value.extend_from_slice(chunk);
+        result = tables.base.put(txn, &key, &seal(&key, value));
+        written += chunk.len();
         *chunks += 1;
     }
-    Ok(())
+    rest.drain(..written);
+    result
 }

@@ -189,8 +189,9 @@ pub fn expand_data(
         out.extend_from_slice(message.get(at..end)?.get(..size)?);
         at += size;
     }
-    out.extend_from_slice(whole.get(at - start..)?);
-    data_fields(rtype, &out[begin..], |_, _| ())
+    let rest = whole.get(at - start..)?;
+    out.extend_from_slice(rest);
+    rest_is_right(rtype, rest, out.len() - begin).then_some(())
 }
 
 /// Appends the name at `at` of `message`, compression undone, and returns where what follows it
@@ -198,29 +199,29 @@ pub fn expand_data(
 /// 4.1.4); `None` if the name is malformed or too long.
 pub fn expand_name(message: &[u8], at: usize, out: &mut Vec<u8>) -> Option<usize> {
     let begin = out.len();
-    let (mut from, mut lowest, mut next) = (at, at, None);
+    // Labels are copied by the row: up to a pointer, or to the end.
+    let (mut row, mut from, mut lowest, mut next) = (at, at, at, None);
     loop {
         let len = *message.get(from)?;
         match len {
             0 => {
-                out.push(0);
+                out.extend_from_slice(&message[row..=from]);
                 return Some(next.unwrap_or(from + 1));
             }
             1..=63 => {
-                let label = message.get(from..=from + usize::from(len))?;
-                if out.len() - begin + label.len() >= crate::name::NAME_MAX {
+                from += 1 + usize::from(len);
+                if out.len() - begin + from - row >= crate::name::NAME_MAX {
                     return None;
                 }
-                out.extend_from_slice(label);
-                from += label.len();
             }
             0xc0.. => {
                 let to = usize::from(read_u16(message, from)? & 0x3fff);
                 if to >= lowest {
                     return None;
                 }
+                out.extend_from_slice(&message[row..from]);
                 next.get_or_insert(from + 2);
-                (from, lowest) = (to, to);
+                (row, from, lowest) = (to, to, to);
             }
             _ => return None,
         }
@@ -267,6 +268,22 @@ mod tests {
         assert_eq!(expand_name(b"\xc0\x00", 0, &mut out), None, "to itself");
         assert_eq!(expand_name(b"\x01a\x00\xc0\x00", 3, &mut out), Some(5));
         assert_eq!(out, b"\x01a\x00");
+    }
+
+    #[test]
+    fn labels_before_a_pointer_and_behind_it_make_one_name_that_is_not_too_long() {
+        let mut out = b"before".to_vec();
+        assert_eq!(expand_name(b"\x01b\x00\x02aa\x01c\xc0\x00", 3, &mut out), Some(10));
+        assert_eq!(out, b"before\x02aa\x01c\x01b\x00");
+        // 252 octets without the root's; with two more it is the longest, with three too long.
+        let long = [&[63; 64][..], &[63; 64], &[63; 64], &[59; 60]].concat();
+        for (label, fits) in [(&b"\x01a"[..], true), (b"\x02aa", false)] {
+            let message = [&long[..], b"\x00", label, b"\xc0\x00"].concat();
+            let mut out = Vec::new();
+            let end = expand_name(&message, long.len() + 1, &mut out);
+            assert_eq!(end.is_some(), fits && out.len() == 255, "{}", out.len());
+            assert_eq!(end.is_some(), fits);
+        }
     }
 
     #[test]

@@ -36,7 +36,9 @@ pub enum BuildError {
 /// The only mutable zone: records come in, a [`Zone`] comes out.
 pub struct Builder {
     apex: NameBuf,
-    labels: usize,
+    /// The owner of the last record that was inside, and its key.
+    owner: Vec<u8>,
+    key: Vec<u8>,
     names: Run,
     hashes: Run,
     outside: u64,
@@ -48,7 +50,8 @@ impl Builder {
     pub fn new(apex: Name<'_>) -> Self {
         Self {
             apex: apex.to_owned(),
-            labels: apex.label_count(),
+            owner: apex.as_wire().to_vec(),
+            key: Vec::new(),
             names: Run::new(Cuts::of_names()),
             hashes: Run::new(Cuts::of_hashes()),
             outside: 0,
@@ -60,16 +63,29 @@ impl Builder {
     /// not in the zone (or, for NSEC3, not where RFC 5155 section 3 puts it), and it is dropped
     /// and counted.
     pub fn add(&mut self, owner: Name<'_>, record: Record<'_>) -> bool {
-        let key = Key::of(owner, self.labels);
         let of_hashes = belongs_to_hashes(record);
-        let inside = owner.is_at_or_below(self.apex.as_name());
-        if !inside || (of_hashes && !is_one_label(&key)) {
+        if !self.enter(owner) || (of_hashes && !is_one_label(&self.key)) {
             self.outside += 1;
             return false;
         }
         self.excessive = self.excessive.or_else(|| excessive(record));
         let run = if of_hashes { &mut self.hashes } else { &mut self.names };
-        run.push(key.as_bytes(), record);
+        run.push(&self.key, record);
+        true
+    }
+
+    /// Makes this the owner, if it is in the zone.
+    fn enter(&mut self, owner: Name<'_>) -> bool {
+        if owner.as_wire() == self.owner {
+            return true;
+        }
+        if !owner.is_at_or_below(self.apex.as_name()) {
+            return false;
+        }
+        self.owner.clear();
+        self.owner.extend_from_slice(owner.as_wire());
+        self.key.clear();
+        self.key.extend_from_slice(Key::below(owner, self.apex.as_name()).as_bytes());
         true
     }
 
@@ -136,11 +152,8 @@ impl Zone {
 pub(super) const HASHES: u8 = 0;
 
 /// Is the owner a child of the apex?
-pub(super) fn is_one_label(key: &Key) -> bool {
-    key.as_bytes()
-        .iter()
-        .position(|&byte| byte == 0)
-        .is_some_and(|end| end + 1 == key.as_bytes().len())
+pub(super) fn is_one_label(key: &[u8]) -> bool {
+    key.iter().position(|&byte| byte == 0).is_some_and(|end| end + 1 == key.len())
 }
 
 /// Is this an NSEC3 record or the signature of one?
@@ -206,8 +219,8 @@ impl Cuts {
 /// primaries send them, become pages at once; the others wait for the end.
 struct Run {
     laid: Laid,
-    /// Records of one owner, which is behind all those that are laid.
-    owner: Heap,
+    /// Behind all those that are laid.
+    owner: Owner,
     /// Records of owners that should have come before.
     late: Heap,
     octets: usize,
@@ -215,35 +228,31 @@ struct Run {
 
 impl Run {
     fn new(cuts: Cuts) -> Self {
-        Self { laid: Laid::new(cuts), owner: Heap::default(), late: Heap::default(), octets: 0 }
+        Self { laid: Laid::new(cuts), owner: Owner::default(), late: Heap::default(), octets: 0 }
     }
 
     fn push(&mut self, key: &[u8], record: Record<'_>) {
         self.octets += HEAP_FIXED + key.len() + record.data.len();
-        match self.owner.key(0).map_or(Ordering::Equal, |owner| key.cmp(owner)) {
-            Ordering::Less => return self.late.push(key, record),
-            Ordering::Equal => {}
-            Ordering::Greater => self.turn(),
+        if !self.owner.records.is_empty() {
+            match key.cmp(&self.owner.key) {
+                Ordering::Less => return self.late.push(key, record),
+                Ordering::Equal => return self.owner.push(record),
+                Ordering::Greater => self.laid.lay(&mut self.owner),
+            }
         }
-        self.owner.push(key, record);
-    }
-
-    /// Lays the owner whose records are complete.
-    fn turn(&mut self) {
-        self.owner.sort();
-        self.laid.lay(&self.owner, 0);
-        self.owner.clear();
+        self.owner.begin(key);
+        self.owner.push(record);
     }
 
     /// The tree, and how many records are in it.
-    fn finish(mut self) -> (Tree, u64) {
-        if self.owner.key(0).is_some() {
-            self.turn();
+    fn finish(self) -> (Tree, u64) {
+        let Self { mut laid, mut owner, mut late, .. } = self;
+        if !owner.records.is_empty() {
+            laid.lay(&mut owner);
         }
-        if self.late.key(0).is_none() {
-            return (self.laid.draft.finish(), self.laid.records);
+        if late.key(0).is_none() {
+            return (laid.draft.finish(), laid.records);
         }
-        let Self { laid, mut owner, mut late, .. } = self;
         late.sort();
         let mut all = Laid::new(laid.cuts.anew());
         let early = laid.draft.finish();
@@ -252,20 +261,19 @@ impl Run {
             let key = entry.key.to_key();
             let key = key.as_bytes();
             while late.key(at).is_some_and(|late| late < key) {
-                at = all.lay(&late, at);
+                at = all.lay_late(&late, at, &mut owner);
             }
             if late.key(at) == Some(key) {
-                owner.clear();
-                owner.push_node(key, Node::of(entry.blob));
-                at = owner.push_owner(&late, at);
-                owner.sort();
-                all.lay(&owner, 0);
+                owner.begin(key);
+                owner.push_node(Node::of(entry.blob));
+                at = late.give(at, &mut owner);
+                all.lay(&mut owner);
             } else {
                 all.lay_node(key, entry.blob);
             }
         }
         while late.key(at).is_some() {
-            at = all.lay(&late, at);
+            at = all.lay_late(&late, at, &mut owner);
         }
         (all.draft.finish(), all.records)
     }
@@ -276,28 +284,30 @@ struct Laid {
     draft: Draft,
     cuts: Cuts,
     records: u64,
-    /// The node being packed, and where its records are in their heap.
+    /// The node being packed.
     blob: Vec<u8>,
-    set: Vec<usize>,
 }
 
 impl Laid {
     fn new(cuts: Cuts) -> Self {
-        let (draft, blob, set) = (Draft::default(), Vec::new(), Vec::new());
-        Self { draft, cuts, records: 0, blob, set }
+        Self { draft: Draft::default(), cuts, records: 0, blob: Vec::new() }
     }
 
-    /// Lays the owner that the sorted records from `at` on begin with. Where the next one's begin.
-    fn lay(&mut self, heap: &Heap, at: usize) -> usize {
-        let key = heap.key(at).expect("there is an owner");
-        let (mut blob, mut next) = (std::mem::take(&mut self.blob), at);
-        blob.clear();
-        blob.push(0);
-        while heap.key(next) == Some(key) {
-            next = heap.pack_set(next, &mut self.set, &mut blob);
-        }
-        self.blob = blob;
-        self.mark(key);
+    /// Lays an owner whose records are complete.
+    fn lay(&mut self, owner: &mut Owner) {
+        owner.settle();
+        self.blob.clear();
+        self.blob.push(0);
+        owner.pack(&mut self.blob);
+        self.mark(&owner.key, owner.records.len());
+    }
+
+    /// Lays the owner that the sorted records of `late` from `at` on begin with. Where the next
+    /// one's begin. `owner` is room to work in.
+    fn lay_late(&mut self, late: &Heap, at: usize, owner: &mut Owner) -> usize {
+        owner.begin(late.key(at).expect("there is an owner"));
+        let next = late.give(at, owner);
+        self.lay(owner);
         next
     }
 
@@ -305,16 +315,115 @@ impl Laid {
     fn lay_node(&mut self, key: &[u8], node: &[u8]) {
         self.blob.clear();
         self.blob.extend_from_slice(node);
-        self.mark(key);
+        self.mark(key, Node::of(node).records());
     }
 
-    fn mark(&mut self, key: &[u8]) {
-        let node = Node::of(&self.blob);
-        self.records += node.records() as u64;
+    fn mark(&mut self, key: &[u8], records: usize) {
+        self.records += records as u64;
         #[expect(clippy::cast_possible_truncation, reason = "a key has 254 octets at most")]
-        let cut = self.cuts.above(key, node) as u8;
+        let cut = self.cuts.above(key, Node::of(&self.blob)) as u8;
         self.blob[0] = cut;
         self.draft.push(key, &self.blob, ());
+    }
+}
+
+/// The records of one owner.
+#[derive(Default)]
+struct Owner {
+    key: Vec<u8>,
+    /// In the order in which they came, or settled.
+    records: Vec<Held>,
+    /// The data of all of them.
+    data: Vec<u8>,
+}
+
+/// A record of an owner.
+#[derive(Clone, Copy)]
+struct Held {
+    rtype: Rtype,
+    signature: bool,
+    ttl: u32,
+    /// Where its data begin and end: behind those of the records that came before.
+    start: usize,
+    end: usize,
+}
+
+impl Held {
+    fn set(&self) -> (Rtype, bool) {
+        (self.rtype, self.signature)
+    }
+
+    /// The type that the record itself has.
+    fn data_type(&self) -> Rtype {
+        if self.signature { Rtype::RRSIG } else { self.rtype }
+    }
+
+    fn data<'d>(&self, data: &'d [u8]) -> &'d [u8] {
+        &data[self.start..self.end]
+    }
+}
+
+impl Owner {
+    /// From now on those of the owner with this key.
+    fn begin(&mut self, key: &[u8]) {
+        self.key.clear();
+        self.key.extend_from_slice(key);
+        self.records.clear();
+        self.data.clear();
+    }
+
+    fn push(&mut self, record: Record<'_>) {
+        let (rtype, signature) = split_type(record);
+        let start = self.data.len();
+        self.data.extend_from_slice(record.data);
+        let end = self.data.len();
+        self.records.push(Held { rtype, signature, ttl: record.ttl, start, end });
+    }
+
+    /// Adds the records of a node.
+    fn push_node(&mut self, node: Node<'_>) {
+        for set in node.sets() {
+            let (rtype, ttl) = (set.data_type(), set.ttl());
+            set.iter().for_each(|data| self.push(Record { rtype, ttl, data }));
+        }
+    }
+
+    /// Sorts the records by set and data and drops duplicates. All of a set have one TTL: that
+    /// of the record sent last, which then is the first one's.
+    fn settle(&mut self) {
+        let Self { records, data, .. } = self;
+        if records.len() < 2 {
+            return;
+        }
+        records.sort_by(|a, b| in_order(data, a, b));
+        // Where the set begins, where what is kept of it ends, and where its latest record began.
+        let (mut set, mut kept, mut latest) = (0, 0, 0);
+        for at in 0..records.len() {
+            let held = records[at];
+            if kept == 0 || held.set() != records[set].set() {
+                (set, latest) = (kept, 0);
+            }
+            // Equal but for case means neighbours in that order.
+            let octets = held.data(data);
+            let near = records[set..kept].iter().rev().map(|held| held.data(data));
+            let mut near = near.take_while(|data| data.eq_ignore_ascii_case(octets));
+            if !near.any(|data| same_data(held.data_type(), data, octets)) {
+                records[kept] = held;
+                kept += 1;
+            }
+            if held.start >= latest {
+                (records[set].ttl, latest) = (held.ttl, held.start);
+            }
+        }
+        records.truncate(kept);
+    }
+
+    /// Appends the sets of the settled records to a node.
+    fn pack(&self, blob: &mut Vec<u8>) {
+        for set in self.records.chunk_by(|a, b| a.set() == b.set()) {
+            let data = set.iter().map(|held| held.data(&self.data));
+            pack_set(blob, set[0].rtype, set[0].signature, set[0].ttl, data);
+        }
     }
 }
 
@@ -327,21 +436,6 @@ struct Heap {
 
 /// What a record takes besides key and data.
 const HEAP_FIXED: usize = 9;
-
-#[derive(Clone, Copy)]
-struct Item<'h> {
-    key: &'h [u8],
-    record: Record<'h>,
-    rtype: Rtype,
-    signature: bool,
-}
-
-impl Item<'_> {
-    /// Are the two of one set?
-    fn is_with(self, other: Self) -> bool {
-        (self.rtype, self.signature) == (other.rtype, other.signature) && self.key == other.key
-    }
-}
 
 impl Heap {
     fn push(&mut self, key: &[u8], record: Record<'_>) {
@@ -356,39 +450,12 @@ impl Heap {
         self.octets.extend_from_slice(record.data);
     }
 
-    /// Adds the records of a node.
-    fn push_node(&mut self, key: &[u8], node: Node<'_>) {
-        for set in node.sets() {
-            let (rtype, ttl) = (set.data_type(), set.ttl());
-            set.iter().for_each(|data| self.push(key, Record { rtype, ttl, data }));
-        }
-    }
-
-    /// Adds the records of the owner that those of `from` at `at` begin with, in the order in
-    /// which they came. Where the next one's begin.
-    fn push_owner(&mut self, from: &Self, at: usize) -> usize {
-        let key = from.key(at).expect("there is an owner");
-        let count = (at..).take_while(|&at| from.key(at) == Some(key)).count();
-        let mut starts = from.starts[at..at + count].to_vec();
-        starts.sort_unstable();
-        for start in starts {
-            self.push(key, from.item(start).record);
-        }
-        at + count
-    }
-
-    fn clear(&mut self) {
-        self.octets.clear();
-        self.starts.clear();
-    }
-
     /// The key of record `at`, if there are that many.
     fn key(&self, at: usize) -> Option<&[u8]> {
-        let &start = self.starts.get(at)?;
-        Some(&self.octets[start + 1..][..usize::from(self.octets[start])])
+        self.starts.get(at).map(|&start| self.item(start).0)
     }
 
-    fn item(&self, start: usize) -> Item<'_> {
+    fn item(&self, start: usize) -> (&[u8], Record<'_>) {
         let key = &self.octets[start + 1..][..usize::from(self.octets[start])];
         let rest = &self.octets[start + 1 + key.len()..];
         let len = usize::from(read_u16(rest, 6).expect("pushed whole"));
@@ -397,55 +464,36 @@ impl Heap {
             ttl: read_u32(rest, 2).expect("pushed whole"),
             data: &rest[8..8 + len],
         };
-        let (rtype, signature) = split_type(record);
-        Item { key, record, rtype, signature }
+        (key, record)
     }
 
-    /// By owner, set and data.
+    /// By owner; the records of one as they came.
     fn sort(&mut self) {
-        if self.starts.len() > 1 {
-            let mut starts = std::mem::take(&mut self.starts);
-            starts.sort_by(|&a, &b| in_order(self.item(a), self.item(b)));
-            self.starts = starts;
-        }
+        let mut starts = std::mem::take(&mut self.starts);
+        starts.sort_by(|&a, &b| self.item(a).0.cmp(self.item(b).0));
+        self.starts = starts;
     }
 
-    /// Packs the set that the sorted records from `at` on begin with, duplicates dropped. All of
-    /// its records have one TTL: that of the record sent last. Where the next set begins. `set`
-    /// is room to work in.
-    fn pack_set(&self, at: usize, set: &mut Vec<usize>, blob: &mut Vec<u8>) -> usize {
-        set.clear();
-        let first = self.item(self.starts[at]);
-        let (mut next, mut latest) = (at, (0, 0));
-        while let Some(&start) = self.starts.get(next) {
-            let item = self.item(start);
-            if !item.is_with(first) {
-                break;
-            }
+    /// Adds to `owner` the records of the one that the sorted records from `at` on begin with.
+    /// Where the next one's begin.
+    fn give(&self, at: usize, owner: &mut Owner) -> usize {
+        let key = self.key(at);
+        let mut next = at;
+        while self.key(next) == key {
+            owner.push(self.item(self.starts[next]).1);
             next += 1;
-            latest = latest.max((start, item.record.ttl));
-            // Equal but for case means neighbours in the order of sorting.
-            let data = |&start: &usize| self.item(start).record.data;
-            let near = set.iter().rev().map(data);
-            let mut near = near.take_while(|data| data.eq_ignore_ascii_case(item.record.data));
-            if !near.any(|data| same_data(item.record.rtype, data, item.record.data)) {
-                set.push(start);
-            }
         }
-        let data = set.iter().map(|&start| self.item(start).record.data);
-        pack_set(blob, first.rtype, first.signature, latest.1, data);
         next
     }
 }
 
-fn in_order(a: Item<'_>, b: Item<'_>) -> Ordering {
-    let by_set = || (a.rtype, a.signature).cmp(&(b.rtype, b.signature));
-    let by_data = || {
-        if layout(a.record.rtype).is_empty() {
-            return a.record.data.cmp(b.record.data);
+/// By set and data, names in it without regard to case.
+fn in_order(data: &[u8], a: &Held, b: &Held) -> Ordering {
+    a.set().cmp(&b.set()).then_with(|| {
+        let (x, y) = (a.data(data), b.data(data));
+        if layout(a.data_type()).is_empty() {
+            return x.cmp(y);
         }
-        let (a, b) = (a.record.data.iter(), b.record.data.iter());
-        a.map(u8::to_ascii_lowercase).cmp(b.map(u8::to_ascii_lowercase))
-    };
-    a.key.cmp(b.key).then_with(by_set).then_with(by_data)
+        x.iter().map(u8::to_ascii_lowercase).cmp(y.iter().map(u8::to_ascii_lowercase))
+    })
 }

@@ -191,17 +191,18 @@ impl Zone {
             let from = after
                 .filter(|after| !after.is_empty())
                 .map_or_else(Key::empty, |after| key(&after[1..]));
-            let mut kept = [HASHES; Key::MAX];
+            let mut kept = [HASHES; 1 + Key::MAX];
             for entry in self.hashes.after(&from) {
-                let len = entry.key.len();
-                kept[1..=len].copy_from_slice(entry.key.to_key().as_bytes());
+                entry.key.copy_octets(&mut kept[1..]);
                 // These have no hashes of their own.
-                each_name(&kept[..=len], entry.blob)?;
+                each_name(&kept[..=entry.key.len()], entry.blob)?;
             }
         }
         let of_names = after.filter(|after| !after.is_empty() && after[0] != HASHES);
+        let mut kept = [0; Key::MAX];
         for entry in self.names.after(&of_names.map_or_else(Key::empty, key)) {
-            each_name(entry.key.to_key().as_bytes(), entry.blob)?;
+            entry.key.copy_octets(&mut kept);
+            each_name(&kept[..entry.key.len()], entry.blob)?;
         }
         ControlFlow::Continue(())
     }

@@ -76,7 +76,7 @@ impl Part {
         for (key, blob) in entries {
             let sound = match key.as_ref() {
                 [HASHES, key @ ..] => {
-                    let is_hash = Key::from_bytes(key).is_some_and(|key| is_one_label(&key));
+                    let is_hash = Key::from_bytes(key).is_some() && is_one_label(key);
                     is_hash
                         && part.names.last.is_empty()
                         && part.hashes.push(apex, key, blob.as_ref())

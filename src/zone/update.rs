@@ -181,7 +181,7 @@ impl Touched {
         }
         let key = zone.key(owner);
         let (nodes, tree) = if belongs_to_hashes(record) {
-            if !is_one_label(&key) {
+            if !is_one_label(key.as_bytes()) {
                 return None;
             }
             (&mut self.hashes, &zone.hashes)

@@ -30,6 +30,15 @@ fn of_any(ip: [u8; 4]) -> Primary {
 }
 
 #[test]
+fn a_server_without_zones_has_less_than_ten_megabytes_to_itself() {
+    let secondary = Secondary::start("");
+    let status = fs::read_to_string(format!("/proc/{}/status", secondary.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    let kb: u64 = line.trim().strip_suffix(" kB").unwrap().parse().unwrap();
+    assert!(kb < 10 * 1024, "{kb} kB");
+}
+
+#[test]
 fn with_the_primary_down_it_serves_at_once_from_the_disk() {
     let primary = of_any([127, 8, 0, 1]);
     let mut secondary = Secondary::start(&configured(&["disk.test."], &primary));
