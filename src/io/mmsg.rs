@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use super::message::{Inbox, Outbox};
 use super::sys::{Bell, PollSet};
-use super::{BATCH, Batch, REPLY_MAX, Route, Serve, Socket, Turn};
+use super::{BATCH, Batch, Lens, Packet, REPLY_MAX, Route, Serve, Socket, Turn, served};
 
 /// Busy turns between two looks at the sockets that were idle: 16 of at most 64 packets each are
 /// some milliseconds, and a sixteenth of a poll's 0.5 us a turn is nothing.
@@ -94,7 +94,7 @@ impl Mmsg {
         }
         if turn.received > 0 {
             let lens = self.serve(serve);
-            self.send(lens, &mut turn);
+            self.send(&lens, &mut turn);
         }
         Ok(turn)
     }
@@ -151,24 +151,20 @@ impl Mmsg {
     }
 
     /// Has the batch served. Returns the lengths of the replies, by letter.
-    fn serve(&mut self, serve: &mut (impl Serve + ?Sized)) -> [usize; BATCH] {
+    fn serve(&mut self, serve: &mut (impl Serve + ?Sized)) -> Lens {
         let routes = &self.routes[..self.filled];
         let mut batch = Batch::new();
         for (letter, (route, reply)) in routes.iter().zip(&mut self.replies).enumerate() {
             if let Some(route) = route {
-                batch.push(self.inbox.request(letter), route, reply);
+                batch.push(Packet::new(self.inbox.request(letter), route, reply));
             }
         }
-        let mut served = batch.serve(serve).into_iter();
-        let mut lens = [0; BATCH];
-        for (len, route) in lens.iter_mut().zip(routes) {
-            *len = route.and_then(|_| served.next()).unwrap_or(0);
-        }
-        lens
+        let mut served = served(&mut batch, serve).into_iter();
+        routes.iter().map(|route| route.and_then(|_| served.next()).unwrap_or(0)).collect()
     }
 
     /// Sends the replies, a run at a time.
-    fn send(&mut self, lens: [usize; BATCH], turn: &mut Turn) {
+    fn send(&mut self, lens: &Lens, turn: &mut Turn) {
         for line in &self.lines {
             let replies =
                 line.run.clone().filter(|&letter| lens[letter] > 0).filter_map(|letter| {

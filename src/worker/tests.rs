@@ -3,10 +3,10 @@
 mod limited;
 
 use super::*;
-use crate::answer::{Deferred as Why, Silence};
-use crate::io::{Bind, bind};
+use crate::answer::{self, Deferred as Why, Outcome, Silence, Via};
+use crate::io::{Bind, Packet, bind};
 use crate::name::NameBuf;
-use crate::view::{Access, Expiry, Served, reap};
+use crate::view::{Access, Expiry, Served, View, reap};
 use crate::wire::Rtype;
 use crate::zone::{Builder, Record};
 use std::net::{SocketAddr, UdpSocket};
@@ -206,16 +206,7 @@ fn desk(shared: &Shared) -> (Desk, Route) {
         listener: socket.id(),
     };
     let port = Port::open(Backend::Mmsg, vec![socket]).unwrap();
-    let desk = Desk {
-        view: shared.views.reader(),
-        clock: shared.clock,
-        wall: Wall::new(),
-        counters: shared.stats.worker("0"),
-        deferred: shared.deferred.clone(),
-        courier: port.courier(),
-        limiter: None,
-    };
-    (desk, route)
+    (Desk::new(shared, "0".into(), port.courier()), route)
 }
 
 /// Has the desk answer these requests with `respond`; the replies.

@@ -164,9 +164,9 @@ impl Datagram<'_> {
 }
 
 /// All is for us.
-fn route(packet: &frame::Packet) -> Option<Route> {
-    let local: IpAddr = packet.to.ip();
-    let peer: SocketAddr = packet.from;
+fn route(packet: &frame::Packet<'_>) -> Option<Route> {
+    let local: IpAddr = packet.to().ip();
+    let peer: SocketAddr = packet.from();
     Some(Route { peer, local, interface: 0, listener: ListenerId::NONE })
 }
 

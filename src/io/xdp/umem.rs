@@ -98,6 +98,23 @@ impl Umem {
         Some((Frame(u32::try_from(number).ok()?), offset))
     }
 
+    /// Starts loading the packet at `address`, as far as its question: it was written by another
+    /// core, so that to read it is to wait, unless one does not wait for one after the other.
+    #[inline]
+    pub(super) fn prefetch(&self, address: u64) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let start = self.memory.start().wrapping_add(usize::try_from(address).unwrap_or(0));
+            // SAFETY: a prefetch is a hint: it faults at no address and changes no memory.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(start.cast()) };
+            // SAFETY: as above.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(64).cast()) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = address;
+    }
+
     /// The octets of a frame.
     pub(super) fn octets<'f>(&'f self, frame: &'f Frame) -> &'f [u8] {
         let start = self.memory.at::<u8>(self.offset(frame)).as_ptr();
