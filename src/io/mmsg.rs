@@ -169,9 +169,9 @@ impl Mmsg {
             let replies =
                 line.run.clone().filter(|&letter| lens[letter] > 0).filter_map(|letter| {
                     let route = self.routes[letter].as_ref()?;
-                    Some((route, &self.replies[letter][..lens[letter]]))
+                    Some((letter, route, &self.replies[letter][..lens[letter]]))
                 });
-            let sent = self.outbox.send(&line.socket, replies);
+            let sent = self.outbox.send_back(&line.socket, &self.inbox, replies);
             turn.sent += sent.sent;
             turn.dropped += sent.failed;
         }

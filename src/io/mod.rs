@@ -260,8 +260,7 @@ impl Courier {
             .iter()
             .find(|socket| socket.id() == route.listener)
             .ok_or(io::ErrorKind::NotConnected)?;
-        let sent = Outbox::new(1).send(socket, [(route, reply)]);
-        sent.error.map_or(Ok(()), Err)
+        Outbox::new(1).send(socket, route, reply).error.map_or(Ok(()), Err)
     }
 }
 

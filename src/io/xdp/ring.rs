@@ -196,20 +196,27 @@ impl<T: Entry> Consumer<T> {
     }
 }
 
+/// Both ends of an empty ring of our own, in memory that nobody uses, or will; its counters begin
+/// with `start`.
+pub(super) fn pair<T: Entry>(
+    memory: &Arc<Mapping>,
+    count: u32,
+    start: u32,
+) -> (Producer<T>, Consumer<T>) {
+    let shared = Shared::<T>::new(Arc::clone(memory), Layout::OWN, count);
+    shared.producer().store(start, Ordering::Relaxed);
+    shared.consumer().store(start, Ordering::Relaxed);
+    let producer = Producer::new(Arc::clone(memory), Layout::OWN, count);
+    (producer, Consumer::new(Arc::clone(memory), Layout::OWN, count))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn ring(count: u32, start: u32) -> (Producer<u64>, Consumer<u64>) {
-        let layout = Layout::OWN;
-        let memory = Arc::new(Mapping::anonymous(layout.len::<u64>(count)).unwrap());
-        for counter in [layout.producer, layout.consumer] {
-            let at = memory.at::<u32>(counter);
-            // SAFETY: within fresh memory that nobody else has.
-            unsafe { at.write(start) };
-        }
-        let producer = Producer::new(Arc::clone(&memory), layout, count);
-        (producer, Consumer::new(memory, layout, count))
+        let memory = Arc::new(Mapping::anonymous(Layout::OWN.len::<u64>(count)).unwrap());
+        pair(&memory, count, start)
     }
 
     #[test]

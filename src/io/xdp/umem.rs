@@ -52,14 +52,21 @@ pub(super) struct Umem {
 impl Umem {
     /// `count` frames of `size` octets.
     pub(super) fn new(count: u32, size: usize) -> io::Result<Self> {
+        let memory = Arc::new(Mapping::anonymous(count as usize * size)?);
+        Ok(Self::over(memory, count, size))
+    }
+
+    /// The same in memory that nobody uses, or will.
+    pub(super) fn over(memory: Arc<Mapping>, count: u32, size: usize) -> Self {
         assert!(size.is_power_of_two(), "frames are of a power of two");
-        Ok(Self {
-            memory: Arc::new(Mapping::anonymous(count as usize * size)?),
+        assert!(memory.len() >= count as usize * size, "the memory holds the frames");
+        Self {
+            memory,
             shift: size.trailing_zeros(),
             // Popped from the end: the first ones first.
             free: (0..count).rev().map(Frame).collect(),
             holders: vec![Holder::Us; count as usize].into(),
-        })
+        }
     }
 
     /// The memory itself, to be registered.
