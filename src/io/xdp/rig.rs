@@ -54,7 +54,7 @@ impl Rig {
     pub fn renew(self) -> Self {
         let Self { parts, ring, mtu, .. } = self;
         let (start, len) = (parts.frames.at::<u8>(0), parts.frames.len());
-        // SAFETY: all of the mapping, whose users were dropped with the rest of `self`.
+        // SAFETY: all of the mapping; no reference into it outlives a borrow of `self`.
         unsafe { start.write_bytes(0, len) };
         Self::over(parts, ring, mtu)
     }
