@@ -180,7 +180,7 @@ pub(super) const fn size<T>() -> socklen_t {
 }
 
 /// The time as of the kernel's last tick, 1 to 10 ms ago, in nanoseconds: it only goes forward, from
-/// no time in particular. Reading it costs a tenth of what reading the exact one does.
+/// no time in particular. Reading it costs less than half of what reading the exact one does.
 #[inline]
 pub fn tick() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
