@@ -2,9 +2,17 @@
 //!
 //! `cargo bench --bench port` reports two things. First, with batches of a given size already
 //! queued, the time a reply takes, as the median of many rounds: this compares backends even on a
-//! busy machine. Second, with a worker on the last CPU and a client on the first, the processor
+//! busy machine. `Rig` is what AF_XDP costs beside the kernel: its queue, turned by hand. Second, with a worker on the last CPU and a client on the first, the processor
 //! time of the worker's thread per reply (the kernel samples how it splits), and packets per turn.
 //! On loopback the system's part includes the client's receive path, which runs within our send.
+//!
+//! Instructions a turn, where the clock is too noisy: build, then count what `turned` executes of
+//! [`COUNTED`] turns (the kernel's are not seen):
+//!
+//! ```text
+//! COUNT=rig BATCH=64 valgrind --tool=callgrind --toggle-collect='port::turned*' \
+//!     --callgrind-out-file=/dev/null target/release/deps/port-HASH
+//! ```
 #![expect(clippy::print_stdout, reason = "it reports")]
 
 use std::fs;
@@ -15,7 +23,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use backstop::io::{Backend, Bind, Packet, Port, bind, cpus, pin};
+use backstop::io::xdp::{Datagram, Rig};
+use backstop::io::{Backend, Bind, Packet, Port, Turn, bind, cpus, pin};
 
 const RUNS: usize = 2;
 const TIME: Duration = Duration::from_secs(2);
@@ -24,13 +33,21 @@ const REQUEST: [u8; 40] = [7; 40];
 /// A typical reply.
 const REPLY_LEN: usize = 120;
 
+/// Turns whose instructions are counted.
+const COUNTED: usize = 200;
+
 fn main() {
+    if let Ok(what) = std::env::var("COUNT") {
+        let batch = std::env::var("BATCH").map_or(64, |batch| batch.parse().expect("a number"));
+        let counted = contestant(&what).and_then(|mut it| rounds(&mut *it, batch, COUNTED));
+        return println!("{what}: {:?} in {COUNTED} turns of {batch}", counted.map(|_| ()));
+    }
     println!("backend  batch  median us  (per reply)");
     for batch in [1, 8, 32, 64] {
-        for backend in [Backend::Mmsg, Backend::Uring] {
-            match rounds(backend, batch) {
-                Ok(median) => println!("{:<7}  {batch:>5}  {median:>9.2}", format!("{backend:?}")),
-                Err(error) => println!("{backend:?}: {error}"),
+        for what in ["mmsg", "uring", "rig"] {
+            match contestant(what).and_then(|mut it| rounds(&mut *it, batch, 4000)) {
+                Ok(median) => println!("{what:<7}  {batch:>5}  {median:>9.2}"),
+                Err(error) => println!("{what}: {error}"),
             }
         }
     }
@@ -47,30 +64,85 @@ fn main() {
     }
 }
 
-/// The median time per reply, in microseconds, where `batch` requests are queued before a turn.
-fn rounds(backend: Backend, batch: usize) -> Result<f64, Box<dyn std::error::Error>> {
-    const ROUNDS: usize = 4000;
+type Failure = Box<dyn std::error::Error>;
+
+/// What is asked, and turned to have it reply.
+trait Contestant {
+    /// Queues a request.
+    fn ask(&mut self) -> io::Result<()>;
+    fn turn(&mut self) -> io::Result<Turn>;
+    /// Takes the replies away.
+    fn drain(&mut self);
+}
+
+fn contestant(name: &str) -> Result<Box<dyn Contestant>, Failure> {
+    let backend = match name {
+        "rig" => return Ok(Box::new(Rig::new(4096, 1500)?)),
+        "uring" => Backend::Uring,
+        _ => Backend::Mmsg,
+    };
     let socket = bind("127.0.0.1:0".parse()?, Bind::default())?;
     let client = UdpSocket::bind("127.0.0.1:0")?;
     client.connect(socket.local())?;
     client.set_nonblocking(true)?;
-    let mut port = Port::open(backend, vec![socket])?;
-    let mut times = Vec::with_capacity(ROUNDS);
-    let mut reply = [0; 512];
-    for _ in 0..ROUNDS {
+    Ok(Box::new((Port::open(backend, vec![socket])?, client)))
+}
+
+impl Contestant for (Port, UdpSocket) {
+    fn ask(&mut self) -> io::Result<()> {
+        self.1.send(&REQUEST).map(drop)
+    }
+
+    fn turn(&mut self) -> io::Result<Turn> {
+        self.0.turn(Some(TIME), &mut echo)
+    }
+
+    fn drain(&mut self) {
+        while self.1.recv(&mut [0; 512]).is_ok() {}
+    }
+}
+
+impl Contestant for Rig {
+    fn ask(&mut self) -> io::Result<()> {
+        let (from, to) = (SocketAddr::from(([198, 18, 0, 2], 4000)), ([198, 18, 0, 1], 53).into());
+        let macs = [[2; 6], [4; 6]];
+        let asked = Datagram { macs, tag: None, from, to, payload: &REQUEST };
+        assert!(self.deliver(&asked.frame()), "there is room");
+        Ok(())
+    }
+
+    fn turn(&mut self) -> io::Result<Turn> {
+        Ok(Self::turn(self, &mut echo))
+    }
+
+    fn drain(&mut self) {
+        while self.send().is_some() {}
+    }
+}
+
+/// The median time per reply, in microseconds, where `batch` requests are queued before a turn.
+fn rounds(it: &mut dyn Contestant, batch: usize, rounds: usize) -> Result<f64, Failure> {
+    let mut times = Vec::with_capacity(rounds);
+    for _ in 0..rounds {
         for _ in 0..batch {
-            client.send(&REQUEST)?;
+            it.ask()?;
         }
         let (start, mut received) = (Instant::now(), 0);
         while received < batch {
-            received += port.turn(Some(TIME), &mut echo)?.received;
+            received += turned(it)?;
         }
         times.push(start.elapsed());
-        while client.recv(&mut reply).is_ok() {}
+        it.drain();
     }
     times.sort_unstable();
     #[expect(clippy::cast_precision_loss, reason = "at most 64")]
-    Ok(times[ROUNDS / 2].as_secs_f64() * 1e6 / batch as f64)
+    Ok(times[rounds / 2].as_secs_f64() * 1e6 / batch as f64)
+}
+
+/// How many requests a turn received.
+#[inline(never)]
+fn turned(it: &mut dyn Contestant) -> io::Result<usize> {
+    it.turn().map(|turn| turn.received)
 }
 
 fn measure(backend: Backend, window: usize) -> Result<String, Box<dyn std::error::Error>> {

@@ -151,8 +151,55 @@ impl Worker {
     }
 
     /// Where replies with this rcode are counted.
+    #[inline]
     pub fn rcode(&self, rcode: u16) -> &Counter {
         &self.rcodes[usize::from(rcode).min(RCODES - 1)]
+    }
+
+    /// Adds what was counted of a batch, when this thread is the only one that does.
+    #[inline]
+    pub fn count(&self, tally: &Tally) {
+        self.served.requests.add(tally.requests);
+        self.served.request_octets.add(tally.request_octets);
+        self.served.replies.add(tally.replies);
+        self.served.reply_octets.add(tally.reply_octets);
+        self.served.truncated.add(tally.truncated);
+        self.rcode(tally.rcode).add(tally.alike);
+    }
+}
+
+/// What is counted of every packet of a batch, to be added at its end: [`Worker::count`].
+#[derive(Debug, Default)]
+pub struct Tally {
+    requests: u64,
+    request_octets: u64,
+    replies: u64,
+    reply_octets: u64,
+    truncated: u64,
+    /// The last rcode, and how many replies in a row had it.
+    rcode: u16,
+    alike: u64,
+}
+
+impl Tally {
+    /// A request of so many octets.
+    #[inline]
+    pub fn request(&mut self, octets: usize) {
+        self.requests += 1;
+        self.request_octets += octets as u64;
+    }
+
+    /// A reply. One with another rcode than the last has the counts of that one added to `worker`.
+    #[inline]
+    pub fn reply(&mut self, worker: &Worker, octets: usize, truncated: bool, rcode: u16) {
+        self.replies += 1;
+        self.reply_octets += octets as u64;
+        self.truncated += u64::from(truncated);
+        if rcode != self.rcode {
+            worker.rcode(self.rcode).add(self.alike);
+            (self.rcode, self.alike) = (rcode, 0);
+        }
+        self.alike += 1;
     }
 }
 
@@ -230,5 +277,24 @@ mod tests {
         let requests = stats.served().into_iter().find(|(name, ..)| *name == "requests");
         assert_eq!(requests.map(|(.., number)| number), Some(11));
         assert_eq!((stats.rcodes()[3], stats.rcodes()[RCODES - 1]), (11, 11));
+    }
+
+    #[test]
+    fn a_tally_is_what_adding_each_would_be() {
+        let stats = Stats::default();
+        let worker = stats.worker("0");
+        let mut tally = Tally::default();
+        for (octets, rcode) in [(10, 0), (20, 3), (30, 3), (40, 0), (50, 5)] {
+            tally.request(octets);
+            tally.reply(&worker, 2 * octets, rcode == 3, rcode);
+        }
+        tally.request(7);
+        worker.count(&tally);
+        let counted = &worker.served;
+        assert_eq!((counted.requests.get(), counted.request_octets.get()), (6, 157));
+        assert_eq!((counted.replies.get(), counted.reply_octets.get()), (5, 300));
+        assert_eq!(counted.truncated.get(), 2);
+        let rcodes = stats.rcodes();
+        assert_eq!((rcodes[0], rcodes[3], rcodes[5]), (2, 2, 1));
     }
 }

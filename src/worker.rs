@@ -1,38 +1,33 @@
 //! One pinned thread that answers UDP requests, a batch at a time.
 //!
 //! **How it fits.** `server` binds sockets and [`start`]s workers; each owns a [`Port`] over its
-//! own sockets, turns it, and answers what came with [`respond`](answer::respond) from the view
-//! that it refreshed once for the batch. What `respond` defers goes to `stream` through a bounded
-//! queue, as a copy with what its reply needs to find the way back. What `respond` answers, a
-//! [`Limiter`] of its own may hold back.
+//! own sockets and turns it. What came is answered at its [`desk`], from the view that was
+//! refreshed once for the batch; what is not decided there goes to `stream` through a bounded
+//! queue, as a copy with what its reply needs to find the way back.
 //!
 //! **Invariants.**
-//! - *undisturbed*: answering a packet allocates, locks and logs nothing; handing one on copies it.
+//! - *undisturbed*: a turn allocates, locks and logs nothing; handing a request on copies it.
 //! - *current*: a publication wakes the worker, so an idle one keeps no view alive but the newest.
 //! - *survives a bug*: a panic while answering costs that request its answer (it gets SERVFAIL)
 //!   and nothing else; it is counted, and told at most once a second (see [`panics`]).
 //! - *never silently dead*: a port that fails is opened again until that succeeds or the worker is
 //!   stopped.
 //!
-//! **Sections.** RFC 1035 section 4.1.1 (the SERVFAIL).
-//!
 //! It decides nothing about a message: that is `answer`'s, and `limit`'s.
 
+mod desk;
 pub(crate) mod panics;
 #[cfg(test)]
 pub(crate) mod tests;
+mod watch;
 
-use crate::answer::{self, Outcome, Via};
-use crate::clock::{Clock, Wall};
-use crate::io::{
-    self, Backend, Courier, OpenError, Packet, Port, Route, Serve, Socket, Turn, Waker, xdp,
-};
-use crate::limit::{Limiter, Subject, Verdict};
+use crate::clock::Clock;
+use crate::io::{self, Backend, Courier, OpenError, Port, Route, Socket, Turn, Waker, xdp};
 use crate::stats;
-use crate::view::{RateLimit, Reader, View, Views};
-use crate::wire::{HEADER_LEN, Rcode, flag};
+use crate::view::Views;
 use crossbeam::channel::{self, Receiver, Sender};
-use crossbeam::utils::CachePadded;
+use desk::Desk;
+pub(crate) use desk::{failure, is_truncated};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -161,15 +156,7 @@ pub fn start(options: Options, shared: &Shared) -> Result<Handle, OpenError> {
     let (commands, receiver) = channel::unbounded();
     let backend = port.backend();
     let fell_back = port.fell_back().map(ToString::to_string);
-    let desk = Desk {
-        view: shared.views.reader(),
-        clock: shared.clock,
-        wall: Wall::new(),
-        counters: shared.stats.worker(options.index.to_string()),
-        deferred: shared.deferred.clone(),
-        courier: port.courier(),
-        limiter: None,
-    };
+    let desk = Desk::new(shared, options.index.to_string(), port.courier());
     let name = format!("worker-{}", options.index);
     let worker = Worker { port, desk, options, commands: receiver, bell: Arc::clone(&bell) };
     let thread = thread::Builder::new().name(name).spawn(move || worker.run())?;
@@ -279,155 +266,4 @@ impl Worker {
             }
         }
     }
-}
-
-/// Where a worker's requests are answered.
-struct Desk {
-    view: Reader,
-    clock: Clock,
-    wall: Wall,
-    counters: Arc<CachePadded<stats::Worker>>,
-    deferred: mpsc::Sender<Deferred>,
-    courier: Courier,
-    /// As the view that was last answered from says.
-    limiter: Option<Limiter>,
-}
-
-impl Serve for Desk {
-    fn serve(&mut self, batch: &mut [Packet<'_>]) {
-        self.serve_with(batch, answer::respond);
-    }
-}
-
-impl Desk {
-    /// Answers a batch, from one view and as of one time.
-    fn serve_with(
-        &mut self,
-        batch: &mut [Packet<'_>],
-        respond: impl Fn(&[u8], &Via<'_>, &View, &mut [u8]) -> Outcome,
-    ) {
-        let began = Instant::now();
-        let (now_ms, unix_s) = (self.clock.ms_at(began), self.wall.unix_s(began));
-        let view = self.view.refresh();
-        set_limit(&mut self.limiter, view.identity.rate_limit.as_ref());
-        let served = &self.counters.served;
-        served.requests.add(batch.len() as u64);
-        served.request_octets.add(batch.iter().map(|packet| packet.request.len() as u64).sum());
-        for packet in &mut *batch {
-            let via = Via { now_ms, unix_s, ..Via::datagram(packet.route.peer.ip()) };
-            let answer = || respond(packet.request, &via, view, packet.reply);
-            match panics::survive(answer) {
-                Some(Outcome::Reply { len, rcode, kind, zone, known_client }) => {
-                    let verdict = match &mut self.limiter {
-                        Some(limiter) if !known_client => {
-                            limiter.judge(&Subject { peer: via.peer, zone, kind }, now_ms)
-                        }
-                        _ => Verdict::Send,
-                    };
-                    let counters = &self.counters;
-                    let sent = limited(verdict, packet, &via, view, (len, rcode), counters);
-                    if let Some((len, rcode)) = sent {
-                        packet.reply_len = len;
-                        count_reply(counters, &packet.reply[..len], rcode);
-                    }
-                }
-                Some(Outcome::Silent(_)) => served.silent.add(1),
-                Some(Outcome::Defer(_)) => {
-                    served.deferred.add(1);
-                    match self.deferred.try_reserve() {
-                        Ok(place) => place.send(Deferred {
-                            request: packet.request.to_vec(),
-                            route: *packet.route,
-                            courier: self.courier.clone(),
-                        }),
-                        Err(_) => served.deferred_dropped.add(1),
-                    }
-                }
-                None => {
-                    served.panics.add(1);
-                    panics::tell(packet.request);
-                    if let Some(len) = failure(packet.request, packet.reply) {
-                        packet.reply_len = len;
-                        count_reply(&self.counters, &packet.reply[..len], Rcode::SERVFAIL);
-                    }
-                }
-            }
-        }
-        // Each of them leaves with the last.
-        self.counters.latency.record(began.elapsed(), batch.len() as u64);
-    }
-}
-
-/// Makes the limiter what the settings say. What it knew goes with settings that have changed.
-fn set_limit(limiter: &mut Option<Limiter>, settings: Option<&Arc<RateLimit>>) {
-    let Some(settings) = settings else {
-        *limiter = None;
-        return;
-    };
-    if !limiter.as_mut().is_some_and(|limiter| limiter.follows(settings)) {
-        let mut key = [0; 16];
-        getrandom::fill(&mut key).expect("the kernel gives random numbers");
-        *limiter = Some(Limiter::new(Arc::clone(settings), &key));
-    }
-}
-
-/// Does with a reply what the rate limit says: the length and the rcode of what is sent, if any.
-#[inline]
-fn limited(
-    verdict: Verdict,
-    packet: &mut Packet<'_>,
-    via: &Via<'_>,
-    view: &View,
-    reply: (usize, Rcode),
-    counters: &stats::Worker,
-) -> Option<(usize, Rcode)> {
-    let served = &counters.served;
-    match verdict {
-        Verdict::Send => return Some(reply),
-        Verdict::SendOver => {
-            served.limited_dry_run.add(1);
-            return Some(reply);
-        }
-        Verdict::Slip | Verdict::Drop => served.limited.add(1),
-    }
-    if verdict == Verdict::Drop {
-        return None;
-    }
-    let (request, reply) = (packet.request, &mut *packet.reply);
-    let len =
-        panics::survive(|| answer::truncate(request, via, view, reply)).unwrap_or_else(|| {
-            served.panics.add(1);
-            panics::tell(request);
-            None
-        })?;
-    served.slipped.add(1);
-    Some((len, Rcode::NOERROR))
-}
-
-fn count_reply(counters: &stats::Worker, reply: &[u8], rcode: Rcode) {
-    counters.served.replies.add(1);
-    counters.served.reply_octets.add(reply.len() as u64);
-    counters.served.truncated.add(u64::from(is_truncated(reply)));
-    counters.rcode(rcode.0).add(1);
-}
-
-/// Does this reply say that it is not all?
-pub(crate) fn is_truncated(reply: &[u8]) -> bool {
-    reply.get(2).is_some_and(|&octet| octet & (flag::TC >> 8) as u8 != 0)
-}
-
-/// Writes a SERVFAIL that is a header alone, for a request that cannot be trusted to be readable.
-/// Its length; `None` for what must get no reply: responses, and what has no header.
-pub(crate) fn failure(request: &[u8], reply: &mut [u8]) -> Option<usize> {
-    let header = request.first_chunk::<HEADER_LEN>()?;
-    let flags = u16::from_be_bytes([header[2], header[3]]);
-    if flags & flag::QR != 0 {
-        return None;
-    }
-    let kept = flags & (0xf << flag::OPCODE_SHIFT | flag::RD);
-    let reply = reply.first_chunk_mut::<HEADER_LEN>()?;
-    reply.fill(0);
-    reply[..2].copy_from_slice(&header[..2]);
-    reply[2..4].copy_from_slice(&(kept | flag::QR | Rcode::SERVFAIL.0).to_be_bytes());
-    Some(HEADER_LEN)
 }

@@ -6,6 +6,7 @@
 use super::Target;
 use backstop::io::Packet;
 use backstop::io::xdp::{Datagram, Rig};
+use std::cell::Cell;
 
 pub const TARGET: Target = Target { name: "xdp", run, seeds };
 
@@ -13,10 +14,19 @@ const RING: u32 = 16;
 const MTU: usize = 1500;
 
 fn run(data: &[u8]) {
-    let mut rig = Rig::new(RING, MTU).unwrap();
+    thread_local! {
+        /// The one of the run before, if that did not panic.
+        static LAST: Cell<Option<Rig>> = const { Cell::new(None) };
+    }
+    let mut rig = LAST.take().map_or_else(|| Rig::new(RING, MTU).unwrap(), Rig::renew);
+    go(data, &mut rig);
+    LAST.set(Some(rig));
+}
+
+fn go(data: &[u8], rig: &mut Rig) {
     let mut rest = data;
     while let Some((&step, after)) = rest.split_first() {
-        rest = step_of(step, after, &mut rig);
+        rest = step_of(step, after, rig);
         rig.check();
     }
     // Whatever happened, it goes on once the kernel behaves.

@@ -309,6 +309,11 @@ impl Inbox {
         whole.then(|| self.letters[index].route(socket, header.msg_controllen)).flatten()
     }
 
+    /// Who sent letter `index`, as the kernel says it.
+    fn sender(&self, index: usize) -> (&Name, socklen_t) {
+        (&self.letters[index].name, self.headers[index].0.msg_hdr.msg_namelen)
+    }
+
     /// The bytes of letter `index`.
     pub(super) fn request(&self, index: usize) -> &[u8] {
         self.letters[index].request(self.headers[index].0.msg_len as usize)
@@ -350,8 +355,39 @@ impl Outbox {
         route: &Route,
         reply: &[u8],
     ) -> *const libc::msghdr {
+        let (name, len) = Name::of(route.peer);
+        self.names[index] = name;
         let header = &mut self.headers[index].0.msg_hdr;
-        (self.names[index], header.msg_namelen) = Name::of(route.peer);
+        (header.msg_name, header.msg_namelen) = (self.names.at(index).cast(), len);
+        self.fill(index, socket, route, reply)
+    }
+
+    /// The same to whom `name` says, without turning that into an address and back; it, too, is to
+    /// stay where it is.
+    #[inline]
+    fn write_back(
+        &mut self,
+        index: usize,
+        socket: &Socket,
+        (name, len): (&Name, socklen_t),
+        route: &Route,
+        reply: &[u8],
+    ) {
+        let header = &mut self.headers[index].0.msg_hdr;
+        (header.msg_name, header.msg_namelen) = (ptr::from_ref(name).cast_mut().cast(), len);
+        self.fill(index, socket, route, reply);
+    }
+
+    /// All of letter `index` but whom it is for.
+    #[inline]
+    fn fill(
+        &mut self,
+        index: usize,
+        socket: &Socket,
+        route: &Route,
+        reply: &[u8],
+    ) -> *const libc::msghdr {
+        let header = &mut self.headers[index].0.msg_hdr;
         self.pieces[index] = Piece::new(reply.as_ptr().cast_mut(), reply.len());
         if socket.tells_source(route) {
             let (control, len) = Control::of(route.local, route.interface);
@@ -365,17 +401,30 @@ impl Outbox {
         self.headers.at(index).cast()
     }
 
-    /// Sends each reply along its route, those that can be sent at once. Never blocks.
-    pub(super) fn send<'a>(
+    /// Sends a reply along its route, if it can be sent at once. Never blocks.
+    pub(super) fn send(&mut self, socket: &Socket, route: &Route, reply: &[u8]) -> Sent {
+        self.write(0, socket, route, reply);
+        self.send_first(socket, 1)
+    }
+
+    /// Sends each reply back to who sent that letter of `inbox`, along its route: those that can be
+    /// sent at once. Never blocks.
+    pub(super) fn send_back<'a>(
         &mut self,
         socket: &Socket,
-        replies: impl IntoIterator<Item = (&'a Route, &'a [u8])>,
+        inbox: &Inbox,
+        replies: impl IntoIterator<Item = (usize, &'a Route, &'a [u8])>,
     ) -> Sent {
         let mut count = 0;
-        for (route, reply) in replies {
-            self.write(count, socket, route, reply);
+        for (letter, route, reply) in replies {
+            self.write_back(count, socket, inbox.sender(letter), route, reply);
             count += 1;
         }
+        self.send_first(socket, count)
+    }
+
+    /// Sends the first `count` letters, which the caller just wrote from what it still borrows.
+    fn send_first(&mut self, socket: &Socket, count: usize) -> Sent {
         let mut sent = Sent { sent: 0, failed: 0, error: None };
         while sent.sent + sent.failed < count {
             match self.send_some(socket, sent.sent + sent.failed, count) {
@@ -394,8 +443,8 @@ impl Outbox {
         let headers: *mut libc::mmsghdr = self.headers.at(first).cast();
         let count = u32::try_from(end - first).expect("a batch is small");
         let (fd, flags) = (socket.as_fd().as_raw_fd(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
-        // SAFETY: `headers` are `count` headers that `write` just pointed at stable memory of this
-        // outbox and at replies that `send`'s caller lends it.
+        // SAFETY: `headers` are `count` headers that were just pointed at stable memory of this
+        // outbox, and at names and replies that the caller of `send` or `send_back` lends it.
         check_count(unsafe { libc::sendmmsg(fd, headers, count, flags) })
     }
 }

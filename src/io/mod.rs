@@ -23,11 +23,12 @@
 //! Not here: what a reply says, rate limits, and TCP beyond the listening socket.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use arrayvec::ArrayVec;
 
 mod memory;
 mod message;
@@ -44,7 +45,7 @@ use mmsg::Mmsg;
 pub use rights::{give_up_all, keep_for_xdp};
 pub use socket::{Bind, ListenerId, Socket, bind, listen, steer_by_cpu};
 use sys::Bell;
-pub use sys::{cpus, pin, wall_clock_is_synchronised};
+pub use sys::{cpus, pin, tick, wall_clock_is_synchronised};
 use uring::Uring;
 
 /// The most packets a turn hands over.
@@ -259,8 +260,7 @@ impl Courier {
             .iter()
             .find(|socket| socket.id() == route.listener)
             .ok_or(io::ErrorKind::NotConnected)?;
-        let sent = Outbox::new(1).send(socket, [(route, reply)]);
-        sent.error.map_or(Ok(()), Err)
+        Outbox::new(1).send(socket, route, reply).error.map_or(Ok(()), Err)
     }
 }
 
@@ -273,39 +273,25 @@ fn lost(error: io::Error) -> io::Result<usize> {
 }
 
 /// The packets of a turn, gathered without allocating.
-struct Batch<'a> {
-    packets: [Packet<'a>; BATCH],
-    len: usize,
+type Batch<'a> = ArrayVec<Packet<'a>, BATCH>;
+
+/// How long the reply to each packet of a batch is, in octets; 0 is silence.
+type Lens = ArrayVec<usize, BATCH>;
+
+impl<'a> Packet<'a> {
+    fn new(request: &'a [u8], route: &'a Route, reply: &'a mut [u8]) -> Self {
+        Self { request, route, reply, reply_len: 0 }
+    }
 }
 
-impl<'a> Batch<'a> {
-    fn new() -> Self {
-        const NOWHERE: Route = Route {
-            peer: SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)),
-            local: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            interface: 0,
-            listener: ListenerId::NONE,
-        };
-        let none = |_| Packet { request: &[], route: &NOWHERE, reply: &mut [], reply_len: 0 };
-        Self { packets: std::array::from_fn(none), len: 0 }
+/// Has a batch served.
+fn served(batch: &mut Batch<'_>, serve: &mut (impl Serve + ?Sized)) -> Lens {
+    if !batch.is_empty() {
+        serve.serve(batch);
     }
-
-    fn push(&mut self, request: &'a [u8], route: &'a Route, reply: &'a mut [u8]) {
-        self.packets[self.len] = Packet { request, route, reply, reply_len: 0 };
-        self.len += 1;
-    }
-
-    /// Has the packets served and says how long each reply is.
-    fn serve(mut self, serve: &mut (impl Serve + ?Sized)) -> [usize; BATCH] {
-        let packets = &mut self.packets[..self.len];
-        if !packets.is_empty() {
-            serve.serve(packets);
-        }
-        let mut lens = [0; BATCH];
-        for (len, packet) in lens.iter_mut().zip(packets) {
-            debug_assert!(packet.reply_len <= packet.reply.len(), "a reply fits its room");
-            *len = packet.reply_len.min(packet.reply.len());
-        }
-        lens
-    }
+    let len = |packet: &Packet<'_>| {
+        debug_assert!(packet.reply_len <= packet.reply.len(), "a reply fits its room");
+        packet.reply_len.min(packet.reply.len())
+    };
+    batch.iter().map(len).collect()
 }

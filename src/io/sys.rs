@@ -179,6 +179,16 @@ pub(super) const fn size<T>() -> socklen_t {
     size_of::<T>() as socklen_t
 }
 
+/// The time as of the kernel's last tick, 1 to 10 ms ago, in nanoseconds: it only goes forward, from
+/// no time in particular. Reading it costs less than half of what reading the exact one does.
+#[inline]
+pub fn tick() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is borrowed for the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };
+    time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
+}
+
 /// Does the kernel say that something keeps the wall clock right?
 pub fn wall_clock_is_synchronised() -> bool {
     // SAFETY: all fields of a `timex` are numbers, for which zero is a value.

@@ -38,7 +38,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::message::{Control, Letter, Name, Outbox, Stable};
 use super::sys::Bell;
-use super::{BATCH, Batch, REPLY_MAX, Route, Serve, Socket, Turn};
+use super::{BATCH, Batch, Lens, Packet, REPLY_MAX, Route, Serve, Socket, Turn, served};
 
 /// Entries of the submission queue: a batch of replies and some sockets to arm.
 const SUBMISSIONS: u32 = 256;
@@ -168,7 +168,7 @@ impl Uring {
         turn.received = self.arrivals.len();
         if turn.received > 0 {
             let lens = self.serve(serve);
-            self.send(lens, &mut turn)?;
+            self.send(&lens, &mut turn)?;
         }
         Ok(turn)
     }
@@ -275,18 +275,18 @@ impl Uring {
     }
 
     /// Has the batch served. Returns the lengths of the replies.
-    fn serve(&mut self, serve: &mut (impl Serve + ?Sized)) -> [usize; BATCH] {
+    fn serve(&mut self, serve: &mut (impl Serve + ?Sized)) -> Lens {
         let Memory { buffers, replies, .. } = &mut *self.memory;
         let mut batch = Batch::new();
         for (arrival, reply) in self.arrivals.iter().zip(replies.iter_mut()) {
             let request = buffers.look(&arrival.taken).letter.request(arrival.len);
-            batch.push(request, &arrival.route, reply);
+            batch.push(Packet::new(request, &arrival.route, reply));
         }
-        batch.serve(serve)
+        served(&mut batch, serve)
     }
 
     /// Queues the replies and gives the requests' buffers back.
-    fn send(&mut self, lens: [usize; BATCH], turn: &mut Turn) -> io::Result<()> {
+    fn send(&mut self, lens: &Lens, turn: &mut Turn) -> io::Result<()> {
         let mut arrivals = std::mem::take(&mut self.arrivals);
         for (index, arrival) in arrivals.iter().enumerate().filter(|(index, _)| lens[*index] > 0) {
             let Some(socket) = &self.lines[arrival.line].socket else { continue };

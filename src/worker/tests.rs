@@ -3,12 +3,14 @@
 mod limited;
 
 use super::*;
-use crate::answer::{Deferred as Why, Silence};
-use crate::io::{Bind, bind};
+use crate::answer::{Asked, Deferred as Why, Outcome, Silence, Via};
+use crate::io::{Bind, Packet, bind};
 use crate::name::NameBuf;
-use crate::view::{Access, Expiry, Served, reap};
+use crate::view::{Access, Expiry, Served, View, reap};
 use crate::wire::Rtype;
 use crate::zone::{Builder, Record};
+use desk::{Answering, AsEver};
+use std::cell::Cell;
 use std::net::{SocketAddr, UdpSocket};
 
 /// How long an event may take that happens at once.
@@ -206,24 +208,20 @@ fn desk(shared: &Shared) -> (Desk, Route) {
         listener: socket.id(),
     };
     let port = Port::open(Backend::Mmsg, vec![socket]).unwrap();
-    let desk = Desk {
-        view: shared.views.reader(),
-        clock: shared.clock,
-        wall: Wall::new(),
-        counters: shared.stats.worker("0"),
-        deferred: shared.deferred.clone(),
-        courier: port.courier(),
-        limiter: None,
-    };
-    (desk, route)
+    (Desk::new(shared, "0".into(), port.courier()), route)
 }
 
-/// Has the desk answer these requests with `respond`; the replies.
-fn serve(
+/// Has the desk answer these requests; the replies.
+fn serve(desk: &mut Desk, route: &Route, requests: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    serve_with(desk, route, requests, AsEver)
+}
+
+/// Likewise, in this way.
+fn serve_with(
     desk: &mut Desk,
     route: &Route,
     requests: &[Vec<u8>],
-    respond: impl Fn(&[u8], &Via<'_>, &View, &mut [u8]) -> Outcome,
+    answering: impl Answering,
 ) -> Vec<Vec<u8>> {
     let mut replies = vec![vec![0; 1232]; requests.len()];
     let mut packets: Vec<_> = requests
@@ -231,16 +229,44 @@ fn serve(
         .zip(&mut replies)
         .map(|(request, reply)| Packet { request, route, reply, reply_len: 0 })
         .collect();
-    desk.serve_with(&mut packets, respond);
+    desk.serve_with(&mut packets, answering);
     let lens: Vec<_> = packets.iter().map(|packet| packet.reply_len).collect();
     replies.iter().zip(lens).map(|(reply, len)| reply[..len].to_vec()).collect()
+}
+
+/// Panics when it reads what has "bug" in it.
+struct BugInReading;
+
+impl Answering for BugInReading {
+    fn read<'a>(&self, asked: &mut Asked<'a>, request: &'a [u8], view: &'a View) {
+        assert!(!request.windows(3).any(|three| three == b"bug"), "the bug of this test");
+        asked.read(request, view);
+    }
+}
+
+/// Panics when it answers these, counted from one.
+struct BugInAnswering<'t>(Cell<usize>, &'t [usize]);
+
+impl Answering for BugInAnswering<'_> {
+    fn respond(&self, asked: &Asked<'_>, via: &Via<'_>, reply: &mut [u8]) -> Outcome {
+        self.0.set(self.0.get() + 1);
+        assert!(!self.1.contains(&self.0.get()), "the bug of this test");
+        asked.respond(via, reply)
+    }
+}
+
+/// Says this of all.
+struct Says(Outcome);
+
+impl Answering for Says {
+    fn respond(&self, _: &Asked<'_>, _: &Via<'_>, _: &mut [u8]) -> Outcome {
+        self.0
+    }
 }
 
 #[test]
 fn a_panic_costs_one_request_its_answer_and_nothing_else() {
     panics::tell_seldom();
-    let (shared, _queue) = shared(sample(Access::default(), 3));
-    let (mut desk, route) = desk(&shared);
     let mut response = query(4, "bug.example.", Rtype::A);
     response[2] |= 0x80;
     let requests = [
@@ -250,16 +276,34 @@ fn a_panic_costs_one_request_its_answer_and_nothing_else() {
         response,
         b"\x01bug".to_vec(),
     ];
-    let replies = serve(&mut desk, &route, &requests, |request, via, view, reply| {
-        assert!(!request.windows(3).any(|three| three == b"bug"), "the bug of this test");
-        answer::respond(request, via, view, reply)
-    });
-    assert_eq!(gist(&replies[0]), (1, 0, 1));
-    assert_eq!(replies[1], b"\0\x02\x81\x02\0\0\0\0\0\0\0\0", "a SERVFAIL");
-    assert_eq!(gist(&replies[2]), (3, 0, 1));
-    assert!(replies[3].is_empty() && replies[4].is_empty());
-    assert_eq!((counter(&shared, "panics"), counter(&shared, "replies")), (3, 3));
-    assert_eq!(shared.stats.rcodes()[2], 1);
+    for in_reading in [true, false] {
+        let (shared, _queue) = shared(sample(Access::default(), 3));
+        let (mut desk, route) = desk(&shared);
+        let replies = if in_reading {
+            serve_with(&mut desk, &route, &requests, BugInReading)
+        } else {
+            let bug = BugInAnswering(Cell::new(0), &[2, 4, 5]);
+            serve_with(&mut desk, &route, &requests, bug)
+        };
+        assert_eq!(gist(&replies[0]), (1, 0, 1));
+        assert_eq!(replies[1], b"\0\x02\x81\x02\0\0\0\0\0\0\0\0", "a SERVFAIL");
+        assert_eq!(gist(&replies[2]), (3, 0, 1));
+        assert!(replies[3].is_empty() && replies[4].is_empty());
+        assert_eq!((counter(&shared, "panics"), counter(&shared, "replies")), (3, 3));
+        assert_eq!(shared.stats.rcodes()[2], 1);
+    }
+}
+
+#[test]
+fn batches_of_any_size_are_answered_whole() {
+    let (shared, _queue) = shared(sample(Access::default(), 3));
+    let (mut desk, route) = desk(&shared);
+    for len in 0..40 {
+        let ask = |id: u16| query(id, &format!("h{}.example.", id % 3), Rtype::A);
+        let requests: Vec<_> = (0..len).map(ask).collect();
+        let replies = serve(&mut desk, &route, &requests);
+        assert!(replies.iter().zip(0..).all(|(reply, id)| gist(reply) == (id, 0, 1)), "{len}");
+    }
 }
 
 #[test]
@@ -267,14 +311,12 @@ fn what_is_not_decided_here_is_handed_on_until_the_queue_is_full() {
     let (shared, mut queue) = shared(sample(Access::default(), 1));
     let (mut desk, route) = desk(&shared);
     let requests: Vec<_> = (0..5).map(|id| query(id, "example.", Rtype::SOA)).collect();
-    let defer = |_: &[u8], _: &Via<'_>, _: &View, _: &mut [u8]| Outcome::Defer(Why::Signed);
-    let replies = serve(&mut desk, &route, &requests, defer);
+    let replies = serve_with(&mut desk, &route, &requests, Says(Outcome::Defer(Why::Signed)));
     assert!(replies.iter().all(Vec::is_empty));
     assert_eq!((counter(&shared, "deferred"), counter(&shared, "deferred_dropped")), (5, 3));
     let first = queue.try_recv().unwrap();
     assert_eq!((first.request, first.route), (requests[0].clone(), route));
-    let silent = |_: &[u8], _: &Via<'_>, _: &View, _: &mut [u8]| Outcome::Silent(Silence::Runt);
-    serve(&mut desk, &route, &requests, silent);
+    serve_with(&mut desk, &route, &requests, Says(Outcome::Silent(Silence::Runt)));
     assert_eq!(counter(&shared, "silent"), 5);
 }
 

@@ -250,6 +250,52 @@ fn queues_that_come_are_served() {
 }
 
 #[test]
+fn packets_that_outgrow_their_frames_get_larger_ones() {
+    let Some(pair) = pair() else { return };
+    let mut server = Server::new(&[V4], "");
+    server.start(&pair);
+    wait_answer(&client(&pair, V4), &server);
+    pair.ip(End::Server, &["link", "set", "cable", "mtu", "3000"]);
+    server.wait_for("its MTU is 3000 now");
+    let again = wait_until(PATIENCE, || server.count("AF_XDP serves interface") == 2);
+    assert!(again, "{}", server.log());
+    wait_answer(&client(&pair, V4), &server);
+    server.wait_status(SERVES);
+}
+
+#[test]
+fn more_workers_than_queues_are_told_of_and_serve() {
+    let Some(pair) = pair() else { return };
+    let mut server = Server::new(&[V4], "");
+    server.own = "workers = 2".into();
+    server.configure(&[V4], "");
+    server.start(&pair);
+    server.wait_for("there are more workers than receive queues");
+    server.wait_for("`ethtool -L NAME combined N`");
+    wait_answer(&client(&pair, V4), &server);
+    server.wait_status(SERVES);
+}
+
+#[test]
+fn what_the_driver_has_not_is_refused_with_advice_and_what_it_may_do_without_is_not() {
+    let Some(pair) = pair() else { return };
+    let mut server = Server::new(&[V4], "zero-copy = \"on\"");
+    server.launch(&pair);
+    assert!(wait_until(PATIENCE, || !server.is_running()), "{}", server.log());
+    server.wait_for("cable has no zero-copy; write zero-copy = \"auto\" in [xdp]");
+    for (more, mode) in [
+        ("mode = \"generic\"", "cable: AF_XDP, generic, copied, 1 queue"),
+        ("zero-copy = \"off\"\nbusy-poll = \"20us\"", SERVES),
+    ] {
+        let mut server = Server::new(&[V4], more);
+        server.start(&pair);
+        wait_answer(&client(&pair, V4), &server);
+        server.wait_status(mode);
+        server.stop();
+    }
+}
+
+#[test]
 fn addresses_that_the_host_gets_are_taken_and_what_is_not_ours_is_left_to_the_stack() {
     let Some(pair) = pair() else { return };
     let mut server = Server::new(&["0.0.0.0:53"], "interfaces = [\"cable\"]");

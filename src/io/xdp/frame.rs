@@ -15,7 +15,7 @@
 //! Checksums of what came are not looked at: that is the card's job, and on virtual ones they
 //! are not even there.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::ops::Range;
 
 /// The longest of all headers: Ethernet, a tag, IPv6 and UDP.
@@ -35,12 +35,38 @@ const PROTOCOL_UDP: u8 = 17;
 const HOPS: u8 = 64;
 const DONT_FRAGMENT: [u8; 2] = [0x40, 0x00];
 
-/// A request's packet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Packet {
-    pub(super) from: SocketAddr,
-    pub(super) to: SocketAddr,
+/// A request's packet, in the octets of its frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Packet<'f> {
+    octets: &'f [u8],
     pub(super) place: Place,
+}
+
+impl Packet<'_> {
+    /// Who sent it.
+    #[inline]
+    pub(super) fn from(&self) -> SocketAddr {
+        self.address(12, 8, 0)
+    }
+
+    /// To whom.
+    #[inline]
+    pub(super) fn to(&self) -> SocketAddr {
+        self.address(16, 24, 2)
+    }
+
+    /// The address at one of these places in the IP header, the port at this one in that of UDP.
+    #[inline]
+    fn address(&self, v4: usize, v6: usize, port: usize) -> SocketAddr {
+        let ip = &self.octets[self.place.ip.into()..];
+        if self.place.is_v4 {
+            let port = u16::from_be_bytes(shared(&ip[V4 + port..]));
+            SocketAddrV4::new(shared::<4>(&ip[v4..]).into(), port).into()
+        } else {
+            let port = u16::from_be_bytes(shared(&ip[V6 + port..]));
+            SocketAddrV6::new(shared::<16>(&ip[v6..]).into(), port, 0, 0).into()
+        }
+    }
 }
 
 /// Where in its frame a packet has what.
@@ -55,163 +81,178 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// Of the packet at `ip` whose UDP header this is, if it ends before `end`. As the kernel does,
+    /// what is beyond the UDP length is not looked at.
+    #[inline]
+    fn of(udp: &[u8; UDP], ip: usize, is_v4: bool, end: usize) -> Option<Self> {
+        let start = ip + if is_v4 { V4 } else { V6 } + UDP;
+        let payload_end = start + usize::from(number(udp, 4)).checked_sub(UDP)?;
+        if number(udp, 0) == 0 || payload_end > end {
+            return None;
+        }
+        let at = |offset| u16::try_from(offset).ok();
+        Some(Self { ip: at(ip)?, is_v4, start: at(start)?, end: at(payload_end)? })
+    }
+
+    #[inline]
     pub(super) fn payload(self) -> Range<usize> {
         usize::from(self.start)..usize::from(self.end)
     }
 
     /// Octets of all headers of the reply.
+    #[inline]
     pub(super) fn head_len(self) -> usize {
         usize::from(self.ip) + self.overhead()
     }
 
     /// Octets that IP and UDP take of the MTU.
+    #[inline]
     pub(super) fn overhead(self) -> usize {
         if self.is_v4 { V4 + UDP } else { V6 + UDP }
     }
 }
 
 /// The packet in a frame.
-pub(super) fn read(frame: &[u8]) -> Option<Packet> {
-    let (ip, kind) = match part(frame, 12)? {
-        TYPE_TAG => (ETHERNET + TAG, part(frame, 12 + TAG)?),
-        kind => (ETHERNET, kind),
+#[inline]
+pub(super) fn read(frame: &[u8]) -> Option<Packet<'_>> {
+    let place = match part(frame, 12)? {
+        TYPE_V4 => read_v4(frame, ETHERNET),
+        TYPE_V6 => read_v6(frame, ETHERNET),
+        TYPE_TAG => match part(frame, 12 + TAG)? {
+            TYPE_V4 => read_v4(frame, ETHERNET + TAG),
+            TYPE_V6 => read_v6(frame, ETHERNET + TAG),
+            _ => None,
+        },
+        _ => None,
     };
-    let packet = frame.get(ip..)?;
-    let (from, to, udp) = match kind {
-        TYPE_V4 => read_v4(packet)?,
-        TYPE_V6 => read_v6(packet)?,
-        _ => return None,
-    };
-    let header = packet.get(udp.clone())?;
-    let ports: [u8; 4] = part(header, 0)?;
-    let len = usize::from(u16::from_be_bytes(part(header, 4)?));
-    // As the kernel does, what is beyond the UDP length is not looked at.
-    if len < UDP || len > header.len() {
-        return None;
-    }
-    let from_port = u16::from_be_bytes([ports[0], ports[1]]);
-    if from_port == 0 {
-        return None;
-    }
-    let at = |offset: usize| u16::try_from(ip + udp.start + offset).ok();
-    let place = Place {
-        ip: u16::try_from(ip).ok()?,
-        is_v4: kind == TYPE_V4,
-        start: at(UDP)?,
-        end: at(len)?,
-    };
-    let to = SocketAddr::new(to, u16::from_be_bytes([ports[2], ports[3]]));
-    Some(Packet { from: SocketAddr::new(from, from_port), to, place })
+    Some(Packet { octets: frame, place: place? })
 }
 
-/// From, to, and where in the packet UDP is.
-fn read_v4(packet: &[u8]) -> Option<(IpAddr, IpAddr, Range<usize>)> {
-    let header: &[u8; V4] = packet.first_chunk()?;
-    let len = usize::from(u16::from_be_bytes([header[2], header[3]]));
-    let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff;
-    if header[0] != 0x45 || fragment != 0 || header[9] != PROTOCOL_UDP || len < V4 + UDP {
+#[inline]
+fn read_v4(frame: &[u8], ip: usize) -> Option<Place> {
+    let packet = frame.get(ip..)?;
+    let head: &[u8; V4 + UDP] = packet.first_chunk()?;
+    let fragment = number(head, 6) & 0x3fff;
+    let len = usize::from(number(head, 2));
+    if head[0] != 0x45 || fragment != 0 || head[9] != PROTOCOL_UDP || len > packet.len() {
         return None;
     }
-    let from = Ipv4Addr::from(part::<4>(header, 12)?);
-    let to = Ipv4Addr::from(part::<4>(header, 16)?);
+    let from = Ipv4Addr::from(part::<4>(head, 12)?);
+    let to = Ipv4Addr::from(part::<4>(head, 16)?);
     let bad = from.is_multicast()
         || from.is_broadcast()
         || from.octets()[0] == 0
         || from.is_loopback()
         || from == to;
-    (!bad).then_some((from.into(), to.into(), V4..len))
+    if bad { None } else { Place::of(head.last_chunk()?, ip, true, ip + len) }
 }
 
-fn read_v6(packet: &[u8]) -> Option<(IpAddr, IpAddr, Range<usize>)> {
-    let header: &[u8; V6] = packet.first_chunk()?;
-    let len = usize::from(u16::from_be_bytes([header[4], header[5]]));
-    if header[0] >> 4 != 6 || header[6] != PROTOCOL_UDP || len < UDP {
+#[inline]
+fn read_v6(frame: &[u8], ip: usize) -> Option<Place> {
+    let packet = frame.get(ip..)?;
+    let head: &[u8; V6 + UDP] = packet.first_chunk()?;
+    let len = V6 + usize::from(number(head, 4));
+    if head[0] >> 4 != 6 || head[6] != PROTOCOL_UDP || len > packet.len() {
         return None;
     }
-    let from = Ipv6Addr::from(part::<16>(header, 8)?);
-    let to = Ipv6Addr::from(part::<16>(header, 24)?);
+    let from = Ipv6Addr::from(part::<16>(head, 8)?);
+    let to = Ipv6Addr::from(part::<16>(head, 24)?);
     let bad = from.is_multicast()
         || from.is_unspecified()
         || from.is_loopback()
         || from.to_ipv4_mapped().is_some()
         || from == to;
-    (!bad).then_some((from.into(), to.into(), V6..V6 + len))
+    if bad { None } else { Place::of(head.last_chunk()?, ip, false, ip + len) }
 }
 
 /// Writes the headers of the reply to the packet at `place` in `request` before the payload that is
 /// in `frame` at `payload`, and what may have to follow. Where in `frame` the whole is.
 ///
 /// There must be [`HEAD_MAX`] octets before the payload, and [`FRAME_MIN`] after its start.
+#[inline]
 pub(super) fn write(
     place: Place,
     request: &[u8],
     frame: &mut [u8],
     payload: Range<usize>,
 ) -> Range<usize> {
-    let start = payload.start - place.head_len();
     let (head, body) = frame.split_at_mut(payload.start);
-    let (link, head) = head[start..].split_at_mut(place.ip.into());
-    let (asked_link, asked) = request.split_at(place.ip.into());
-    link.copy_from_slice(asked_link);
-    link[..6].copy_from_slice(&asked_link[6..12]);
-    link[6..12].copy_from_slice(&asked_link[..6]);
+    let head = head.last_chunk_mut().expect("room for the headers");
     let body = &body[..payload.len()];
-    if place.is_v4 {
-        write_v4(array(head), shared(asked), body);
-    } else {
-        write_v6(array(head), shared(asked), body);
+    // A function for each shape of packet: all its offsets are constants.
+    match (usize::from(place.ip), place.is_v4) {
+        (ETHERNET, true) => write_v4::<ETHERNET>(head, request, body),
+        (ETHERNET, false) => write_v6::<ETHERNET>(head, request, body),
+        (_, true) => write_v4::<{ ETHERNET + TAG }>(head, request, body),
+        (_, false) => write_v6::<{ ETHERNET + TAG }>(head, request, body),
     }
+    let start = payload.start - place.head_len();
     let padded = payload.end.max(start + FRAME_MIN);
-    frame[payload.end..padded].fill(0);
+    if padded > payload.end {
+        frame[payload.end..padded].fill(0);
+    }
     start..padded
-}
-
-fn array<const N: usize>(octets: &mut [u8]) -> &mut [u8; N] {
-    octets.first_chunk_mut().expect("room for the headers")
-}
-
-fn shared<const N: usize>(octets: &[u8]) -> &[u8; N] {
-    octets.first_chunk().expect("headers that were read")
 }
 
 // Sums are taken of what came and of constants, not of what was just written: to load four octets
 // that were stored as two and two takes the processor longer than to add them.
 
-fn write_v4(head: &mut [u8; V4 + UDP], asked: &[u8; V4 + UDP], body: &[u8]) {
+#[inline]
+fn write_v4<const LINK: usize>(head: &mut [u8; HEAD_MAX], asked: &[u8], body: &[u8]) {
+    let asked = &asked[..LINK + V4 + UDP];
+    let head = &mut head[HEAD_MAX - LINK - V4 - UDP..];
+    let (link, head) = head.split_at_mut(LINK);
     let (header, udp) = head.split_at_mut(V4);
-    let [high, low] = short(V4 + UDP + body.len());
+    write_link(link, &asked[..LINK]);
     let [df, offset] = DONT_FRAGMENT;
-    let mut fixed = [0x45, 0, high, low, 0, 0, df, offset, HOPS, PROTOCOL_UDP, 0, 0];
-    let addresses = sum(0, &asked[12..20]);
-    [fixed[10], fixed[11]] = checksum(sum(addresses, &fixed));
-    header[..12].copy_from_slice(&fixed);
-    header[12..16].copy_from_slice(&asked[16..20]);
-    header[16..20].copy_from_slice(&asked[12..16]);
-    write_udp(udp, &asked[V4..], body, addresses);
+    let len = short(V4 + UDP + body.len());
+    let both = u64::from_ne_bytes(shared(&asked[LINK + 12..]));
+    let addresses = Sum(both.into());
+    let fixed = addresses.and([0x45, 0]).and(len).and([df, offset]).and([HOPS, PROTOCOL_UDP]);
+    let [first, second] = fixed.checksum();
+    let [high, low] = len;
+    header[..8].copy_from_slice(&[0x45, 0, high, low, 0, 0, df, offset]);
+    header[8..12].copy_from_slice(&[HOPS, PROTOCOL_UDP, first, second]);
+    // The halves exchanged: from is to.
+    header[12..].copy_from_slice(&both.rotate_left(32).to_ne_bytes());
+    write_udp(udp, &asked[LINK + V4..], body, addresses);
 }
 
-fn write_v6(head: &mut [u8; V6 + UDP], asked: &[u8; V6 + UDP], body: &[u8]) {
+#[inline]
+fn write_v6<const LINK: usize>(head: &mut [u8; HEAD_MAX], asked: &[u8], body: &[u8]) {
+    let asked = &asked[..LINK + V6 + UDP];
+    let head = &mut head[HEAD_MAX - LINK - V6 - UDP..];
+    let (link, head) = head.split_at_mut(LINK);
     let (header, udp) = head.split_at_mut(V6);
-    header[..4].copy_from_slice(&[0x60, 0, 0, 0]);
-    header[4..6].copy_from_slice(&short(UDP + body.len()));
-    header[6..8].copy_from_slice(&[PROTOCOL_UDP, HOPS]);
-    header[8..24].copy_from_slice(&asked[24..40]);
-    header[24..40].copy_from_slice(&asked[8..24]);
-    write_udp(udp, &asked[V6..], body, sum(0, &asked[8..40]));
+    write_link(link, &asked[..LINK]);
+    let [high, low] = short(UDP + body.len());
+    header[..8].copy_from_slice(&[0x60, 0, 0, 0, high, low, PROTOCOL_UDP, HOPS]);
+    header[8..24].copy_from_slice(&asked[LINK + 24..LINK + 40]);
+    header[24..40].copy_from_slice(&asked[LINK + 8..LINK + 24]);
+    write_udp(udp, &asked[LINK + V6..], body, Sum(0).and_all(&asked[LINK + 8..LINK + 40]));
+}
+
+/// Back to where it came from; the tag stays.
+#[inline]
+fn write_link(link: &mut [u8], asked: &[u8]) {
+    link[..6].copy_from_slice(&asked[6..12]);
+    link[6..12].copy_from_slice(&asked[..6]);
+    link[12..].copy_from_slice(&asked[12..]);
 }
 
 /// `addresses`: their sum, for the pseudo-header.
-fn write_udp(header: &mut [u8], asked: &[u8], body: &[u8], addresses: u64) {
-    let [high, low] = short(UDP + body.len());
-    header[..2].copy_from_slice(&asked[2..4]);
-    header[2..4].copy_from_slice(&asked[..2]);
+#[inline]
+fn write_udp(header: &mut [u8], asked: &[u8], body: &[u8], addresses: Sum) {
+    let len = short(UDP + body.len());
+    let ports = u32::from_ne_bytes(shared(asked));
     // Exchanged ports have the same sum.
-    let head = sum(sum(addresses, &[0, PROTOCOL_UDP, high, low]), &asked[..4]);
-    let [first, second] = match checksum(sum(sum(head, &[high, low, 0, 0]), body)) {
+    let head = Sum(addresses.0 + u128::from(ports)).and([0, PROTOCOL_UDP]).and(len).and(len);
+    let [first, second] = match head.and_all(body).checksum() {
         [0, 0] => [0xff, 0xff],
         checksum => checksum,
     };
-    header[4..8].copy_from_slice(&[high, low, first, second]);
+    header[..4].copy_from_slice(&ports.rotate_left(16).to_ne_bytes());
+    header[4..].copy_from_slice(&[len[0], len[1], first, second]);
 }
 
 /// The peer's address with the interface's number where it means nothing without.
@@ -224,35 +265,76 @@ pub(super) fn scoped(address: SocketAddr, interface: u32) -> SocketAddr {
     }
 }
 
+#[inline]
 fn part<const N: usize>(octets: &[u8], at: usize) -> Option<[u8; N]> {
     octets.get(at..)?.first_chunk().copied()
 }
 
+/// The 16-bit number at an offset in a header.
+#[inline]
+fn number<const N: usize>(header: &[u8; N], at: usize) -> u16 {
+    u16::from_be_bytes([header[at], header[at + 1]])
+}
+
+/// The first octets of headers that were read.
+#[inline]
+fn shared<const N: usize>(octets: &[u8]) -> [u8; N] {
+    *octets.first_chunk().expect("headers that were read")
+}
+
 /// A length, as headers have it: no frame is longer than fits.
+#[inline]
 fn short(len: usize) -> [u8; 2] {
     u16::try_from(len).expect("a frame has a few thousand octets").to_be_bytes()
 }
 
-/// Adds octets to a ones' complement sum (RFC 1071 section 2: in whatever order of octets, by as
-/// many as the machine likes). All but the last piece must be of even length.
-fn sum(start: u64, octets: &[u8]) -> u64 {
-    let (words, rest) = octets.as_chunks::<4>();
-    let mut sum = start;
-    for word in words {
-        sum += u64::from(u32::from_ne_bytes(*word));
-    }
-    let mut last = [0; 4];
-    last[..rest.len()].copy_from_slice(rest);
-    sum + u64::from(u32::from_ne_bytes(last))
-}
+/// A ones' complement sum (RFC 1071 section 2: in whatever order of octets, by as many as the
+/// machine likes), taken eight octets at a time, with the carries above them.
+#[derive(Clone, Copy)]
+struct Sum(u128);
 
-/// The checksum of a sum, as it is on the wire.
-fn checksum(mut sum: u64) -> [u8; 2] {
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
+impl Sum {
+    #[inline]
+    fn and(self, octets: [u8; 2]) -> Self {
+        Self(self.0 + u128::from(u16::from_ne_bytes(octets)))
     }
-    let folded = u16::try_from(sum).expect("folded until it fits");
-    (!folded).to_ne_bytes()
+
+    /// Adds octets, of which only the last to be added may be of odd length.
+    #[inline]
+    fn and_all(self, octets: &[u8]) -> Self {
+        let mut sum = self.0;
+        let (words, mut rest) = octets.as_chunks::<8>();
+        for word in words {
+            sum += u128::from(u64::from_ne_bytes(*word));
+        }
+        if let Some((word, after)) = rest.split_first_chunk() {
+            sum += u128::from(u32::from_ne_bytes(*word));
+            rest = after;
+        }
+        if let Some((word, after)) = rest.split_first_chunk() {
+            sum += u128::from(u16::from_ne_bytes(*word));
+            rest = after;
+        }
+        if let Some(&last) = rest.first() {
+            sum += u128::from(u16::from_ne_bytes([last, 0]));
+        }
+        Self(sum)
+    }
+
+    /// What headers have of it, as it is on the wire.
+    #[inline]
+    fn checksum(self) -> [u8; 2] {
+        let mut carried = self.0;
+        for _ in 0..2 {
+            carried = (carried & u128::from(u64::MAX)) + (carried >> 64);
+        }
+        let mut sum = u64::try_from(carried).expect("the second carry is the last");
+        for bits in [32, 16, 16, 16] {
+            sum = (sum & ((1 << bits) - 1)) + (sum >> bits);
+        }
+        let folded = u16::try_from(sum).expect("folded until it fits");
+        (!folded).to_ne_bytes()
+    }
 }
 
 #[cfg(test)]

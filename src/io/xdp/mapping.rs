@@ -50,6 +50,12 @@ impl Mapping {
         self.len
     }
 
+    /// Where it begins.
+    #[inline]
+    pub(super) fn start(&self) -> *const u8 {
+        self.start.as_ptr()
+    }
+
     /// The address of `T` at `offset`, which must be within and aligned.
     pub(super) fn at<T>(&self, offset: usize) -> NonNull<T> {
         let end = offset.checked_add(size_of::<T>());

@@ -37,6 +37,7 @@ mod seat;
 mod socket;
 mod umem;
 
+use std::cell::Cell;
 use std::io;
 use std::iter;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -140,7 +141,7 @@ impl Engine {
         let mut turn = Turn::default();
         let listening = &self.listening;
         for socket in &mut self.sockets {
-            let route = |packet: &frame::Packet, interface| listening.route(packet, interface);
+            let route = |packet: &frame::Packet<'_>, interface| listening.route(packet, interface);
             add(&mut turn, socket.turn(route, serve));
         }
         turn
@@ -201,40 +202,55 @@ fn add(sum: &mut Turn, turn: Turn) {
 }
 
 /// What is listened on, to be found by address.
-struct Listening(Vec<(SocketAddr, Arc<Socket>)>);
+struct Listening {
+    sorted: Vec<(SocketAddr, Arc<Socket>)>,
+    /// Where the last one was found: most packets are for where the one before was.
+    last: Cell<usize>,
+}
 
 impl Listening {
     fn new(sockets: Vec<Arc<Socket>>) -> Self {
         let mut sorted: Vec<_> =
             sockets.into_iter().map(|socket| (plain(socket.local()), socket)).collect();
         sorted.sort_by_key(|(address, _)| *address);
-        Self(sorted)
+        Self { sorted, last: Cell::new(0) }
     }
 
     fn count(&self) -> usize {
-        self.0.len()
+        self.sorted.len()
     }
 
     fn sockets(&self) -> impl Iterator<Item = &Socket> {
-        self.0.iter().map(|(_, socket)| &**socket)
+        self.sorted.iter().map(|(_, socket)| &**socket)
     }
 
     /// The way back of a packet, if we listen where it was sent to.
-    fn route(&self, packet: &frame::Packet, interface: u32) -> Option<Route> {
-        let find = |address: SocketAddr| {
-            let found = self.0.binary_search_by_key(&address, |(address, _)| *address);
-            found.ok().map(|index| &*self.0[index].1)
-        };
-        let peer = frame::scoped(packet.from, interface);
-        if let Some(socket) = find(packet.to) {
+    #[inline]
+    fn route(&self, packet: &frame::Packet<'_>, interface: u32) -> Option<Route> {
+        let (peer, to) = (frame::scoped(packet.from(), interface), packet.to());
+        if let Some(socket) = self.find(to) {
             return Some(socket.route(peer, None));
         }
-        let any: IpAddr = match packet.to {
+        let any: IpAddr = match to {
             SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         };
-        let socket = find(SocketAddr::new(any, packet.to.port()))?;
-        Some(socket.route(peer, Some((packet.to.ip(), interface))))
+        let socket = self.find(SocketAddr::new(any, to.port()))?;
+        Some(socket.route(peer, Some((to.ip(), interface))))
+    }
+
+    #[inline]
+    fn find(&self, address: SocketAddr) -> Option<&Socket> {
+        match self.sorted.get(self.last.get()) {
+            Some((last, socket)) if *last == address => Some(socket),
+            _ => self.search(address),
+        }
+    }
+
+    fn search(&self, address: SocketAddr) -> Option<&Socket> {
+        let found = self.sorted.binary_search_by_key(&address, |(address, _)| *address).ok()?;
+        self.last.set(found);
+        Some(&self.sorted[found].1)
     }
 }
 

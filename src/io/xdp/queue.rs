@@ -10,7 +10,10 @@
 //!   many are left to send.
 //! - *dropped and counted*: a reply without a frame or a place in the ring is dropped.
 
-use super::super::{BATCH, Batch, REPLY_MAX, Route, Serve, Turn};
+use arrayvec::ArrayVec;
+use std::ops::Range;
+
+use super::super::{self as asked, BATCH, Batch, Lens, REPLY_MAX, Route, Serve, Turn, served};
 use super::frame::{self, HEAD_MAX, Place};
 use super::ring::{Consumer, Packet, Producer};
 use super::umem::{Count, Frame, Holder, Umem};
@@ -39,25 +42,32 @@ pub(super) struct Queue {
     receiving_max: u32,
     receiving: u32,
     /// What this batch is made of.
-    arrivals: Vec<Arrival>,
+    arrivals: ArrayVec<Arrival, BATCH>,
+    /// The way back of each.
+    routes: ArrayVec<Route, BATCH>,
 }
 
 /// A request that came, and the frame for its reply.
 struct Arrival {
     request: Frame,
+    reply: Frame,
     /// Where in its frame the request's packet is.
     at: usize,
     len: usize,
     place: Place,
-    route: Route,
-    reply: Frame,
+}
+
+impl Arrival {
+    fn packet(&self) -> Range<usize> {
+        self.at..self.at + self.len
+    }
 }
 
 impl Queue {
     /// Over rings of `ring` entries; the frames to receive into are pushed at once.
     pub(super) fn new(umem: Umem, rings: Rings, ring: u32) -> Self {
-        let arrivals = Vec::with_capacity(BATCH);
-        let mut queue = Self { umem, rings, receiving_max: ring, receiving: 0, arrivals };
+        let (arrivals, routes) = (ArrayVec::new(), ArrayVec::new());
+        let mut queue = Self { umem, rings, receiving_max: ring, receiving: 0, arrivals, routes };
         queue.refill();
         queue
     }
@@ -67,7 +77,7 @@ impl Queue {
     pub(super) fn turn(
         &mut self,
         mtu: usize,
-        route: impl Fn(&frame::Packet) -> Option<Route>,
+        route: impl Fn(&frame::Packet<'_>) -> Option<Route>,
         serve: &mut (impl Serve + ?Sized),
     ) -> Turn {
         let mut turn = Turn::default();
@@ -84,11 +94,7 @@ impl Queue {
     /// Frames that were sent are free again; so are those of a batch that made [`Serve`] panic.
     fn reap(&mut self) {
         if !self.arrivals.is_empty() {
-            for Arrival { request, reply, .. } in self.arrivals.drain(..) {
-                self.umem.put(request);
-                self.umem.put(reply);
-            }
-            self.refill();
+            self.forget();
         }
         while let Some(address) = self.rings.completion.pop() {
             if let Some((frame, _)) = self.umem.regain(address, Holder::Send) {
@@ -98,77 +104,96 @@ impl Queue {
         self.rings.completion.publish();
     }
 
+    #[cold]
+    fn forget(&mut self) {
+        for Arrival { request, reply, .. } in self.arrivals.drain(..) {
+            self.umem.put(request);
+            self.umem.put(reply);
+        }
+        self.refill();
+    }
+
     /// Takes what came, up to a batch.
-    fn arrive(&mut self, route: impl Fn(&frame::Packet) -> Option<Route>, turn: &mut Turn) {
-        while self.arrivals.len() < BATCH {
-            let Some(Packet { address, len, .. }) = self.rings.receive.pop() else { break };
+    fn arrive(&mut self, route: impl Fn(&frame::Packet<'_>) -> Option<Route>, turn: &mut Turn) {
+        self.routes.clear();
+        let mut came: ArrayVec<Packet, BATCH> = ArrayVec::new();
+        while let Some(packet) = self.rings.receive.pop() {
+            self.umem.prefetch(packet.address);
+            came.push(packet);
+            if came.is_full() {
+                break;
+            }
+        }
+        for &Packet { address, len, .. } in &came {
+            let len = len as usize;
             // The kernel names no frame that it was not lent; if it did, there is nothing to lose.
             let Some((request, at)) = self.umem.regain(address, Holder::Receive) else { continue };
             self.receiving -= 1;
-            let octets = self.umem.octets(&request).get(at..at.saturating_add(len as usize));
-            let packet = octets.and_then(frame::read);
-            let known = packet.and_then(|packet| Some((route(&packet)?, packet.place)));
-            let Some(((route, place), reply)) =
-                known.and_then(|known| Some((known, self.umem.take()?)))
-            else {
-                turn.dropped += 1;
-                self.umem.put(request);
-                continue;
-            };
-            let len = len as usize;
-            self.arrivals.push(Arrival { request, at, len, place, route, reply });
+            match self.arrived(&request, at, len, &route) {
+                Some((reply, place)) => {
+                    self.arrivals.push(Arrival { request, reply, at, len, place });
+                }
+                None => {
+                    turn.dropped += 1;
+                    self.umem.put(request);
+                }
+            }
         }
         turn.received = self.arrivals.len();
         self.rings.receive.publish();
     }
 
+    /// A frame for the reply to the packet in this one, and where that has what, if it is for us
+    /// and there is such a frame; its way back is noted.
+    #[inline]
+    fn arrived(
+        &mut self,
+        request: &Frame,
+        at: usize,
+        len: usize,
+        route: impl Fn(&frame::Packet<'_>) -> Option<Route>,
+    ) -> Option<(Frame, Place)> {
+        let octets = self.umem.octets(request).get(at..at.saturating_add(len))?;
+        let packet = frame::read(octets)?;
+        let (place, route) = (packet.place, route(&packet)?);
+        let reply = self.umem.take()?;
+        self.routes.push(route);
+        Some((reply, place))
+    }
+
     /// Has the batch served. Returns the lengths of the replies.
-    fn serve(&mut self, mtu: usize, serve: &mut (impl Serve + ?Sized)) -> [usize; BATCH] {
+    fn serve(&mut self, mtu: usize, serve: &mut (impl Serve + ?Sized)) -> Lens {
         let umem = &self.umem;
-        let room = umem.frame_size() - REPLY_AT;
+        let room = (umem.frame_size() - REPLY_AT).min(REPLY_MAX);
         let mut batch = Batch::new();
-        for arrival in &mut self.arrivals {
-            let Arrival { request, at, place, route, reply, .. } = arrival;
-            let room = room.min(mtu.saturating_sub(place.overhead())).min(REPLY_MAX);
-            let request = &umem.octets(request)[*at..][place.payload()];
-            batch.push(request, route, &mut umem.octets_mut(reply)[REPLY_AT..][..room]);
+        for (arrival, route) in self.arrivals.iter_mut().zip(&self.routes) {
+            let room = room.min(mtu.saturating_sub(arrival.place.overhead()));
+            let packet = &umem.octets(&arrival.request)[arrival.packet()];
+            let reply = &mut umem.octets_mut(&mut arrival.reply)[REPLY_AT..][..room];
+            batch.push(asked::Packet::new(&packet[arrival.place.payload()], route, reply));
         }
-        batch.serve(serve)
+        served(&mut batch, serve)
     }
 
     /// Publishes the replies and frees the requests' frames.
-    fn send(&mut self, lens: [usize; BATCH], turn: &mut Turn) {
-        let mut arrivals = std::mem::take(&mut self.arrivals);
-        for (Arrival { request, at, len, place, mut reply, .. }, reply_len) in
-            arrivals.drain(..).zip(lens)
-        {
+    fn send(&mut self, lens: Lens, turn: &mut Turn) {
+        let Self { umem, rings, arrivals, .. } = self;
+        for (mut arrival, reply_len) in arrivals.drain(..).zip(lens) {
             if reply_len == 0 {
-                self.umem.put(reply);
+                umem.put(arrival.reply);
             } else {
-                let octets = &self.umem.octets(&request)[at..at + len];
+                let asked = &umem.octets(&arrival.request)[arrival.packet()];
                 let payload = REPLY_AT..REPLY_AT + reply_len;
-                let whole = frame::write(place, octets, self.umem.octets_mut(&mut reply), payload);
-                match self.push(reply, whole.start, whole.len()) {
+                let frame = umem.octets_mut(&mut arrival.reply);
+                let whole = frame::write(arrival.place, asked, frame, payload);
+                match push(umem, &mut rings.send, arrival.reply, whole) {
                     true => turn.sent += 1,
                     false => turn.dropped += 1,
                 }
             }
-            self.umem.put(request);
+            umem.put(arrival.request);
         }
-        self.arrivals = arrivals;
-        self.rings.send.publish();
-    }
-
-    /// Moves a frame to the ring of those to be sent; `false`: that is full.
-    fn push(&mut self, frame: Frame, start: usize, len: usize) -> bool {
-        let base = self.umem.lend(frame, Holder::Send);
-        let len = u32::try_from(len).expect("a frame has a few thousand octets");
-        let packet = Packet { address: base + start as u64, len, options: 0 };
-        let pushed = self.rings.send.push(packet);
-        if !pushed && let Some((frame, _)) = self.umem.regain(base, Holder::Send) {
-            self.umem.put(frame);
-        }
-        pushed
+        rings.send.publish();
     }
 
     /// Lends the kernel as many frames to receive into as it may have.
@@ -201,4 +226,17 @@ impl Queue {
     pub(super) fn count(&self) -> Count {
         self.umem.count()
     }
+}
+
+/// Moves a frame to the ring of those to be sent, where `whole` in it is the packet; `false`: that
+/// is full.
+#[inline]
+fn push(umem: &mut Umem, ring: &mut Producer<Packet>, frame: Frame, whole: Range<usize>) -> bool {
+    let base = umem.lend(frame, Holder::Send);
+    let len = u32::try_from(whole.len()).expect("a frame has a few thousand octets");
+    let pushed = ring.push(Packet { address: base + whole.start as u64, len, options: 0 });
+    if !pushed && let Some((frame, _)) = umem.regain(base, Holder::Send) {
+        umem.put(frame);
+    }
+    pushed
 }

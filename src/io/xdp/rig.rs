@@ -11,7 +11,7 @@ use super::super::{ListenerId, Route, Serve, Turn};
 use super::frame;
 use super::mapping::Mapping;
 use super::queue::{HEADROOM, Queue, Rings};
-use super::ring::{Consumer, Entry, Layout, Packet, Producer};
+use super::ring::{Consumer, Layout, Packet, Producer, pair};
 use super::umem::{Count, Umem};
 
 /// Octets of a frame.
@@ -21,12 +21,18 @@ const FRAME: usize = 2048;
 pub struct Rig {
     queue: Queue,
     mtu: usize,
-    frames: usize,
-    memory: Arc<Mapping>,
+    ring: u32,
+    parts: Parts,
     fill: Consumer<u64>,
     completion: Producer<u64>,
     receive: Producer<Packet>,
     send: Consumer<Packet>,
+}
+
+/// The memory of the frames and of the rings.
+struct Parts {
+    frames: Arc<Mapping>,
+    rings: [Arc<Mapping>; 4],
 }
 
 impl Rig {
@@ -35,12 +41,31 @@ impl Rig {
     /// # Errors
     /// There is no memory.
     pub fn new(ring: u32, mtu: usize) -> io::Result<Self> {
-        let umem = Umem::new(2 * ring, FRAME)?;
-        let memory = Arc::clone(umem.memory());
-        let (fill_in, fill) = pair(ring)?;
-        let (completion, completion_out) = pair(ring)?;
-        let (receive, receive_out) = pair(ring)?;
-        let (send_in, send) = pair(ring)?;
+        let part = |len| Mapping::anonymous(len).map(Arc::new);
+        let (addresses, packets) = (Layout::OWN.len::<u64>(ring), Layout::OWN.len::<Packet>(ring));
+        let rings = [part(addresses)?, part(addresses)?, part(packets)?, part(packets)?];
+        let frames = part(2 * ring as usize * FRAME)?;
+        Ok(Self::over(Parts { frames, rings }, ring, mtu))
+    }
+
+    /// As it was when it was new, in the same memory: getting that takes the system longer than
+    /// most of what is done with it.
+    #[must_use]
+    pub fn renew(self) -> Self {
+        let Self { parts, ring, mtu, .. } = self;
+        let (start, len) = (parts.frames.at::<u8>(0), parts.frames.len());
+        // SAFETY: all of the mapping; no reference into it outlives a borrow of `self`.
+        unsafe { start.write_bytes(0, len) };
+        Self::over(parts, ring, mtu)
+    }
+
+    fn over(parts: Parts, ring: u32, mtu: usize) -> Self {
+        let umem = Umem::over(Arc::clone(&parts.frames), 2 * ring, FRAME);
+        let [fills, completions, receives, sends] = &parts.rings;
+        let (fill_in, fill) = pair(fills, ring, 0);
+        let (completion, completion_out) = pair(completions, ring, 0);
+        let (receive, receive_out) = pair(receives, ring, 0);
+        let (send_in, send) = pair(sends, ring, 0);
         let rings = Rings {
             fill: fill_in,
             completion: completion_out,
@@ -48,8 +73,7 @@ impl Rig {
             send: send_in,
         };
         let queue = Queue::new(umem, rings, ring);
-        let frames = 2 * ring as usize;
-        Ok(Self { queue, mtu, frames, memory, fill, completion, receive, send })
+        Self { queue, mtu, ring, parts, fill, completion, receive, send }
     }
 
     /// A frame comes in. `false`: there is no room for it, and it is lost.
@@ -58,7 +82,7 @@ impl Rig {
         let Some(address) = fits.then(|| self.fill.pop()).flatten() else { return false };
         self.fill.publish();
         let start = usize::try_from(address).expect("an address of the memory") + HEADROOM;
-        let to = self.memory.at::<[u8; FRAME - HEADROOM]>(start).cast::<u8>().as_ptr();
+        let to = self.parts.frames.at::<[u8; FRAME - HEADROOM]>(start).cast::<u8>().as_ptr();
         // SAFETY: within a frame that the queue lent for this, and nobody else is at.
         unsafe { to.copy_from_nonoverlapping(frame.as_ptr(), frame.len()) };
         let len = u32::try_from(frame.len()).expect("it fits a frame");
@@ -94,7 +118,7 @@ impl Rig {
         let start = usize::try_from(address).expect("an address of the memory");
         let len = len as usize;
         assert!(start % FRAME + len <= FRAME, "a packet is within its frame");
-        let from = self.memory.at::<u8>(start).as_ptr();
+        let from = self.parts.frames.at::<u8>(start).as_ptr();
         // SAFETY: within a frame (just checked) that the queue lent for this, and nobody writes to.
         let frame = unsafe { slice::from_raw_parts(from, len) }.to_vec();
         self.forge_completion(address);
@@ -105,7 +129,7 @@ impl Rig {
     pub fn check(&self) {
         let Count { free, receiving, sending, held } = self.queue.count();
         assert_eq!(held, 0, "a frame is lost: {:?}", self.queue.count());
-        assert_eq!(free + receiving + sending, self.frames);
+        assert_eq!(free + receiving + sending, 2 * self.ring as usize);
     }
 
     /// The frames that are out: to receive into, and to be sent.
@@ -164,16 +188,10 @@ impl Datagram<'_> {
 }
 
 /// All is for us.
-fn route(packet: &frame::Packet) -> Option<Route> {
-    let local: IpAddr = packet.to.ip();
-    let peer: SocketAddr = packet.from;
+fn route(packet: &frame::Packet<'_>) -> Option<Route> {
+    let local: IpAddr = packet.to().ip();
+    let peer: SocketAddr = packet.from();
     Some(Route { peer, local, interface: 0, listener: ListenerId::NONE })
-}
-
-fn pair<T: Entry>(count: u32) -> io::Result<(Producer<T>, Consumer<T>)> {
-    let layout = Layout::OWN;
-    let memory = Arc::new(Mapping::anonymous(layout.len::<T>(count))?);
-    Ok((Producer::new(Arc::clone(&memory), layout, count), Consumer::new(memory, layout, count)))
 }
 
 #[cfg(test)]

@@ -105,8 +105,9 @@ impl<T: Entry> Shared<T> {
 /// The end that fills a ring.
 pub(super) struct Producer<T: Entry> {
     shared: Shared<T>,
-    /// Pushed, not all of it published.
+    /// Pushed, and how far that is published.
     head: u32,
+    told: u32,
     /// The consumer's counter as last seen.
     seen: u32,
 }
@@ -116,7 +117,7 @@ impl<T: Entry> Producer<T> {
         let shared = Shared::new(memory, layout, count);
         let head = shared.producer().load(Ordering::Relaxed);
         let seen = shared.consumer().load(Ordering::Acquire);
-        Self { shared, head, seen }
+        Self { shared, head, told: head, seen }
     }
 
     /// Adds an entry; `false`: the ring is full.
@@ -135,7 +136,11 @@ impl<T: Entry> Producer<T> {
 
     /// Lets the consumer have what was pushed.
     pub(super) fn publish(&mut self) {
-        self.shared.producer().store(self.head, Ordering::Release);
+        // A counter that did not move stays in the other side's cache.
+        if self.told != self.head {
+            self.shared.producer().store(self.head, Ordering::Release);
+            self.told = self.head;
+        }
     }
 
     /// Has the consumer taken all?
@@ -152,8 +157,9 @@ impl<T: Entry> Producer<T> {
 /// The end that empties a ring.
 pub(super) struct Consumer<T: Entry> {
     shared: Shared<T>,
-    /// Popped, not all of it published.
+    /// Popped, and how far that is published.
     tail: u32,
+    told: u32,
     /// The producer's counter as last seen.
     seen: u32,
 }
@@ -163,7 +169,7 @@ impl<T: Entry> Consumer<T> {
         let shared = Shared::new(memory, layout, count);
         let tail = shared.consumer().load(Ordering::Relaxed);
         let seen = shared.producer().load(Ordering::Acquire);
-        Self { shared, tail, seen }
+        Self { shared, tail, told: tail, seen }
     }
 
     /// The next entry, if there is one.
@@ -183,8 +189,25 @@ impl<T: Entry> Consumer<T> {
 
     /// Lets the producer have the places of what was popped.
     pub(super) fn publish(&mut self) {
-        self.shared.consumer().store(self.tail, Ordering::Release);
+        if self.told != self.tail {
+            self.shared.consumer().store(self.tail, Ordering::Release);
+            self.told = self.tail;
+        }
     }
+}
+
+/// Both ends of an empty ring of our own, in memory that nobody uses, or will; its counters begin
+/// with `start`.
+pub(super) fn pair<T: Entry>(
+    memory: &Arc<Mapping>,
+    count: u32,
+    start: u32,
+) -> (Producer<T>, Consumer<T>) {
+    let shared = Shared::<T>::new(Arc::clone(memory), Layout::OWN, count);
+    shared.producer().store(start, Ordering::Relaxed);
+    shared.consumer().store(start, Ordering::Relaxed);
+    let producer = Producer::new(Arc::clone(memory), Layout::OWN, count);
+    (producer, Consumer::new(Arc::clone(memory), Layout::OWN, count))
 }
 
 #[cfg(test)]
@@ -192,15 +215,8 @@ mod tests {
     use super::*;
 
     fn ring(count: u32, start: u32) -> (Producer<u64>, Consumer<u64>) {
-        let layout = Layout::OWN;
-        let memory = Arc::new(Mapping::anonymous(layout.len::<u64>(count)).unwrap());
-        for counter in [layout.producer, layout.consumer] {
-            let at = memory.at::<u32>(counter);
-            // SAFETY: within fresh memory that nobody else has.
-            unsafe { at.write(start) };
-        }
-        let producer = Producer::new(Arc::clone(&memory), layout, count);
-        (producer, Consumer::new(memory, layout, count))
+        let memory = Arc::new(Mapping::anonymous(Layout::OWN.len::<u64>(count)).unwrap());
+        pair(&memory, count, start)
     }
 
     #[test]

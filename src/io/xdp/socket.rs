@@ -170,7 +170,7 @@ impl Xsk {
     /// Receives a batch, has it served, and sends the replies.
     pub(super) fn turn(
         &mut self,
-        route: impl Fn(&frame::Packet, u32) -> Option<Route>,
+        route: impl Fn(&frame::Packet<'_>, u32) -> Option<Route>,
         serve: &mut (impl Serve + ?Sized),
     ) -> Turn {
         let mtu = self.tally.mtu.load(Ordering::Relaxed) as usize;

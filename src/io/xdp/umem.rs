@@ -52,14 +52,21 @@ pub(super) struct Umem {
 impl Umem {
     /// `count` frames of `size` octets.
     pub(super) fn new(count: u32, size: usize) -> io::Result<Self> {
+        let memory = Arc::new(Mapping::anonymous(count as usize * size)?);
+        Ok(Self::over(memory, count, size))
+    }
+
+    /// The same in memory that nobody uses, or will.
+    pub(super) fn over(memory: Arc<Mapping>, count: u32, size: usize) -> Self {
         assert!(size.is_power_of_two(), "frames are of a power of two");
-        Ok(Self {
-            memory: Arc::new(Mapping::anonymous(count as usize * size)?),
+        assert!(memory.len() >= count as usize * size, "the memory holds the frames");
+        Self {
+            memory,
             shift: size.trailing_zeros(),
             // Popped from the end: the first ones first.
             free: (0..count).rev().map(Frame).collect(),
             holders: vec![Holder::Us; count as usize].into(),
-        })
+        }
     }
 
     /// The memory itself, to be registered.
@@ -96,6 +103,23 @@ impl Umem {
         let holder = self.holders.get_mut(number).filter(|holder| **holder == from)?;
         *holder = Holder::Us;
         Some((Frame(u32::try_from(number).ok()?), offset))
+    }
+
+    /// Starts loading the packet at `address`, as far as its question: it was written by another
+    /// core, so that to read it is to wait, unless one does not wait for one after the other.
+    #[inline]
+    pub(super) fn prefetch(&self, address: u64) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let start = self.memory.start().wrapping_add(usize::try_from(address).unwrap_or(0));
+            // SAFETY: a prefetch is a hint: it faults at no address and changes no memory.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(start.cast()) };
+            // SAFETY: as above.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(64).cast()) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = address;
     }
 
     /// The octets of a frame.

@@ -43,7 +43,7 @@ fn answered(replies: &[Vec<u8>]) -> usize {
 }
 
 fn ask_often(desk: &mut Desk, route: &Route, request: &[u8]) -> Vec<Vec<u8>> {
-    serve(desk, route, &vec![request.to_vec(); 2000], answer::respond)
+    serve(desk, route, &vec![request.to_vec(); 2000])
 }
 
 #[track_caller]
@@ -102,7 +102,7 @@ fn who_shows_our_cookie_is_not_limited() {
     let (shared, mut desk, route) = served_and_desk(Some(limit()));
     let plain = query(1, "h1.example.", Rtype::A);
     let first = with_cookie(plain.clone(), b"8 octets");
-    let reply = serve(&mut desk, &route, &[first], answer::respond).remove(0);
+    let reply = serve(&mut desk, &route, &[first]).remove(0);
     let cookie = &reply[reply.len() - 24..];
     assert_eq!(cookie[..8], *b"8 octets");
     let replies = ask_often(&mut desk, &route, &with_cookie(plain.clone(), cookie));

@@ -46,7 +46,7 @@ fn check(frame: &[u8], asked: &Datagram<'_>) -> Vec<u8> {
         }
     };
     let read = read(frame).expect("a reply can be read");
-    assert_eq!((read.from, read.to), (asked.to, asked.from));
+    assert_eq!((read.from(), read.to()), (asked.to, asked.from));
     let packet = &frame[ip..];
     let (pseudo, udp) = if asked.to.is_ipv4() {
         assert_eq!(frame[ip - 2..ip], [8, 0]);
