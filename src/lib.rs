@@ -7,15 +7,15 @@
 //! 1. It waits in the kernel until a pinned thread, a [`worker`], takes a batch of datagrams from
 //!    its port ([`io`]: bytes and addresses, no messages).
 //! 2. The worker takes the newest [`view`] - one atomic load - and the time, once for the batch.
-//! 3. [`answer::respond`] reads the request: [`query`], its [`edns`] options.
-//! 4. The [`view`] finds the zone with the longest apex at or above the name; [`acl`] says
-//!    whether this client may ask.
-//! 5. The [`zone`] looks the name up in its [`tree`] and says what the data can say:
-//!    [`zone::Found`].
+//! 3. [`answer::Asked`] reads the request - [`query`], its [`edns`] options -, has the [`view`]
+//!    find the zone with the longest apex at or above the name, and begins to look the name up in
+//!    that zone's [`tree`]. What takes longest, memory, is being fetched while others are read.
+//! 4. When eight have come so far, the first is answered: [`acl`] says whether this client may ask.
+//! 5. The [`zone`] ends the look-up and says what the data can say: [`zone::Found`].
 //! 6. [`answer`] decides what that means - records, an alias to pursue, a referral, a denial with
 //!    its proof - and copies record sets into the reply through the [`wire::Writer`].
 //! 7. What workers do not decide - signed requests ([`tsig`]), NOTIFY, transfers - goes to the
-//!    [`stream`] threads, which serve TCP with the same `respond`.
+//!    [`stream`] threads, which serve TCP in the same way, one by one.
 //! 8. A reply that is one too many of its kind to one network is dropped or truncated, if a
 //!    [`limit`] is set.
 //! 9. The batch's replies leave in one system call, each from the address that was asked.
