@@ -542,8 +542,6 @@ impl<'a, 'b> Answer<'a, 'b> {
         let at = self.put(Section::Authority, cut, node, set)?;
         if self.dnssec_ok {
             match node.find(Rtype::DS) {
-                // Without signatures, as in a zone that is not signed, they prove nothing.
-                Some(_) if node.signatures(Rtype::DS).is_none() => {}
                 Some(ds) => {
                     self.put(Section::Authority, Owner { at, ..cut }, node, &ds)?;
                 }
