@@ -74,7 +74,7 @@ pub fn run() -> Result<(), DemoError> {
     }
     primary.stop();
     writeln!(out, "{FAREWELL}")?;
-    enter.wait(if enter.is_there() { Duration::MAX } else { SECONDARY_LIFE });
+    enter.wait_long();
     secondary.stop();
     Ok(())
 }
@@ -216,8 +216,10 @@ impl Enter {
         }
     }
 
-    /// Is there anyone who could press it?
-    fn is_there(&self) -> bool {
-        !matches!(self.0.recv_timeout(Duration::ZERO), Err(RecvTimeoutError::Disconnected))
+    /// Waits for Enter as long as there is someone who could press it, and then for a while.
+    fn wait_long(&self) {
+        if self.0.recv().is_err() {
+            thread::sleep(SECONDARY_LIFE);
+        }
     }
 }
