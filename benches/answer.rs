@@ -12,7 +12,7 @@
 //!
 //! and divide `Collected` by the number of replies that the program prints.
 
-use backstop::answer::{Asked, Outcome, Via, respond};
+use backstop::answer::{AT_ONCE, Asked, Outcome, Via, respond};
 use backstop::name::{Key, NAME_MAX, Name, NameBuf};
 use backstop::view::{Access, Expiry, Served, View};
 use backstop::wire::Rtype;
@@ -27,9 +27,6 @@ use std::time::Duration;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const BATCH: usize = 32;
-
-/// How many of them are read before the first is answered.
-const AT_ONCE: usize = 8;
 
 /// How many requests the uniform runs take turns in.
 const REQUESTS: usize = 1 << 16;

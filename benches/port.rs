@@ -2,8 +2,9 @@
 //!
 //! `cargo bench --bench port` reports two things. First, with batches of a given size already
 //! queued, the time a reply takes, as the median of many rounds: this compares backends even on a
-//! busy machine. `Rig` is what AF_XDP costs beside the kernel: its queue, turned by hand. Second, with a worker on the last CPU and a client on the first, the processor
-//! time of the worker's thread per reply (the kernel samples how it splits), and packets per turn.
+//! busy machine; `rig` is what AF_XDP costs beside the kernel: its queue, turned by hand. Second,
+//! with a worker on the last CPU and a client on the first, the processor time of the worker's
+//! thread per reply (the kernel samples how it splits), and packets per turn.
 //! On loopback the system's part includes the client's receive path, which runs within our send.
 //!
 //! Instructions a turn, where the clock is too noisy: build, then count what `turned` executes of

@@ -113,7 +113,7 @@ impl<'q> Edns<'q> {
     /// The error that a request with this record is answered with, whatever it asks: options may
     /// mean something else in another version.
     #[inline]
-    pub fn is_wrong(&self) -> Option<Rcode> {
+    pub fn error(&self) -> Option<Rcode> {
         match (self.version, self.malformed) {
             (0, false) => None,
             (0, true) => Some(Rcode::FORMERR),

@@ -35,7 +35,7 @@
 //!
 //! [`server`] starts and stops all this as the [`config`] says; [`control`], [`command`], [`web`]
 //! and [`systemd`] tell how it is; [`stats`] counts; [`clock`] is the time that zones expire by;
-//! [`demo`] shows it; [`audit`] asks every server of a zone.
+//! [`demo`] shows it; [`audit`] asks every server of a zone; `seldom` keeps the log readable.
 //!
 //! A module uses only those that stand above it: words ([`octets`], [`name`], [`wire`], [`query`],
 //! [`edns`], [`tsig`], [`acl`], [`tree`]), data ([`zone`], [`view`]), decisions ([`answer`],
@@ -51,6 +51,7 @@
 //! row of versions whose serials can be compared. *port*: a worker's sockets. *turn*: one batch.
 
 pub mod octets;
+mod seldom;
 pub mod name;
 pub mod wire;
 pub mod query;

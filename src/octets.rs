@@ -1,4 +1,5 @@
-//! Strings of octets, eight at a time: what every query does to names and record data.
+//! Strings of octets, eight at a time: what every query does to names and record data; and the
+//! processor's hint that some will be read soon.
 //!
 //! **How it fits.** `name` folds and compares with it, `tree` compares keys, `wire` copies. The
 //! strings are short - a label, a key, an address - so calls into the C library cost more than
@@ -143,6 +144,23 @@ pub fn copy(to: &mut [u8], from: &[u8]) {
         4 => to[..4].copy_from_slice(&from[..4]),
         len => to[..len].copy_from_slice(from),
     }
+}
+
+/// Starts loading the cache line `offset` bytes from `base`; nothing on other architectures.
+#[inline]
+#[cfg_attr(
+    target_arch = "x86_64",
+    expect(unsafe_code, reason = "the intrinsic takes a pointer, though it reads nothing")
+)]
+pub fn prefetch(base: *const u8, offset: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch is a hint: it faults at no address and changes no memory.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(base.wrapping_add(offset).cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (base, offset);
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ mod watch;
 
 use crate::clock::Clock;
 use crate::io::{self, Backend, Courier, OpenError, Port, Route, Socket, Turn, Waker, xdp};
+use crate::seldom::is_loud;
 use crate::stats;
 use crate::view::Views;
 use crossbeam::channel::{self, Receiver, Sender};
@@ -257,7 +258,7 @@ impl Worker {
                     }
                     Err(error) => {
                         times = times.saturating_add(1);
-                        if panics::is_loud(times) {
+                        if is_loud(times) {
                             error!(worker = self.options.index, %error, times,
                                 "the port does not open; it is tried every second");
                         }

@@ -12,6 +12,10 @@ use crate::tree::Way;
 use crate::view::{Served, View};
 use crate::wire::{Class, Rcode};
 
+/// How many requests of a batch to read before the first is answered. More gain nothing: a core
+/// waits for no more than some ten cache misses at a time.
+pub const AT_ONCE: usize = 8;
+
 /// A request that was read, to be answered from one view.
 pub struct Asked<'a> {
     /// `None` until something was read.

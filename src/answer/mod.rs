@@ -1,7 +1,8 @@
 //! Answering: the pure function from a request and a view to a reply.
 //!
-//! **How it fits.** `worker` and `stream` call [`respond`] with what they received; what it does
-//! not decide (signatures, transfers, NOTIFY) goes on to the scheduler as [`Outcome::Defer`].
+//! **How it fits.** `stream` calls [`respond`] with what it received; `worker` has the two halves of
+//! that apart ([`Asked`]), for several requests at a time. What is not decided here (signatures,
+//! transfers, NOTIFY) is an [`Outcome::Defer`].
 //!
 //! **The stages**, as functions: [`Asked::read`] reads the request, finds the zone and begins to
 //! look the name up - [`Asked::respond`] does the rest: `dispatch` by opcode, class and type -
@@ -38,8 +39,8 @@ use crate::wire::{
 };
 use crate::zone::{At, Found, Node, RecordSet, Zone};
 use arrayvec::ArrayVec;
-pub use asked::Asked;
 use asked::Start;
+pub use asked::{AT_ONCE, Asked};
 
 use denial::{Claim, PROOFS_MAX, Proof};
 use std::net::IpAddr;
@@ -312,8 +313,8 @@ impl<'a, 'b> Answer<'a, 'b> {
             self.rcode = Rcode::FORMERR; // One of them was taken off already.
         } else if signed && opcode != Opcode::NOTIFY {
             return Some(Deferred::Signed);
-        } else if let Some(wrong) = edns.as_ref().and_then(Edns::is_wrong) {
-            self.rcode = wrong;
+        } else if let Some(error) = edns.as_ref().and_then(Edns::error) {
+            self.rcode = error;
         } else if opcode == Opcode::QUERY && self.lacks_cookie() {
             self.rcode = Rcode::BADCOOKIE;
         } else {

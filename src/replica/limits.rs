@@ -1,7 +1,7 @@
 //! What holds for all that is asked of the primaries: limits, open connections, who is silent.
 
 use super::connections::Connections;
-use crate::worker::panics::is_loud;
+use crate::seldom::is_loud;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Mutex;

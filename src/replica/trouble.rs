@@ -6,8 +6,8 @@ use super::dial::random;
 use super::scheduler::{Scheduler, tell_lower};
 use super::zone::{Entry, millis};
 use crate::refresh::{Ask, Event, Step};
+use crate::seldom::is_loud;
 use crate::wire::Serial;
-use crate::worker::panics::is_loud;
 use std::fmt;
 use std::time::Instant;
 use tracing::{debug, info, warn};
@@ -226,12 +226,6 @@ pub(super) fn note_behind(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn it_is_loud_the_first_time_and_then_ever_more_seldom() {
-        let loud: Vec<u32> = (0..=20_000).filter(|&times| is_loud(times)).collect();
-        assert_eq!(loud, [1, 10, 100, 1000, 10_000]);
-    }
 
     #[test]
     fn the_same_is_counted_and_other_words_begin_anew() {

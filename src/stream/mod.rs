@@ -28,6 +28,7 @@ mod transfer;
 
 use crate::clock::Clock;
 use crate::replica::Notified;
+use crate::seldom::Seldom;
 use crate::stats::Stats;
 use crate::view::Views;
 use crate::worker::{Deferred, panics};
@@ -231,7 +232,7 @@ impl Drop for Streams {
 
 /// Accepts connections for ever.
 async fn accept(shared: Arc<Shared>, listener: TcpListener) {
-    static TOLD: panics::Seldom = panics::Seldom::new();
+    static TOLD: Seldom = Seldom::new();
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => admit(&shared, stream, peer),

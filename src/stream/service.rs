@@ -9,6 +9,7 @@ use crate::answer::{self, Deferred, Outcome, Silence, Transport, Via};
 use crate::clock::{self, Clock, now_s};
 use crate::name::Name;
 use crate::replica::Notified;
+use crate::seldom::Seldom;
 use crate::stats;
 use crate::tsig::{self, Signer};
 use crate::view::{Served, View, Views};
@@ -269,7 +270,7 @@ impl Service {
 
 /// Tells of a request that was refused, and not of all of them: anybody can send them.
 fn warn_seldom(peer: SocketAddr, what: &str, error: &str) {
-    static TOLD: panics::Seldom = panics::Seldom::new();
+    static TOLD: Seldom = Seldom::new();
     if TOLD.is_due() {
         warn!(%peer, %error, "{what} (told once a second at most)");
     }

@@ -2,7 +2,6 @@
 
 use super::key::{Padded, Sought};
 use super::page::{PAGE_MIN, Page};
-use super::prefetch;
 use crate::name::NAME_MAX;
 use crate::octets;
 use std::cmp::Ordering;
@@ -63,7 +62,7 @@ impl<'t, V> NodeRef<'t, V> {
             Self::Page(page) => page.prefetch(),
             Self::Inner(inner) => {
                 for line in 0..10 {
-                    prefetch(std::ptr::from_ref(inner).cast(), 64 * line);
+                    octets::prefetch(std::ptr::from_ref(inner).cast(), 64 * line);
                 }
             }
         }

@@ -373,20 +373,3 @@ impl<V: Clone> Draft<V> {
         self.size = 0;
     }
 }
-
-/// Starts loading the cache line `offset` bytes from `base`; nothing on other architectures.
-#[inline]
-#[cfg_attr(
-    target_arch = "x86_64",
-    expect(unsafe_code, reason = "the intrinsic takes a pointer, though it reads nothing")
-)]
-fn prefetch(base: *const u8, offset: usize) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch is a hint: it faults at no address and changes no memory.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(base.wrapping_add(offset).cast()) }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (base, offset);
-}

@@ -6,8 +6,8 @@
 //! entry    length of the key without the prefix (1) | the key behind prefix and word | blob
 //! ```
 
+use super::Entry;
 use super::key::{EntryKey, Padded, Sought, WORD, word};
-use super::{Entry, prefetch};
 use crate::name::NAME_MAX;
 use crate::octets;
 use std::cmp::Ordering;
@@ -68,7 +68,7 @@ impl<V> Page<V> {
     #[inline(always)]
     pub(super) fn prefetch(&self) {
         for line in 0..12 {
-            prefetch(self.0.as_ptr().cast(), 64 * line);
+            octets::prefetch(self.0.as_ptr().cast(), 64 * line);
         }
     }
 
@@ -155,7 +155,8 @@ impl<V> Page<V> {
         let (words, places) = self.tables();
         let mine = sought.word(prefix);
         let mut low = below(words, mine);
-        let mut high = low + words[low..].iter().take_while(is(mine)).count();
+        let equal = |word: &&[u8; WORD]| u32::from_le_bytes(**word) == mine;
+        let mut high = low + words[low..].iter().take_while(equal).count();
         while low < high {
             let middle = usize::midpoint(low, high);
             let (suffix, bytes) = self.entry_bytes(places, middle);
@@ -169,12 +170,6 @@ impl<V> Page<V> {
         }
         Err(low)
     }
-}
-
-/// Is a word this one?
-#[inline(always)]
-fn is(mine: u32) -> impl Fn(&&[u8; WORD]) -> bool {
-    move |word| u32::from_le_bytes(**word) == mine
 }
 
 /// How many of these words, which ascend, are below this one.

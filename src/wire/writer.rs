@@ -47,7 +47,7 @@ pub struct Writer<'b> {
     counts: [u16; 4],
     /// Names already in the message: hash << 16 | offset.
     seen: ArrayVec<u32, SEEN_MAX>,
-    /// Names that begin before this offset have their suffixes in `seen`.
+    /// Octets of the question's name, which is in `seen` once another name is written.
     question_len: usize,
 }
 
@@ -187,9 +187,9 @@ impl<'b> Writer<'b> {
         offset: usize,
         (class, ttl): (Class, u32),
         data: &[u8],
-        own: [usize; 2],
+        own: [u8; 2],
     ) -> Option<Result<(), Full>> {
-        let [first, second] = own;
+        let [first, second] = own.map(usize::from);
         let numbers = data.last_chunk::<20>()?;
         let apex = (data.len() - numbers.len() - first - second) / 2;
         let names = [&data[..first], &data[first + apex..][..second]];
@@ -392,8 +392,10 @@ impl<'b> Writer<'b> {
     /// too many, the name is only written again.
     #[inline]
     fn remember(&mut self, hash: u16, offset: usize) {
-        if let Ok(offset @ ..=POINTER_MAX_WORD) = u16::try_from(offset) {
-            let _ = self.seen.try_push(u32::from(hash) << 16 | u32::from(offset));
+        if offset <= POINTER_MAX
+            && let Ok(offset) = u32::try_from(offset)
+        {
+            let _ = self.seen.try_push(u32::from(hash) << 16 | offset);
         }
     }
 
@@ -490,9 +492,6 @@ fn kind(rtype: Rtype, class: Class) -> u32 {
 
 /// The furthest that a compression pointer reaches.
 const POINTER_MAX: usize = 0x3fff;
-
-/// The same, as offsets are written.
-const POINTER_MAX_WORD: u16 = 0x3fff;
 
 /// What names that are `suffix` have in common: its first label's beginning, and its length.
 #[inline]

@@ -14,7 +14,7 @@
 
 use super::watch::Watch;
 use super::{Deferred, Shared, panics};
-use crate::answer::{self, Asked, Outcome, Via};
+use crate::answer::{self, AT_ONCE, Asked, Outcome, Via};
 use crate::io::{Courier, Packet, Serve};
 use crate::limit::{Limiter, Subject, Verdict};
 use crate::stats::{self, Tally};
@@ -26,10 +26,6 @@ use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use tokio::sync::mpsc;
-
-/// How many requests are read before the first is answered. More gain nothing: a core waits for
-/// no more than some ten cache misses at a time.
-const AT_ONCE: usize = 8;
 
 /// The two halves of answering: tests have others, with bugs.
 pub(super) trait Answering {
@@ -123,9 +119,9 @@ impl Desk {
             }
         }
         self.counters.count(&sitting.tally);
-        let (each, count) = (self.watch.end(time, batch.len()), batch.len() as u64);
+        let (took, count) = (self.watch.end(time, batch.len()), batch.len() as u64);
         // Each of them leaves with the last.
-        self.counters.latency.record(each, count);
+        self.counters.latency.record(took, count);
     }
 }
 

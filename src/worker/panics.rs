@@ -4,12 +4,11 @@
 //! a second. One a second is told, with the request, which is all that is needed to reproduce it;
 //! the counters tell of all. Panics elsewhere are told as ever.
 
+use crate::seldom::Seldom;
 use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{LazyLock, Once};
-use std::time::Instant;
+use std::sync::Once;
 use tracing::error;
 
 /// Octets of the request that are told.
@@ -61,29 +60,4 @@ fn hex(octets: &[u8]) -> String {
         write!(text, "{octet:02x}").expect("a String takes everything");
     }
     text
-}
-
-/// Is what happened so often to be told loudly? The first time; then seldom, and ever more so.
-pub(crate) fn is_loud(times: u32) -> bool {
-    times.checked_ilog10().is_some_and(|tens| times == 10_u32.pow(tens))
-}
-
-/// Says yes once a second at most, to all threads together.
-pub(crate) struct Seldom(AtomicU64);
-
-impl Seldom {
-    /// Says yes when it is asked first.
-    pub(crate) const fn new() -> Self {
-        Self(AtomicU64::new(0))
-    }
-
-    /// Is it time to tell again?
-    pub(crate) fn is_due(&self) -> bool {
-        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-        let now_s = START.elapsed().as_secs() + 1;
-        let last_s = self.0.load(Ordering::Relaxed);
-        let changed =
-            self.0.compare_exchange(last_s, now_s, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        now_s != last_s && changed
-    }
 }

@@ -319,11 +319,3 @@ fn what_is_not_decided_here_is_handed_on_until_the_queue_is_full() {
     serve_with(&mut desk, &route, &requests, Says(Outcome::Silent(Silence::Runt)));
     assert_eq!(counter(&shared, "silent"), 5);
 }
-
-#[test]
-fn seldom_is_once_however_many_ask() {
-    let seldom = panics::Seldom::new();
-    let begun = Instant::now();
-    let said = (0..1000).filter(|_| seldom.is_due()).count() as u64;
-    assert!((1..=begun.elapsed().as_secs() + 2).contains(&said));
-}

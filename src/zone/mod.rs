@@ -53,7 +53,7 @@ pub struct Zone {
     empties: Tree,
     soa: Soa,
     /// See [`Zone::soa_names`].
-    soa_names: Option<[usize; 2]>,
+    soa_names: Option<[u8; 2]>,
     records: u64,
     /// The apex has a DNAME, which all other names are below.
     apex_renames: bool,
@@ -236,7 +236,7 @@ impl Zone {
     /// Of the SOA's two names the octets before the apex, if both are below it and share no more:
     /// then a reply that has the apex needs no search for what it could point at.
     #[inline]
-    pub fn soa_names(&self) -> Option<[usize; 2]> {
+    pub fn soa_names(&self) -> Option<[u8; 2]> {
         self.soa_names
     }
 
@@ -247,17 +247,18 @@ impl Zone {
 }
 
 /// See [`Zone::soa_names`].
-fn own_names(soa_data: &[u8], apex: Name<'_>) -> Option<[usize; 2]> {
+fn own_names(soa_data: &[u8], apex: Name<'_>) -> Option<[u8; 2]> {
     let (primary, rest) = Name::split(soa_data)?;
     let (mailbox, _) = Name::split(rest)?;
     let own = |name: Name<'_>| {
-        let below = name.is_at_or_below(apex) && !apex.is_root();
-        below.then(|| name.len() - apex.len())
+        let is_below = !apex.is_root() && name.is_at_or_below(apex);
+        is_below.then(|| u8::try_from(name.len() - apex.len()).ok())?
     };
-    let (first, second) = (own(primary)?, own(mailbox)?);
-    let last = |name: Name<'_>, own: usize| own.checked_sub(1).map(|at| name.as_wire()[at]);
-    let ends = (last(primary, first), last(mailbox, second));
-    let may_share = ends.0.zip(ends.1).is_some_and(|(a, b)| a.eq_ignore_ascii_case(&b));
+    let [first, second] = [own(primary)?, own(mailbox)?];
+    let end = |name: Name<'_>, own: u8| {
+        name.as_wire()[..usize::from(own)].last().map(u8::to_ascii_lowercase)
+    };
+    let may_share = first > 0 && end(primary, first) == end(mailbox, second);
     (!may_share).then_some([first, second])
 }
 

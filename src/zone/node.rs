@@ -110,7 +110,8 @@ impl<'z> Node<'z> {
             if order.is_gt() {
                 return None;
             }
-            rest = &rest[RecordSet::size(rest)..];
+            let (head, len) = RecordSet::extent(rest);
+            rest = &rest[head + len..];
         }
         None
     }
@@ -155,11 +156,8 @@ impl<'z> RecordSet<'z> {
     fn split(bytes: &'z [u8]) -> (Self, &'z [u8]) {
         let kind = bytes[0];
         let wide = kind & WIDE != 0;
-        let (head, count, len) = if wide {
-            (WIDE_HEAD, word(bytes, 7), word(bytes, 11) as usize)
-        } else {
-            (NARROW_HEAD, u32::from(bytes[7]), usize::from(bytes[8]))
-        };
+        let (head, len) = Self::extent(bytes);
+        let count = if wide { word(bytes, 7) } else { u32::from(bytes[7]) };
         let set = Self {
             rtype: Rtype(u16::from_be_bytes([bytes[1], bytes[2]])),
             signatures: kind & SIGNATURES != 0,
@@ -171,13 +169,12 @@ impl<'z> RecordSet<'z> {
         (set, &bytes[head + len..])
     }
 
-    /// How many of the bytes belong to the first set.
+    /// How many of the bytes are the first set's head, and its body.
     #[inline(always)]
-    fn size(bytes: &[u8]) -> usize {
-        if bytes[0] & WIDE == 0 {
-            NARROW_HEAD + usize::from(bytes[8])
-        } else {
-            WIDE_HEAD + word(bytes, 11) as usize
+    fn extent(bytes: &[u8]) -> (usize, usize) {
+        match bytes[0] & WIDE {
+            0 => (NARROW_HEAD, usize::from(bytes[8])),
+            _ => (WIDE_HEAD, word(bytes, 11) as usize),
         }
     }
 
@@ -187,8 +184,7 @@ impl<'z> RecordSet<'z> {
         if kind > SIGNATURES | WIDE || bytes.len() < head {
             return None;
         }
-        let len = if kind & WIDE != 0 { word(bytes, 11) as usize } else { usize::from(bytes[8]) };
-        if bytes.len() - head < len {
+        if bytes.len() - head < Self::extent(bytes).1 {
             return None;
         }
         let (set, after) = Self::split(bytes);

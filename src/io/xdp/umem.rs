@@ -13,6 +13,7 @@ use std::slice;
 use std::sync::Arc;
 
 use super::mapping::Mapping;
+use crate::octets;
 
 /// A frame that is ours alone. It is never dropped, but given back: [`Umem::put`].
 #[must_use]
@@ -109,17 +110,10 @@ impl Umem {
     /// core, so that to read it is to wait, unless one does not wait for one after the other.
     #[inline]
     pub(super) fn prefetch(&self, address: u64) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let start = self.memory.start().wrapping_add(usize::try_from(address).unwrap_or(0));
-            // SAFETY: a prefetch is a hint: it faults at no address and changes no memory.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(start.cast()) };
-            // SAFETY: as above.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(64).cast()) };
+        let offset = usize::try_from(address).unwrap_or(0);
+        for line in 0..2 {
+            octets::prefetch(self.memory.start(), offset.wrapping_add(64 * line));
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = address;
     }
 
     /// The octets of a frame.
