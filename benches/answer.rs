@@ -1,18 +1,22 @@
 //! What a reply costs, by kind of answer.
 //!
 //! `NAMES=1000000 cargo bench --bench answer` measures zones of that many names (default 100,000):
-//! hot (one request again and again), uniform (random names), and in batches of 32.
+//! hot (one request again and again), uniform (random names), and in batches of 32. What is "made"
+//! is answered anew each time; the rest is done as the workers do it, who repeat a reply that was
+//! given a moment ago.
 //!
-//! Instructions a reply, where the clock is too noisy: build, then count what `once` executes:
+//! Instructions a reply, where the clock is too noisy: build, then count what `make` executes, or
+//! `as_worker` for a reply that is repeated:
 //!
 //! ```text
-//! COUNT=positive valgrind --tool=callgrind --toggle-collect='*::once' \
+//! COUNT=positive valgrind --tool=callgrind --toggle-collect='*::make' \
 //!     --callgrind-out-file=/dev/null target/release/deps/answer-HASH
 //! ```
 //!
 //! and divide `Collected` by the number of replies that the program prints.
 
-use backstop::answer::{AT_ONCE, Asked, Outcome, Via, respond};
+use arrayvec::ArrayVec;
+use backstop::answer::{AT_ONCE, Asked, Outcome, Recent, Via, respond};
 use backstop::name::{Key, NAME_MAX, Name, NameBuf};
 use backstop::view::{Access, Expiry, Served, View};
 use backstop::wire::Rtype;
@@ -95,12 +99,19 @@ fn measure(criterion: &mut Criterion, kind: &Kind, view: &View, names: usize) {
     let mut reply = [0; 1232];
     let mut group = criterion.benchmark_group(kind.label);
     group.throughput(Throughput::Elements(1));
-    group.bench_function("hot", |bench| {
-        bench.iter(|| once(black_box(&requests[0]), view, &mut reply));
+    group.bench_function("made hot", |bench| {
+        bench.iter(|| make(black_box(&requests[0]), view, &mut reply));
     });
     let mut turn = requests.iter().cycle();
+    group.bench_function("made uniform", |bench| {
+        bench.iter(|| make(turn.next().expect("endless"), view, &mut reply));
+    });
+    let mut recent = Recent::new(1);
+    group.bench_function("hot", |bench| {
+        bench.iter(|| as_worker(black_box(&requests[0]), view, &mut recent, &mut reply));
+    });
     group.bench_function("uniform", |bench| {
-        bench.iter(|| once(turn.next().expect("endless"), view, &mut reply));
+        bench.iter(|| as_worker(turn.next().expect("endless"), view, &mut recent, &mut reply));
     });
     group.throughput(Throughput::Elements(BATCH as u64));
     for (label, hot) in [("hot batch", true), ("uniform batch", false)] {
@@ -108,29 +119,60 @@ fn measure(criterion: &mut Criterion, kind: &Kind, view: &View, names: usize) {
             requests[..if hot { BATCH } else { REQUESTS }].chunks_exact(BATCH).cycle();
         group.bench_function(label, |bench| {
             bench.iter(|| {
-                together(batches.next().expect("endless"), view, &mut reply);
+                as_worker_all(batches.next().expect("endless"), view, &mut recent, &mut reply);
             });
         });
     }
 }
 
-#[inline(never)]
-fn once(request: &[u8], view: &View, reply: &mut [u8]) -> Outcome {
-    let via = Via::datagram([192, 0, 2, 1].into());
-    respond(request, &via, view, reply)
+fn via() -> Via<'static> {
+    Via::datagram([192, 0, 2, 1].into())
 }
 
-/// As the workers do.
 #[inline(never)]
-fn together(batch: &[Vec<u8>], view: &View, reply: &mut [u8]) {
-    let via = Via::datagram([192, 0, 2, 1].into());
+fn make(request: &[u8], view: &View, reply: &mut [u8]) -> Outcome {
+    respond(request, &via(), view, reply)
+}
+
+/// As a worker does with one request.
+#[inline(never)]
+fn as_worker(request: &[u8], view: &View, recent: &mut Recent, reply: &mut [u8]) -> Outcome {
+    let via = via();
+    recent.begin(view.version(), via.now_ms);
+    match recent.repeat(request, &via, reply) {
+        Ok(outcome) => outcome,
+        Err(vacancy) => {
+            let outcome = respond(request, &via, view, reply);
+            if let Some(vacancy) = vacancy {
+                recent.keep(vacancy, request, &via, reply, outcome);
+            }
+            outcome
+        }
+    }
+}
+
+/// As a worker does with what came together.
+#[inline(never)]
+fn as_worker_all(batch: &[Vec<u8>], view: &View, recent: &mut Recent, reply: &mut [u8]) {
+    let via = via();
+    recent.begin(view.version(), via.now_ms);
     let mut asked = [const { Asked::new() }; AT_ONCE];
     for requests in batch.chunks(AT_ONCE) {
-        for (asked, request) in asked.iter_mut().zip(requests) {
-            asked.read(request, view);
+        let mut waiting = ArrayVec::<_, AT_ONCE>::new();
+        for request in requests {
+            match recent.repeat(request, &via, reply) {
+                Ok(outcome) => drop(black_box(outcome)),
+                Err(vacancy) => {
+                    asked[waiting.len()].read(request, view);
+                    waiting.push((request, vacancy));
+                }
+            }
         }
-        for (asked, _) in asked.iter().zip(requests) {
-            black_box(asked.respond(&via, reply));
+        for (asked, (request, vacancy)) in asked.iter().zip(waiting) {
+            let outcome = black_box(asked.respond(&via, reply));
+            if let Some(vacancy) = vacancy {
+                recent.keep(vacancy, request, &via, reply, outcome);
+            }
         }
     }
 }
@@ -140,9 +182,13 @@ fn count(kind: &Kind, names: usize) {
     let requests = requests(kind, names);
     let mut reply = [0; 1232];
     for request in &requests[..1000] {
-        black_box(once(request, &view, &mut reply));
+        black_box(make(request, &view, &mut reply));
     }
-    let outcome = once(&requests[0], &view, &mut reply);
+    let mut recent = Recent::new(1);
+    for _ in 0..1000 {
+        black_box(as_worker(&requests[0], &view, &mut recent, &mut reply));
+    }
+    let outcome = make(&requests[0], &view, &mut reply);
     eprintln!("{} replies like {outcome:?}", 1001);
 }
 

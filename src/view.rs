@@ -31,6 +31,7 @@ use std::time::Duration;
 #[derive(Clone, Default)]
 pub struct View {
     zones: Tree<Arc<Served>>,
+    version: u64,
     /// The keys that messages may be signed with.
     pub keys: Arc<Keys>,
     /// What the server says of itself.
@@ -209,7 +210,7 @@ impl Served {
 impl View {
     /// A view without zones.
     pub fn new(keys: Arc<Keys>, identity: Arc<Identity>) -> Self {
-        Self { zones: Tree::new(), keys, identity }
+        Self { zones: Tree::new(), version: 0, keys, identity }
     }
 
     /// The same with these zones instead, each there once: faster than [`put`](Self::put) for many.
@@ -220,6 +221,11 @@ impl View {
         sorted.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         let zones = Tree::build(sorted.into_iter().map(|(key, it)| (key, [], it)));
         Self { zones, ..self }
+    }
+
+    /// How many views were published before: each has a number of its own.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// The zone with the longest apex at or above the name with this absolute key.
@@ -307,6 +313,7 @@ impl Views {
         let _alone = self.making.lock().expect("no change panics half way");
         let mut next = View::clone(&self.current.load());
         change(&mut next);
+        next.version += 1;
         let old = self.current.swap(Arc::new(next));
         // The reaper outlives all publishers but at shutdown, when freeing here does no harm.
         let _ = self.retired.send(old);

@@ -5,7 +5,7 @@
 mod world;
 
 use backstop::acl::Acl;
-use backstop::answer::{Outcome, Transport, respond, truncate};
+use backstop::answer::{Outcome, Recent, Transport, respond, truncate};
 use backstop::limit::{Limiter, Subject};
 use backstop::view::RateLimit;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -43,6 +43,7 @@ fn no_kind_of_answer_allocates() {
     requests.push([&requests[0][..], b"x"].concat());
     let mut reply = vec![0; 65535];
     let mut limiter = limiter();
+    let (mut recent, mut repeated) = (Recent::new(1), 0);
     let mut kinds = HashSet::new();
     for request in &requests {
         let ways = [Transport::Udp, Transport::Tcp].map(world::via);
@@ -58,11 +59,20 @@ fn no_kind_of_answer_allocates() {
                 kinds.insert((kind, rcode));
             }
             let before = ALLOCATIONS.load(Ordering::Relaxed);
+            for _ in 0..3 {
+                match recent.repeat(request, via, &mut reply[..4096]) {
+                    Ok(again) => repeated += usize::from(again == outcome),
+                    Err(Some(at)) => recent.keep(at, request, via, &reply[..4096], outcome),
+                    Err(None) => {}
+                }
+            }
+            assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), before, "given again");
             truncate(request, via, view, &mut reply);
             assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), before, "truncated on purpose");
         }
     }
     assert!(kinds.len() >= 10, "{kinds:?}");
+    assert!(repeated > 0, "some are given again");
     assert!(ALLOCATIONS.load(Ordering::Relaxed) > 0, "they are counted");
 }
 

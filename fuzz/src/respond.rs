@@ -4,13 +4,14 @@
 //! The first octet says how the request comes and to which view; the rest is the request.
 
 use super::{Target, world};
-use backstop::answer::{Outcome, Transport, Via, respond};
+use backstop::answer::{Outcome, Recent, Transport, Via, respond};
 use backstop::name::{Name, NameBuf};
 use backstop::view::{Access, View};
 use backstop::wire::Rcode;
 use domain::base::iana::{Class, Rtype};
 use domain::base::{Message, ParsedName, Record};
 use domain::rdata::AllRecordData;
+use std::cell::RefCell;
 use std::sync::LazyLock;
 
 pub const TARGET: Target = Target { name: "respond", run, seeds };
@@ -43,7 +44,39 @@ fn run(data: &[u8]) {
         if let Some(reply) = is_sound(request, &via(how >> 2), view, &mut buffer) {
             data_are_sound(reply);
         }
+        is_repeated(request, &via(how >> 2), view, &mut buffer[..4096]);
     }
+}
+
+thread_local! {
+    /// What was said, and how many times something was asked.
+    static RECENT: RefCell<(Recent, u64)> = RefCell::new((Recent::new(1), 0));
+}
+
+/// What a request gets as one that was asked before is what it gets alone, however its name is
+/// spelt.
+fn is_repeated(request: &[u8], via: &Via<'_>, view: &View, buffer: &mut [u8]) {
+    RECENT.with_borrow_mut(|(recent, version)| {
+        *version += 1;
+        recent.begin(*version, via.now_ms);
+        let mut again = [0; 4096];
+        for mask in [0, 0, 0, 0x20] {
+            let mut request = request.to_vec();
+            if let Some(first) = request.get_mut(13).filter(|octet| octet.is_ascii_alphabetic()) {
+                *first ^= mask;
+            }
+            let anew = respond(&request, via, view, buffer);
+            match recent.repeat(&request, via, &mut again) {
+                Err(Some(at)) => recent.keep(at, &request, via, buffer, anew),
+                Err(None) => {}
+                Ok(outcome) => {
+                    assert_eq!(outcome, anew);
+                    let Outcome::Reply { len, .. } = anew else { panic!("only replies are kept") };
+                    assert_eq!(again[..len], buffer[..len]);
+                }
+            }
+        }
+    });
 }
 
 /// How a request comes, from bits: over TCP, from whom, signed, and that the connection stays.

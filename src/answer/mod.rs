@@ -25,6 +25,7 @@
 mod additional;
 mod asked;
 mod denial;
+mod recent;
 mod special;
 #[cfg(test)]
 mod tests;
@@ -41,6 +42,7 @@ use crate::zone::{At, Found, Node, RecordSet, Zone};
 use arrayvec::ArrayVec;
 use asked::Start;
 pub use asked::{AT_ONCE, Asked};
+pub use recent::{Recent, Vacancy};
 
 use denial::{Claim, PROOFS_MAX, Proof};
 use std::net::IpAddr;
@@ -105,6 +107,8 @@ pub enum Outcome {
         zone: Option<ZoneId>,
         /// The client sent a cookie that we made: its address is not forged.
         known_client: bool,
+        /// Whoever asks the same while the view is this one and no zone expires gets the same.
+        for_anyone: bool,
     },
     /// Not decided here.
     Defer(Deferred),
@@ -224,6 +228,8 @@ struct Answer<'a, 'b> {
     error: Option<Ede>,
     /// The zone that the question's name is in, if it has data and this client may see them.
     entered: Option<(&'a Served, &'a Zone)>,
+    /// Does it depend on who asks, or on how the name is written?
+    personal: bool,
     /// Where in the message the owners of the aliases written so far lie.
     links: ArrayVec<(u16, Rtype), { 2 * LINKS_MAX }>,
     followed: usize,
@@ -285,6 +291,7 @@ impl<'a, 'b> Answer<'a, 'b> {
             kind: Kind::Other,
             error: None,
             entered: None,
+            personal: false,
             links: ArrayVec::new(),
             followed: 0,
             proofs: ArrayVec::new(),
@@ -366,10 +373,14 @@ impl<'a, 'b> Answer<'a, 'b> {
 
     /// The data of a zone, if it is served, and to this client; and whether they are stale.
     #[inline(always)]
-    fn enter(&self, served: Option<&'a Served>) -> Result<(&'a Zone, bool), (Rcode, Option<Ede>)> {
+    fn enter(
+        &mut self,
+        served: Option<&'a Served>,
+    ) -> Result<(&'a Zone, bool), (Rcode, Option<Ede>)> {
         let Some(served) = served else {
             return Err((Rcode::REFUSED, Some(Ede::NotAuthoritative)));
         };
+        self.personal |= served.access.query.is_some();
         if !served.access.may_query(self.via.peer, self.via.key) {
             return Err((Rcode::REFUSED, Some(Ede::Prohibited)));
         }
@@ -481,6 +492,7 @@ impl<'a, 'b> Answer<'a, 'b> {
         set: &RecordSet<'_>,
     ) -> Result<(), Full> {
         (self.aa, self.kind) = (true, Kind::Records);
+        self.personal = true; // The CNAME's target has what the client wrote in the client's case.
         if !self.is_linked(owner.name, Rtype::DNAME) {
             let at = self.writer.len();
             self.put(Section::Answer, owner, node, set)?;
@@ -701,7 +713,13 @@ impl<'a, 'b> Answer<'a, 'b> {
         let known_client = self.is_known_client();
         let len = self.writer.finish(header.id, flags);
         let zone = self.entered.map(|(served, _)| served.id());
-        Outcome::Reply { len, rcode: self.rcode, kind: self.kind, zone, known_client }
+        let for_anyone = zone.is_some()
+            && self.kind != Kind::Other
+            && !self.personal
+            && self.via.key.is_none()
+            && self.error.is_none()
+            && self.query.edns.is_none_or(|edns| edns.is_bare());
+        Outcome::Reply { len, rcode: self.rcode, kind: self.kind, zone, known_client, for_anyone }
     }
 }
 

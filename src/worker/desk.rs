@@ -1,7 +1,8 @@
 //! Where a worker's requests are answered, a batch at a time.
 //!
-//! **How it fits.** A port hands over what came ([`Serve`]); some requests are [read](Asked::read)
-//! and then each is [answered](Asked::respond), and what that says, a [`Limiter`] may hold back.
+//! **How it fits.** A port hands over what came ([`Serve`]). What was asked a moment ago gets the
+//! same reply again ([`Recent`]); of the rest, some requests are [read](Asked::read) and then each
+//! is [answered](Asked::respond). What any of them would be told, a [`Limiter`] may hold back.
 //!
 //! **Invariants.**
 //! - *one view, one time*: a batch is answered from one view and as of one moment.
@@ -14,7 +15,7 @@
 
 use super::watch::Watch;
 use super::{Deferred, Shared, panics};
-use crate::answer::{self, AT_ONCE, Asked, Outcome, Via};
+use crate::answer::{self, AT_ONCE, Asked, Outcome, Recent, Vacancy, Via};
 use crate::io::{Courier, Packet, Serve};
 use crate::limit::{Limiter, Subject, Verdict};
 use crate::stats::{self, Tally};
@@ -52,6 +53,7 @@ pub(super) struct Desk {
     pub(super) courier: Courier,
     watch: Watch,
     deferred: mpsc::Sender<Deferred>,
+    recent: Recent,
     /// As the view that was last answered from says.
     limiter: Option<Limiter>,
 }
@@ -65,6 +67,7 @@ impl Desk {
             courier,
             watch: Watch::new(shared.clock),
             deferred: shared.deferred.clone(),
+            recent: Recent::new(u64::from_ne_bytes(random())),
             limiter: None,
         }
     }
@@ -74,48 +77,50 @@ impl Desk {
         let time = self.watch.begin();
         let view = self.view.refresh();
         set_limit(&mut self.limiter, view.identity.rate_limit.as_ref());
+        self.recent.begin(view.version(), time.now_ms);
         let via = Via::datagram(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let mut sitting = Sitting {
             view,
             via: Via { now_ms: time.now_ms, unix_s: time.unix_s, ..via },
+            recent: &mut self.recent,
             limiter: self.limiter.as_mut(),
             tally: Tally::default(),
             counters: &self.counters,
             deferred: &self.deferred,
             courier: &self.courier,
+            answering,
         };
         let mut asked = ArrayVec::<_, AT_ONCE>::new();
-        let (mut next, mut at_once) = (0, AT_ONCE);
-        while next < batch.len() {
-            let reading = Cell::new(false);
+        // Which packets were read into `asked`, and where what they get may be kept.
+        let mut waiting = ArrayVec::<(usize, Option<Vacancy>), AT_ONCE>::new();
+        let (mut next, mut answered) = (0, 0);
+        loop {
+            let at_hand = Cell::new(0);
             let survived = panics::survive(|| {
-                while next < batch.len() {
-                    let some = next..batch.len().min(next + at_once);
-                    reading.set(true);
-                    for (at, packet) in batch[some.clone()].iter().enumerate() {
-                        if at == asked.len() {
+                while next < batch.len() || answered < waiting.len() {
+                    while next < batch.len() && !waiting.is_full() {
+                        let at = next;
+                        at_hand.set(at);
+                        next += 1;
+                        if asked.len() == waiting.len() {
                             asked.push(Asked::new());
                         }
-                        answering.read(&mut asked[at], packet.request, view);
+                        if let Err(to) = sitting.take(&mut batch[at], &mut asked[waiting.len()]) {
+                            waiting.push((at, to));
+                        }
                     }
-                    reading.set(false);
-                    for (asked, packet) in asked.iter().zip(&mut batch[some]) {
-                        next += 1;
-                        sitting.tally.request(packet.request.len());
-                        sitting.via.peer = packet.route.peer.ip();
-                        let outcome = answering.respond(asked, &sitting.via, packet.reply);
-                        sitting.conclude(packet, outcome);
+                    while let Some(&(at, to)) = waiting.get(answered) {
+                        at_hand.set(at);
+                        answered += 1;
+                        sitting.answer(&mut batch[at], &asked[answered - 1], to);
                     }
+                    waiting.clear();
+                    answered = 0;
                 }
             });
             match survived {
-                Some(()) => {}
-                // Which of them it was shows if they are read one by one.
-                None if reading.get() && at_once > 1 => at_once = 1,
-                None => {
-                    next += usize::from(reading.get());
-                    sitting.apologise(&mut batch[next - 1]);
-                }
+                Some(()) => break,
+                None => sitting.apologise(&mut batch[at_hand.get()]),
             }
         }
         self.counters.count(&sitting.tally);
@@ -132,22 +137,56 @@ impl Serve for Desk {
 }
 
 /// The answering of one batch.
-struct Sitting<'d> {
+struct Sitting<'d, A> {
     view: &'d View,
     via: Via<'static>,
+    recent: &'d mut Recent,
     limiter: Option<&'d mut Limiter>,
     tally: Tally,
     counters: &'d stats::Worker,
     deferred: &'d mpsc::Sender<Deferred>,
     courier: &'d Courier,
+    answering: A,
 }
 
-impl Sitting<'_> {
+impl<'d, A: Answering> Sitting<'d, A> {
+    /// Gives a request the reply that one like it had a moment ago; or reads it, to be answered,
+    /// and tells where the answer may be kept.
+    #[inline]
+    fn take<'a, 'p: 'a>(
+        &mut self,
+        packet: &mut Packet<'p>,
+        asked: &mut Asked<'a>,
+    ) -> Result<(), Option<Vacancy>>
+    where
+        'd: 'a,
+    {
+        self.tally.request(packet.request.len());
+        self.via.peer = packet.route.peer.ip();
+        let again = self.recent.repeat(packet.request, &self.via, packet.reply);
+        match again {
+            Ok(outcome) => self.conclude(packet, outcome),
+            Err(_) => self.answering.read(asked, packet.request, self.view),
+        }
+        again.map(|_| ())
+    }
+
+    /// Answers a request that was read.
+    #[inline]
+    fn answer(&mut self, packet: &mut Packet<'_>, asked: &Asked<'_>, to: Option<Vacancy>) {
+        self.via.peer = packet.route.peer.ip();
+        let outcome = self.answering.respond(asked, &self.via, packet.reply);
+        if let Some(at) = to {
+            self.recent.keep(at, packet.request, &self.via, packet.reply, outcome);
+        }
+        self.conclude(packet, outcome);
+    }
+
     /// Does what a request's outcome calls for.
     #[inline]
     fn conclude(&mut self, packet: &mut Packet<'_>, outcome: Outcome) {
         match outcome {
-            Outcome::Reply { len, rcode, kind, zone, known_client } => {
+            Outcome::Reply { len, rcode, kind, zone, known_client, .. } => {
                 let verdict = match &mut self.limiter {
                     Some(limiter) if !known_client => {
                         let subject = Subject { peer: self.via.peer, zone, kind };
@@ -220,10 +259,15 @@ fn set_limit(limiter: &mut Option<Limiter>, settings: Option<&Arc<RateLimit>>) {
         return;
     };
     if !limiter.as_mut().is_some_and(|limiter| limiter.follows(settings)) {
-        let mut key = [0; 16];
-        getrandom::fill(&mut key).expect("the kernel gives random numbers");
-        *limiter = Some(Limiter::new(Arc::clone(settings), &key));
+        *limiter = Some(Limiter::new(Arc::clone(settings), &random()));
     }
+}
+
+/// Octets that nobody foresees.
+fn random<const N: usize>() -> [u8; N] {
+    let mut octets = [0; N];
+    getrandom::fill(&mut octets).expect("the kernel gives random numbers");
+    octets
 }
 
 /// Does this reply say that it is not all?

@@ -3,6 +3,7 @@
 mod cookies;
 mod options;
 mod plain;
+mod recent;
 mod signed;
 
 use super::*;
