@@ -1,12 +1,14 @@
 """The load: what is asked, by dnsperf and by kxdpgun, and what came of it."""
 
+import random
 import re
 import subprocess
 from typing import NamedTuple, Optional
 
 from .rig import LOAD_CPU, ZONE
 
-QUESTIONS_MAX = 100000
+QUESTIONS_MAX = 1000000
+QUESTIONS_POPULAR = 200000
 
 
 class Load(NamedTuple):
@@ -33,9 +35,21 @@ class Came(NamedTuple):
 
 def questions(path, names, dnssec):
     """So many names of the zone in mixed order; of a signed zone one in five does not exist."""
+    write(path, dnssec, (f"x{i}" if dnssec and i % 5 == 0 else f"h{i * 7919 % names}"
+                         for i in range(min(names, QUESTIONS_MAX))))
+
+
+def popular(path, names, dnssec):
+    """Names as they are asked for: the n-th most popular 1/n times as often as the first (Zipf); of
+    a signed zone one in five does not exist."""
+    chance = random.Random(1)
+    of = lambda i: "x" if dnssec and i % 5 == 0 else "h"
+    write(path, dnssec, (f"{of(i)}{int(names ** chance.random()) * 7919 % names}" for i in range(QUESTIONS_POPULAR)))
+
+
+def write(path, dnssec, labels):
     with open(path, "w") as plain, open(path + ".flags", "w") as flags:
-        for i in range(min(names, QUESTIONS_MAX)):
-            label = f"x{i}" if dnssec and i % 5 == 0 else f"h{i * 7919 % names}"
+        for label in labels:
             plain.write(f"{label}.{ZONE} A\n")
             flags.write(f"{label}.{ZONE} A{' D' if dnssec else ''}\n")
 

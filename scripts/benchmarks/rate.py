@@ -12,7 +12,7 @@ import tempfile
 import time
 from typing import NamedTuple
 
-from .load import Load, dnsperf, kxdpgun, questions
+from .load import Load, dnsperf, kxdpgun, popular, questions
 from .rig import ECHOES, LOAD_CPU, SERVER_CPU, ZONE, hosts_zone, port, sign, tell
 from .servers import Server
 from .summary import text
@@ -33,6 +33,7 @@ class Row(NamedTuple):
     generator: callable  # dnsperf over loopback, kxdpgun over a veth pair
     tcp: bool = False
     signed: bool = False
+    asked: callable = questions  # which names
     contenders: tuple = DATAGRAMS
 
 
@@ -40,9 +41,11 @@ ROWS = {
     "udp": Row("UDP, loopback", dnsperf),
     "udp-signed": Row("UDP, loopback, signed zone", dnsperf, signed=True),
     "tcp": Row("TCP, loopback, 20 connections", dnsperf, tcp=True, contenders=STREAMS),
-    "tcp-signed": Row("TCP, loopback, 20 connections, signed zone", dnsperf, True, True, STREAMS),
+    "tcp-signed": Row("TCP, loopback, 20 connections, signed zone", dnsperf, True, True, questions, STREAMS),
     "veth": Row("UDP, veth", kxdpgun),
     "veth-signed": Row("UDP, veth, signed zone", kxdpgun, signed=True),
+    "popular": Row("UDP, veth, names by popularity", kxdpgun, asked=popular),
+    "popular-signed": Row("UDP, veth, signed zone, names by popularity", kxdpgun, signed=True, asked=popular),
     "veth-tcp": Row("TCP, veth, a connection a query", kxdpgun, tcp=True, contenders=STREAMS),
     "xdp": Row("UDP, veth, AF_XDP", kxdpgun, contenders=PAST_THE_KERNEL),
 }
@@ -63,24 +66,25 @@ def rate(options):
         namespaces = stack.enter_context(veth()) if over_veth else ((), ())
         zones = {signed: zone_of(folder, options.names, signed) for signed in {row.signed for row in rows.values()}}
         for name, row in rows.items():
-            for figure in row_of(row, folder, zones[row.signed], namespaces, options):
+            zone, names = zones[row.signed]
+            asked = os.path.join(folder, "questions")
+            row.asked(asked, names, row.signed)
+            for figure in row_of(row, folder, zone, asked, namespaces, options):
                 figures.append({"bench": "rate", "row": name, **figure})
                 tell(figures[-1])
     print(text(figures, WORDS))
 
 
 def zone_of(folder, names, signed):
-    """A zone and the questions for it: two files."""
+    """A zone's file, and how many names it has."""
     zone = os.path.join(folder, "signed" if signed else "plain")
     names = min(names, SIGNED_NAMES_MAX) if signed else names
     hosts_zone(zone, names)
-    questions(zone + ".questions", names, signed)
-    return sign(zone) if signed else zone, zone + ".questions"
+    return sign(zone) if signed else zone, names
 
 
-def row_of(row, folder, zone_and_questions, namespaces, options):
+def row_of(row, folder, zone, asked, namespaces, options):
     """Rounds that alternate between the contenders, who take turns in going first."""
-    zone, asked = zone_and_questions
     to, (inside, outside) = ("198.18.7.1", 53), namespaces
     if row.generator is dnsperf:
         to, inside, outside = ("127.0.0.1", port()), (), ()
