@@ -6,8 +6,9 @@
 //!
 //! 1. It waits in the kernel until a pinned thread, a [`worker`], takes a batch of datagrams from
 //!    its port ([`io`]: bytes and addresses, no messages).
-//! 2. The worker takes the newest [`view`] - one atomic load - and the time, once for the batch.
-//! 3. [`answer::Asked`] reads the request - [`query`], its [`edns`] options -, has the [`view`]
+//! 2. The worker takes the newest [`view`] - one atomic load - and the time, once for the batch. What
+//!    was asked a moment ago gets the same reply again: [`answer::Recent`].
+//! 3. Of the rest, [`answer::Asked`] reads the request - [`query`], its [`edns`] options -, has the [`view`]
 //!    find the zone with the longest apex at or above the name, and begins to look the name up in
 //!    that zone's [`tree`]. What takes longest, memory, is being fetched while others are read.
 //! 4. When eight have come so far, the first is answered: [`acl`] says whether this client may ask.

@@ -66,6 +66,8 @@ counters! {
         replies,
         /// Octets of replies.
         reply_octets,
+        /// Of the replies, those that had been given a moment ago, and were given again.
+        repeated,
         /// Replies that did not fit and say so.
         truncated,
         /// Replies over the rate limit, not sent as they were.
@@ -163,6 +165,7 @@ impl Worker {
         self.served.request_octets.add(tally.request_octets);
         self.served.replies.add(tally.replies);
         self.served.reply_octets.add(tally.reply_octets);
+        self.served.repeated.add(tally.repeated);
         self.served.truncated.add(tally.truncated);
         self.rcode(tally.rcode).add(tally.alike);
     }
@@ -175,6 +178,7 @@ pub struct Tally {
     request_octets: u64,
     replies: u64,
     reply_octets: u64,
+    repeated: u64,
     truncated: u64,
     /// The last rcode, and how many replies in a row had it.
     rcode: u16,
@@ -187,6 +191,12 @@ impl Tally {
     pub fn request(&mut self, octets: usize) {
         self.requests += 1;
         self.request_octets += octets as u64;
+    }
+
+    /// The next reply is one that had been given before.
+    #[inline]
+    pub fn repeat(&mut self) {
+        self.repeated += 1;
     }
 
     /// A reply. One with another rcode than the last has the counts of that one added to `worker`.
@@ -289,11 +299,12 @@ mod tests {
             tally.reply(&worker, 2 * octets, rcode == 3, rcode);
         }
         tally.request(7);
+        tally.repeat();
         worker.count(&tally);
         let counted = &worker.served;
         assert_eq!((counted.requests.get(), counted.request_octets.get()), (6, 157));
         assert_eq!((counted.replies.get(), counted.reply_octets.get()), (5, 300));
-        assert_eq!(counted.truncated.get(), 2);
+        assert_eq!((counted.truncated.get(), counted.repeated.get()), (2, 1));
         let rcodes = stats.rcodes();
         assert_eq!((rcodes[0], rcodes[3], rcodes[5]), (2, 2, 1));
     }

@@ -1,7 +1,8 @@
 //! Answering: the pure function from a request and a view to a reply.
 //!
 //! **How it fits.** `stream` calls [`respond`] with what it received; `worker` has the two halves of
-//! that apart ([`Asked`]), for several requests at a time. What is not decided here (signatures,
+//! that apart ([`Asked`]), for several requests at a time, and before them [`Recent`], which gives
+//! what was asked a moment ago the same reply again. What is not decided here (signatures,
 //! transfers, NOTIFY) is an [`Outcome::Defer`].
 //!
 //! **The stages**, as functions: [`Asked::read`] reads the request, finds the zone and begins to

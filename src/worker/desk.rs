@@ -165,7 +165,10 @@ impl<'d, A: Answering> Sitting<'d, A> {
         self.via.peer = packet.route.peer.ip();
         let again = self.recent.repeat(packet.request, &self.via, packet.reply);
         match again {
-            Ok(outcome) => self.conclude(packet, outcome),
+            Ok(outcome) => {
+                self.tally.repeat();
+                self.conclude(packet, outcome);
+            }
             Err(_) => self.answering.read(asked, packet.request, self.view),
         }
         again.map(|_| ())

@@ -134,6 +134,33 @@ fn a_worker_answers_from_the_newest_view_and_counts() {
 }
 
 #[test]
+fn what_is_asked_again_is_said_again_until_something_is_published() {
+    let (shared, _queue) = shared(sample(Access::default(), 2));
+    let socket = loopback();
+    let worker = start(options(vec![Arc::clone(&socket)], Backend::Mmsg), &shared).unwrap();
+    let client = client(socket.local());
+    let mut id = 0;
+    let mut say = |owner: &str| {
+        id += 1;
+        let reply = ask(&client, &query(id, owner, Rtype::A));
+        assert_eq!(gist(&reply), (id, 0, 1));
+        reply[2..].to_vec()
+    };
+    let first = say("h1.example.");
+    until("nothing is repeated", || {
+        assert_eq!(say("h1.example."), first);
+        counter(&shared, "repeated") > 5
+    });
+    assert_ne!(say("H1.example."), first, "it has the client's spelling");
+    shared.views.publish(|view| view.put(sample(Access::default(), 1)));
+    assert_eq!(gist(&ask(&client, &query(0, "h1.example.", Rtype::A))), (0, 3, 0));
+    worker.stop();
+    worker.join();
+    assert_eq!(counter(&shared, "replies"), counter(&shared, "requests"));
+    assert!(counter(&shared, "repeated") < counter(&shared, "replies"));
+}
+
+#[test]
 fn an_idle_worker_keeps_no_old_version_alive() {
     for backend in [Backend::Mmsg, Backend::Auto] {
         let served = sample(Access::default(), 1);
