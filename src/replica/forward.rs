@@ -272,6 +272,16 @@ mod tests {
         assert_eq!(forwarded(&[&mute]).await, (None, None), "and nothing if nobody is there");
     }
 
+    #[tokio::test]
+    async fn one_that_says_nothing_is_not_waited_for_for_long() {
+        let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = mute.local_addr().unwrap();
+        let (real, _) = primary(Some(Rcode::NOERROR)).await;
+        let silent = Arc::new(Primary { address, source: None, key: None });
+        let (told, changed) = forwarded(&[&silent, &real]).await;
+        assert_eq!((told.as_deref().map(rcode), changed), (Some(Rcode::NOERROR), Some(1)));
+    }
+
     #[test]
     fn a_reply_is_told_from_other_messages() {
         let reply = b"\x12\x34\xa8\x05\0\x01\0\0\0\0\0\0";
