@@ -8,6 +8,7 @@ use backstop::acl::Acl;
 use backstop::answer::{Outcome, Transport, respond, truncate};
 use backstop::limit::{Limiter, Subject};
 use backstop::view::RateLimit;
+use backstop::wire::Rtype;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::HashSet;
 use std::sync::Arc;

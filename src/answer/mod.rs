@@ -185,8 +185,10 @@ pub fn unforwarded(request: &[u8], via: &Via<'_>, view: &View, reply: &mut [u8])
 
 /// The largest reply to this request that its client may be sent, octets.
 pub fn reply_max(request: &[u8], via: &Via<'_>, view: &View) -> usize {
-    let query = Query::read(request);
-    query.map_or(usize::from(UDP_SIZE_MIN), |query| limit(&query, via, udp_size(via, view)))
+    match Query::read(request) {
+        Ok(query) => limit(&query, via, udp_size(via, view)),
+        Err(_) => usize::from(UDP_SIZE_MIN),
+    }
 }
 
 /// A reply that says only that the client should ask again over a connection. `None`: such a

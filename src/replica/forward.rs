@@ -218,7 +218,7 @@ mod tests {
             if let Some(rcode) = rcode {
                 let mut reply = request.clone();
                 reply[2] |= 0x80;
-                reply[3] = rcode.0 as u8;
+                reply[3] = rcode.0.to_be_bytes()[1];
                 stream.write_all(&[&len.to_be_bytes()[..], &reply].concat()).await.unwrap();
             }
             let _ = tell.send(request);

@@ -11,35 +11,55 @@ use crate::answer::Transport;
 use crate::io::REPLY_MAX;
 use crate::wire::read_u16;
 use crate::worker::Deferred;
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::mpsc::Receiver;
-use tokio::task::AbortHandle;
 
 /// The UPDATEs that a primary has not answered, by client and ID.
-type UnderWay = HashMap<(SocketAddr, Option<u16>), AbortHandle>;
+type UnderWay = Arc<Mutex<HashSet<Which>>>;
+type Which = (SocketAddr, Option<u16>);
+
+/// One of them, for as long as this lives.
+struct Flight {
+    which: Which,
+    under_way: UnderWay,
+}
+
+impl Flight {
+    fn begin(which: Which, under_way: &UnderWay) -> Self {
+        locked(under_way).insert(which);
+        Self { which, under_way: Arc::clone(under_way) }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        locked(&self.under_way).remove(&self.which);
+    }
+}
+
+fn locked(under_way: &UnderWay) -> MutexGuard<'_, HashSet<Which>> {
+    under_way.lock().expect("no panic while it is held")
+}
 
 /// Serves the workers until there is none.
 pub(super) async fn serve(shared: Arc<Shared>, mut queue: Receiver<Deferred>) {
     let service = &shared.service;
     let mut reply = vec![0; REPLY_MAX];
-    let mut under_way = UnderWay::new();
+    let under_way = UnderWay::default();
     while let Some(mut deferred) = queue.recv().await {
         let from = From { transport: Transport::Udp, peer: deferred.route.peer, idle_max: None };
         let which = (from.peer, read_u16(&deferred.request, 0));
-        if is_update(&deferred.request)
-            && under_way.get(&which).is_some_and(|task| !task.is_finished())
-        {
+        if is_update(&deferred.request) && locked(&under_way).contains(&which) {
             continue;
         }
         let view = service.views.load();
         match service.react(&mut deferred.request, from, &view, &mut reply) {
             Reaction::Reply(len) => send(&shared, &deferred, &reply[..len]),
             Reaction::Forward(forward) => {
-                under_way.retain(|_, task| !task.is_finished());
-                let task = tokio::spawn(finish(Arc::clone(&shared), *forward, deferred));
-                under_way.insert(which, task.abort_handle());
+                let flight = Flight::begin(which, &under_way);
+                tokio::spawn(finish(Arc::clone(&shared), *forward, deferred, flight));
             }
             // No transfer goes over UDP, and silence is silence.
             Reaction::Silent(_) | Reaction::Transfer(_) => {}
@@ -48,8 +68,11 @@ pub(super) async fn serve(shared: Arc<Shared>, mut queue: Receiver<Deferred>) {
 }
 
 /// Waits for what a primary says.
-async fn finish(shared: Arc<Shared>, forward: Forward, deferred: Deferred) {
-    if let Some(reply) = forward.reply(&shared.service).await {
+async fn finish(shared: Arc<Shared>, forward: Forward, deferred: Deferred, flight: Flight) {
+    let reply = forward.reply(&shared.service).await;
+    // The next with this ID is another one.
+    drop(flight);
+    if let Some(reply) = reply {
         send(&shared, &deferred, &reply);
     }
 }

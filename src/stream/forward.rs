@@ -25,7 +25,8 @@ impl Forward {
         let answered = self.answered.await.ok();
         let (view, replicated) = (service.views.load(), &service.stats.replicated);
         let now_ms = service.clock.now_ms();
-        let request = Verified::unsigned(&self.request, self.from, now_ms).by(self.signer);
+        let mut request = Verified::unsigned(&self.request, self.from, now_ms);
+        request.signer = self.signer;
         let mut buffer = vec![0; REPLY_MAX];
         let via = request.via();
         let (len, rcode) = match answered {

@@ -60,20 +60,14 @@ pub(super) struct Verified<'m> {
     message: &'m [u8],
     from: From,
     now_ms: u64,
-    signer: Option<Box<Signer>>,
-    /// Of an UPDATE that had a signature, the whole.
+    pub(super) signer: Option<Box<Signer>>,
+    /// An UPDATE as it came, if it had a signature.
     whole: Option<Vec<u8>>,
 }
 
 impl<'m> Verified<'m> {
-    /// Without a signature.
     pub(super) fn unsigned(message: &'m [u8], from: From, now_ms: u64) -> Self {
         Self { message, from, now_ms, signer: None, whole: None }
-    }
-
-    /// With one.
-    pub(super) fn by(self, signer: Option<Box<Signer>>) -> Self {
-        Self { signer, ..self }
     }
 
     fn key(&self) -> Option<Name<'_>> {
@@ -161,8 +155,8 @@ impl Service {
                 self.refuse(request, Rcode::FORMERR, view, reply)
             }
             tsig::Request::Signed { message, signer } => {
-                let request = Verified { whole, ..Verified::unsigned(message, from, now_ms) };
-                self.signed(request.by(Some(signer)), view, reply)
+                let signer = Some(signer);
+                self.signed(Verified { message, from, now_ms, signer, whole }, view, reply)
             }
         }
     }

@@ -149,15 +149,9 @@ impl Backstop {
     /// Another configuration, on SIGHUP, on the same port; returns when it says it is applied.
     #[track_caller]
     pub fn reconfigure(&self, setup: &Setup, settings: &str) {
-        self.configure(setup, settings);
-        self.reload();
-    }
-
-    /// Has it read its configuration file anew, on SIGHUP; returns when it says it is applied.
-    #[track_caller]
-    pub fn reload(&self) {
         let told = || self.log().matches("configuration applied").count();
         let before = told();
+        self.configure(setup, settings);
         let process = self.process.as_ref().expect("it runs");
         assert!(process.signal("HUP"), "it is gone");
         assert!(wait_until(PATIENCE, || told() > before), "not applied:\n{}", self.log());
