@@ -1,7 +1,7 @@
 //! Who may: network prefixes, and the TSIG keys that requests from them must be signed by.
 //!
 //! **How it fits.** `config` reads an [`Acl`] wherever access is given (allow-query,
-//! allow-transfer, allow-notify). A worker asks [`Acl::allows_address`] before it spends anything
+//! allow-transfer, allow-notify, allow-update). A worker asks [`Acl::allows_address`] before it spends anything
 //! on a request; whoever has verified the signature asks [`Acl::allows`].
 //!
 //! **Invariants.**

@@ -222,6 +222,8 @@ pub enum Ede {
     NotAuthoritative,
     /// We do not do that.
     NotSupported,
+    /// No primary has answered what was forwarded.
+    NoPrimary,
     /// The zone has expired, so many seconds ago.
     Expired {
         /// Seconds.
@@ -241,6 +243,7 @@ impl Ede {
             Self::Prohibited => (18, ""),
             Self::NotAuthoritative => (20, ""),
             Self::NotSupported => (21, ""),
+            Self::NoPrimary => (22, "no primary answered"),
             Self::Stale => (3, "zone expired: no primary reached"),
             Self::StaleNoName => (19, "zone expired: no primary reached"),
             Self::Expired { .. } => (24, "zone expired: no primary reached"),

@@ -15,8 +15,8 @@
 //! 5. The [`zone`] ends the look-up and says what the data can say: [`zone::Found`].
 //! 6. [`answer`] decides what that means - records, an alias to pursue, a referral, a denial with
 //!    its proof - and copies record sets into the reply through the [`wire::Writer`].
-//! 7. What workers do not decide - signed requests ([`tsig`]), NOTIFY, transfers - goes to the
-//!    [`stream`] threads, which serve TCP in the same way, one by one.
+//! 7. What workers do not decide - signed requests ([`tsig`]), NOTIFY, UPDATE, transfers - goes to
+//!    the [`stream`] threads, which serve TCP in the same way, one by one.
 //! 8. A reply that is one too many of its kind to one network is dropped or truncated, if a
 //!    [`limit`] is set.
 //! 9. The batch's replies leave in one system call, each from the address that was asked.

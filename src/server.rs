@@ -301,11 +301,8 @@ fn start_streams(
         limits: limits(config),
     };
     let replica = replica.clone();
-    let notified = move |notified| {
-        // Too many are waiting: the primary will say it again.
-        let _ = replica.notified(notified);
-    };
-    let streams = Streams::start(options, Arc::clone(views), clock, Arc::clone(stats), notified);
+    let pass = move |passed| replica.pass(passed);
+    let streams = Streams::start(options, Arc::clone(views), clock, Arc::clone(stats), pass);
     streams.map_err(|error| start("stream threads", error))
 }
 

@@ -78,7 +78,7 @@ counters! {
         limited_dry_run,
         /// Requests that were answered with silence: responses, runts.
         silent,
-        /// Requests handed on: NOTIFY, TSIG, transfers.
+        /// Requests handed on: NOTIFY, UPDATE, TSIG, transfers.
         deferred,
         /// Requests that would have been handed on but for a full queue.
         deferred_dropped,
@@ -100,6 +100,14 @@ counters! {
         notifies,
         /// NOTIFYs refused: unsigned where a signature is needed, or a bad one.
         notifies_refused,
+        /// UPDATEs that came from one who may send them.
+        updates,
+        /// Of those, the ones that a primary has answered.
+        updates_forwarded,
+        /// Of those, the ones that no primary has answered, or that were too many at once.
+        updates_failed,
+        /// UPDATEs refused: unsigned where a signature is needed, or signed by another key.
+        updates_refused,
         /// SOA queries sent.
         probes,
         /// Transfers asked for.

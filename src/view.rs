@@ -120,6 +120,8 @@ pub struct Access {
     pub transfer: Acl,
     /// Who may say that it has changed: its primaries, and whom `allow-notify` adds.
     pub notify: Acl,
+    /// Whose changes are forwarded to its primaries (RFC 2136 section 6).
+    pub update: Acl,
     /// Is it answered for also after it has expired?
     pub serve_stale: bool,
 }

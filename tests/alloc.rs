@@ -8,6 +8,7 @@ use backstop::acl::Acl;
 use backstop::answer::{Outcome, Recent, Transport, respond, truncate};
 use backstop::limit::{Limiter, Subject};
 use backstop::view::RateLimit;
+use backstop::wire::Rtype;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -41,6 +42,11 @@ fn no_kind_of_answer_allocates() {
     let mut requests = world::requests();
     requests.push(requests[0][..11].to_vec());
     requests.push([&requests[0][..], b"x"].concat());
+    for (name, opcode) in [("example", 4), ("example", 5), ("private", 5), ("www.example", 5)] {
+        let mut request = world::request(name, Rtype::SOA, None);
+        request[2] = opcode << 3;
+        requests.push(request);
+    }
     let mut reply = vec![0; 65535];
     let mut limiter = limiter();
     let (mut recent, mut repeated) = (Recent::new(1), 0);

@@ -3,7 +3,7 @@
 //! **How it fits.** `stream` calls [`respond`] with what it received; `worker` has the two halves of
 //! that apart ([`Asked`]), for several requests at a time, and before them [`Recent`], which gives
 //! what was asked a moment ago the same reply again. What is not decided here (signatures,
-//! transfers, NOTIFY) is an [`Outcome::Defer`].
+//! transfers, NOTIFY, UPDATE) is an [`Outcome::Defer`].
 //!
 //! **The stages**, as functions: [`Asked::read`] reads the request, finds the zone and begins to
 //! look the name up - [`Asked::respond`] does the rest: `dispatch` by opcode, class and type -
@@ -148,6 +148,8 @@ pub enum Deferred {
     Signed,
     /// A NOTIFY of a zone that is configured, from an address that may send one.
     Notify,
+    /// An UPDATE of a zone that is copied from primaries, from an address that may send one.
+    Update,
     /// An AXFR or IXFR question over a connection. Nothing about it is checked yet.
     Transfer,
 }
@@ -178,6 +180,20 @@ pub fn refuse(
 /// The reply to a NOTIFY that is heeded (RFC 1996 section 3.7). `None`: there is none.
 pub fn acknowledge(request: &[u8], via: &Via<'_>, view: &View, reply: &mut [u8]) -> Option<usize> {
     empty(request, via, view, reply, |answer| answer.aa = true)
+}
+
+/// The reply to an UPDATE that no primary has answered. `None`: there is none.
+pub fn unforwarded(request: &[u8], via: &Via<'_>, view: &View, reply: &mut [u8]) -> Option<usize> {
+    let fail = |answer: &mut Answer<'_, '_>| answer.fail(Rcode::SERVFAIL, Some(Ede::NoPrimary));
+    empty(request, via, view, reply, fail)
+}
+
+/// The largest reply to this request that its client may be sent, octets.
+pub fn reply_max(request: &[u8], via: &Via<'_>, view: &View) -> usize {
+    match Query::read(request) {
+        Ok(query) => limit(&query, via, udp_size(via, view)),
+        Err(_) => usize::from(UDP_SIZE_MIN),
+    }
 }
 
 /// A reply that says only that the client should ask again over a connection. `None`: such a
@@ -319,7 +335,7 @@ impl<'a, 'b> Answer<'a, 'b> {
         let opcode = header.opcode();
         if signed && self.via.key.is_some() {
             self.rcode = Rcode::FORMERR; // One of them was taken off already.
-        } else if signed && opcode != Opcode::NOTIFY {
+        } else if signed && !matches!(opcode, Opcode::NOTIFY | Opcode::UPDATE) {
             return Some(Deferred::Signed);
         } else if let Some(error) = edns.as_ref().and_then(Edns::error) {
             self.rcode = error;
@@ -328,9 +344,14 @@ impl<'a, 'b> Answer<'a, 'b> {
         } else {
             match (opcode, question) {
                 (Opcode::QUERY, Some(question)) => return self.asked(question, start),
-                (Opcode::NOTIFY, Some(question)) => return self.notified(*question),
+                (Opcode::NOTIFY, Some(question)) => {
+                    return self.told_of(*question, Deferred::Notify);
+                }
+                (Opcode::UPDATE, Some(question)) => {
+                    return self.told_of(*question, Deferred::Update);
+                }
                 (Opcode::QUERY, None) => self.cookie_asked(),
-                (Opcode::NOTIFY, None) => self.rcode = Rcode::FORMERR,
+                (Opcode::NOTIFY | Opcode::UPDATE, None) => self.rcode = Rcode::FORMERR,
                 _ => self.fail(Rcode::NOTIMP, Some(Ede::NotSupported)),
             }
         }

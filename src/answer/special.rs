@@ -1,10 +1,10 @@
-//! What no zone's data answer: who the server is, transfers, NOTIFY, the options of OPT.
+//! What no zone's data answer: who the server is, transfers, NOTIFY, UPDATE, the options of OPT.
 
 use super::{Answer, Deferred, Kind, Sought, Transport, Via};
 use crate::edns::{Ede, Edns, Opt};
 use crate::name::Name;
 use crate::query::Question;
-use crate::view::Served;
+use crate::view::{Access, Served};
 use crate::wire::{Class, HEADER_LEN, Rcode, Rtype, Section};
 use crate::zone::Zone;
 
@@ -85,22 +85,24 @@ impl<'a> Answer<'a, '_> {
         Ok((served, zone))
     }
 
-    /// NOTIFY (RFC 1996): passed on if it can concern us. Who signed it is judged there.
-    pub(super) fn notified(&mut self, question: Question<'a>) -> Option<Deferred> {
-        if question.rtype != Rtype::SOA {
+    /// NOTIFY (RFC 1996) and UPDATE (RFC 2136 section 3.1), `what` says which: passed on if they can
+    /// concern us. Who signed them is judged there.
+    pub(super) fn told_of(&mut self, zone: Question<'a>, what: Deferred) -> Option<Deferred> {
+        if zone.rtype != Rtype::SOA {
             self.rcode = Rcode::FORMERR;
             return None;
         }
-        let served = self.view.zone(question.name).filter(|_| question.class == Class::IN);
-        match served {
-            None => self.fail(Rcode::NOTAUTH, Some(Ede::NotAuthoritative)),
-            Some(served) if !served.access.notify.allows_address(self.via.peer) => {
-                self.fail(Rcode::REFUSED, Some(Ede::Prohibited));
-            }
-            Some(_) if self.query.signed => return Some(Deferred::Signed),
-            Some(_) => return Some(Deferred::Notify),
+        let Some(served) = self.view.zone(zone.name).filter(|_| zone.class == Class::IN) else {
+            self.fail(Rcode::NOTAUTH, Some(Ede::NotAuthoritative));
+            return None;
+        };
+        let Access { notify, update, .. } = &*served.access;
+        let list = if what == Deferred::Update { update } else { notify };
+        if !list.allows_address(self.via.peer) {
+            self.fail(Rcode::REFUSED, Some(Ede::Prohibited));
+            return None;
         }
-        None
+        Some(if self.query.signed { Deferred::Signed } else { what })
     }
 
     /// No question: a client wants a cookie, or to know that its own is still good (RFC 7873

@@ -100,8 +100,13 @@ fn rule(section: &Section<'_>, list: &str, known: &Known<'_>) -> Option<Rule> {
     }
     let key = keys::lookup(section, known.keys).map(|key| key.name.clone());
     let from = section.get("from", prefix)?;
-    if list == "allow-transfer" && from.is_everybody() && !section.has("key") {
-        let message = format!("allow-transfer gives the whole zone to everybody (\"{from}\")");
+    let gives = match list {
+        "allow-transfer" => Some("gives the whole zone to everybody"),
+        "allow-update" => Some("forwards changes of the zone from everybody"),
+        _ => None,
+    };
+    if let Some(gives) = gives.filter(|_| from.is_everybody() && !section.has("key")) {
+        let message = format!("{list} {gives} (\"{from}\")");
         let wrong = Wrong::new(message, "write a narrower network, or a key");
         section.doc.warn(section.place_of("from"), wrong);
     }

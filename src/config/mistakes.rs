@@ -153,6 +153,18 @@ const ZONE_MISTAKES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "[[zone]]\nname = 'a.'\nprimaries = [{ address = '192.0.2.1' }]\nallow-update = [{ from = '0.0.0.0/0' }]",
+        &[
+            r#"9:26: warning: allow-update forwards changes of the zone from everybody ("0.0.0.0/0"): write a narrower network, or a key"#,
+        ],
+    ),
+    (
+        "[[zone]]\nname = 'a.'\nfile = 'example.net.zone'\nallow-update = [{ from = '::1' }]",
+        &[
+            "9:16: warning: a zone from a file has no primary to forward updates to: remove allow-update: what changes a zone from a file is a change of the file",
+        ],
+    ),
+    (
         "[[zone]]\nname = 'a.'\nfile = 'example.net.zone'\nshrink-guard = '100%'",
         &[
             r#"9:16: shrink-guard is "100%": write how much of the names may go at once, from "0%" to "99%", or "off""#,

@@ -450,6 +450,8 @@ pub struct ZoneSettings {
     /// Whose NOTIFY is heeded: the primaries', signed where they have a key, and what
     /// `allow-notify` adds.
     pub allow_notify: Acl,
+    /// Whose UPDATEs are forwarded to the primaries; nobody's, if there are none.
+    pub allow_update: Acl,
     /// Whom we notify of a new version.
     pub notify: Vec<Target>,
     /// Bounds on the SOA's refresh interval.

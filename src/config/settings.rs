@@ -25,6 +25,7 @@ pub(super) const SETTINGS: &[&str] = &[
     "allow-query",
     "allow-transfer",
     "allow-notify",
+    "allow-update",
     "notify",
     "refresh-min",
     "refresh-max",
@@ -73,6 +74,7 @@ pub(super) struct Layer {
     allow_query: Option<Acl>,
     allow_transfer: Option<Acl>,
     allow_notify: Option<Acl>,
+    allow_update: Option<Acl>,
     notify: Option<Vec<super::Target>>,
     refresh: Bounds,
     retry: Bounds,
@@ -127,6 +129,7 @@ impl Layer {
             allow_query: acl("allow-query"),
             allow_transfer: acl("allow-transfer"),
             allow_notify: acl("allow-notify"),
+            allow_update: acl("allow-update"),
             notify: access::targets(section, known),
             refresh: bounds("refresh-min", "refresh-max"),
             retry: bounds("retry-min", "retry-max"),
@@ -158,6 +161,7 @@ impl Layer {
             allow_query: self.allow_query.or_else(|| below.allow_query.clone()),
             allow_transfer: self.allow_transfer.or_else(|| below.allow_transfer.clone()),
             allow_notify: self.allow_notify.or_else(|| below.allow_notify.clone()),
+            allow_update: self.allow_update.or_else(|| below.allow_update.clone()),
             notify: self.notify.or_else(|| below.notify.clone()),
             refresh: self.refresh.over(below.refresh),
             retry: self.retry.over(below.retry),
@@ -185,6 +189,7 @@ impl Layer {
             allow_query: self.allow_query,
             allow_transfer: self.allow_transfer.unwrap_or_default(),
             allow_notify: notifiers(&source, self.allow_notify),
+            allow_update: updaters(&source, self.allow_update),
             notify: self.notify.unwrap_or_default(),
             refresh: clamp(self.refresh, "refresh", Duration::from_secs(2)),
             retry: clamp(self.retry, "retry", Duration::from_secs(5)),
@@ -344,6 +349,11 @@ fn source(section: &Section<'_>, known: &Known<'_>) -> Option<Source> {
         let wrong = Wrong::new("both primaries and a file are given", advice);
         section.doc.error(section.place_of("file"), wrong);
     }
+    if section.has("file") && section.has("allow-update") {
+        let advice = "remove allow-update: what changes a zone from a file is a change of the file";
+        let wrong = Wrong::new("a zone from a file has no primary to forward updates to", advice);
+        section.doc.warn(section.place_of("allow-update"), wrong);
+    }
     let primaries = primaries.filter(|primaries| !primaries.is_empty());
     primaries.map(Source::Primaries).or_else(|| file.map(Source::File))
 }
@@ -374,4 +384,12 @@ fn notifiers(source: &Source, added: Option<Acl>) -> Acl {
     };
     let added = added.unwrap_or_default();
     primaries.iter().map(rule).chain(added.rules().iter().cloned()).collect()
+}
+
+/// Whose UPDATEs are forwarded: nobody's where there is no primary.
+fn updaters(source: &Source, allowed: Option<Acl>) -> Acl {
+    match source {
+        Source::Primaries(_) => allowed.unwrap_or_default(),
+        Source::File(_) => Acl::default(),
+    }
 }

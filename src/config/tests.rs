@@ -75,6 +75,7 @@ secret = "SECRET"
 [template.default]
 primaries = [{ address = "127.0.0.1:5301", key = "xfr.key." }]
 allow-transfer = [{ from = "127.0.0.0/8", key = "xfr.key." }, { from = "::1" }]
+allow-update = [{ from = "10.0.0.0/8", key = "xfr.key." }]
 notify = [{ address = "127.0.0.1:5400" }]
 [[zone]]
 name = "example.org"
@@ -118,6 +119,11 @@ fn the_example_means_what_it_says() {
     assert!(settings.allow_notify.allows(primary, Some(key.as_name())));
     assert!(!settings.allow_notify.allows(primary, None), "the primary has a key");
     assert!(!settings.allow_notify.allows("127.0.0.2".parse().unwrap(), None));
+    let client = "10.1.2.3".parse().unwrap();
+    assert!(settings.allow_update.allows(client, Some(key.as_name())));
+    assert!(!settings.allow_update.allows(client, None));
+    let from_file = &config.zones[1].settings.allow_update;
+    assert!(!from_file.allows_address(client), "there is no primary to forward to");
     assert_eq!(settings.notify[0].address, "127.0.0.1:5400".parse().unwrap());
     let Source::File(file) = &config.zones[1].settings.source else { panic!() };
     assert_eq!(*file, folder.path().join("example.net.zone"));

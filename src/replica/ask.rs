@@ -109,6 +109,9 @@ pub(super) enum AskError {
     /// The connection ended before anything came.
     #[error("it closed the connection without an answer")]
     Unanswered,
+    /// Something else came.
+    #[error("what it sent is no answer to the request")]
+    NoReply,
     /// The connection ended early.
     #[error("it closed the connection in mid-transfer")]
     Closed,
@@ -214,7 +217,7 @@ pub(super) async fn ask(job: Job, limits: Arc<Limits>, _place: Place) -> Asked {
 }
 
 /// Is nobody there, as far as the network can tell? One who refuses a connection is.
-fn is_unreachable(error: io::ErrorKind) -> bool {
+pub(super) fn is_unreachable(error: io::ErrorKind) -> bool {
     use io::ErrorKind::{HostUnreachable, NetworkUnreachable, TimedOut};
     matches!(error, TimedOut | HostUnreachable | NetworkUnreachable)
 }
@@ -454,7 +457,7 @@ pub(super) async fn connect(primary: &Primary, wait: Duration) -> Result<TcpStre
 }
 
 /// Sends a request.
-async fn send(
+pub(super) async fn send(
     mut stream: TcpStream,
     request: &[u8],
     wait: Duration,

@@ -2,8 +2,8 @@
 //!
 //! One thread with a timer a zone drives `refresh` and carries out what it asks for: questions to
 //! primaries ([`ask`]), versions built on the builders' threads, kept by the store, and only then
-//! published; NOTIFYs to our own secondaries. It never parses megabytes, waits for a disk or
-//! serves a client.
+//! published; NOTIFYs to our own secondaries; clients' UPDATEs on to the primaries. It never
+//! parses megabytes, waits for a disk or serves a client.
 //!
 //! **Invariants.**
 //! - *durable before served*: a version is published when its store ticket is done.
@@ -11,7 +11,7 @@
 //! - *together*: versions that are ready at the same time are published as one view.
 //! - *told once*: each event is logged here, by who decides what happens next.
 //!
-//! **Sections.** RFC 1034 section 4.3.5, RFC 1995, RFC 1996, RFC 5936.
+//! **Sections.** RFC 1034 section 4.3.5, RFC 1995, RFC 1996, RFC 2136 section 6, RFC 5936.
 
 mod approach;
 mod ask;
@@ -19,6 +19,7 @@ mod compare;
 mod connections;
 mod course;
 pub(crate) mod dial;
+mod forward;
 mod history;
 mod inbox;
 mod judge;
@@ -78,9 +79,30 @@ pub struct Notified {
     pub serial: Option<Serial>,
 }
 
+/// An UPDATE from a client that may send it.
+#[derive(Debug)]
+pub struct Update {
+    /// The zone.
+    pub apex: NameBuf,
+    /// Who sent it.
+    pub peer: SocketAddr,
+    /// As it came, its signature included.
+    pub message: Vec<u8>,
+    /// Where a primary's reply goes, with the ID of the message. Dropped: there is none.
+    pub reply: oneshot::Sender<Vec<u8>>,
+}
+
+/// What clients have for the scheduler.
+#[derive(Debug)]
+pub enum Passed {
+    /// A zone may have changed.
+    Notify(Notified),
+    /// A zone is to be changed.
+    Update(Update),
+}
+
 /// What the scheduler is to do.
 enum Command {
-    Notified(Notified),
     Check(NameBuf, Reply),
     Retransfer(NameBuf, Reply),
     Approve(NameBuf, rollback::Reply),
@@ -147,20 +169,22 @@ pub struct Versions {
     pub held: Option<Arc<Zone>>,
 }
 
-/// NOTIFYs that may wait for the scheduler; more are dropped, and sent again by their senders.
-const NOTIFIES_MAX: usize = 4096;
+/// NOTIFYs and UPDATEs that may wait for the scheduler. More are dropped: NOTIFYs are sent again by
+/// their senders, and who sent an UPDATE is told.
+const PASSED_MAX: usize = 4096;
 
 /// Access to the scheduler from other threads.
 #[derive(Clone)]
 pub struct Handle {
     commands: mpsc::UnboundedSender<Command>,
-    notifies: mpsc::Sender<Command>,
+    passed: mpsc::Sender<Passed>,
 }
 
 impl Handle {
-    /// Has a zone looked after because of a NOTIFY. `false`: too many are waiting already.
-    pub fn notified(&self, notified: Notified) -> bool {
-        self.notifies.try_send(Command::Notified(notified)).is_ok()
+    /// Has a NOTIFY heeded or an UPDATE forwarded, unless too many are waiting already. It does not
+    /// block.
+    pub fn pass(&self, passed: Passed) {
+        let _ = self.passed.try_send(passed);
     }
 
     /// Asks the zone's primaries for a newer version now; a zone file is read anew.
@@ -310,12 +334,12 @@ pub fn start(parts: Parts, loaded: Loaded) -> io::Result<(Handle, JoinHandle<()>
         .thread_name("builder")
         .build()?;
     let (commands, of_commands) = mpsc::unbounded_channel();
-    let (notifies, of_notifies) = mpsc::channel(NOTIFIES_MAX);
+    let (passed, of_passed) = mpsc::channel(PASSED_MAX);
     let thread = thread::Builder::new().name("scheduler".into()).spawn(move || {
         let scheduler = scheduler::Scheduler::new(parts, loaded);
-        runtime.block_on(scheduler.run(of_commands, of_notifies));
+        runtime.block_on(scheduler.run(of_commands, of_passed));
     })?;
-    Ok((Handle { commands, notifies }, thread))
+    Ok((Handle { commands, passed }, thread))
 }
 
 /// A version, for the store to walk.

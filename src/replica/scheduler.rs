@@ -4,6 +4,7 @@ use super::approach::Approach;
 use super::ask::{Answer, Asked, Job, ask};
 use super::course::Course;
 use super::dial::random;
+use super::forward;
 use super::judge::{CAREFUL_MAX, Reason};
 use super::limits::Limits;
 use super::notify::Notifier;
@@ -15,7 +16,8 @@ use super::versions::{Recalled, Version};
 use super::zone::{Entry, Known};
 use super::zones::Zones;
 use super::{
-    Command, CommandError, Counts, Loaded, Notified, Parts, Settings, Slice, Versions, ZoneStatus,
+    Command, CommandError, Counts, Loaded, Notified, Parts, Passed, Settings, Slice, Versions,
+    ZoneStatus,
 };
 use crate::check::Ending;
 use crate::clock::Clock;
@@ -47,7 +49,9 @@ pub(super) struct Scheduler {
     pub(super) store: Arc<Store>,
     pub(super) clock: Clock,
     pub(super) stats: Arc<Stats>,
-    limits: Arc<Limits>,
+    pub(super) limits: Arc<Limits>,
+    /// Places for UPDATEs that are being forwarded.
+    pub(super) forwards: Arc<Semaphore>,
     queue: Queue,
     pub(super) keys: Arc<Keys>,
     pub(super) notifier: Notifier,
@@ -83,6 +87,7 @@ pub(super) enum What {
     Judged(Result<(), Reason>, Version),
     Undone(Result<Undone, (OutOfSync, Reply)>),
     Signatures(Option<Ending>),
+    Updated { primary: usize },
     Stored(Result<(), StoreError>, Version),
     Recalled(Recalled),
 }
@@ -97,6 +102,7 @@ impl What {
             | Self::Judged(..)
             | Self::Undone(_)
             | Self::Signatures(_)
+            | Self::Updated { .. }
             | Self::Recalled(_) => false,
         }
     }
@@ -124,6 +130,7 @@ impl Scheduler {
                 probes_a_second: parts.limits.probes_a_second,
             }),
             limits: Arc::new(Limits::new(parts.limits)),
+            forwards: Arc::new(Semaphore::new(forward::CONCURRENT)),
             keys,
             zones,
             agenda,
@@ -143,7 +150,7 @@ impl Scheduler {
     pub(super) async fn run(
         mut self,
         mut commands: UnboundedReceiver<Command>,
-        mut notifies: mpsc::Receiver<Command>,
+        mut passed: mpsc::Receiver<Passed>,
     ) {
         for id in 0..self.zones.end() {
             self.read_file(id);
@@ -157,7 +164,10 @@ impl Scheduler {
                 biased;
                 Some(done) = self.of_done.recv() => self.finish(done),
                 Some(command) = commands.recv() => self.obey(command),
-                Some(command) = notifies.recv(), if !self.stopping => self.obey(command),
+                Some(passed) = passed.recv(), if !self.stopping => match passed {
+                    Passed::Notify(notified) => self.notified(&notified),
+                    Passed::Update(update) => self.forward(update),
+                },
                 () = tokio::time::sleep_until(next), if !self.stopping => self.look_at_clock(),
                 else => break,
             }
@@ -172,7 +182,6 @@ impl Scheduler {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Notified(notified) => self.notified(&notified),
             Command::Check(apex, reply) => {
                 // Who asked may have gone; the zone is looked after all the same.
                 let _ = reply.send(self.look_after(&apex, Event::Check));
@@ -378,7 +387,7 @@ impl Scheduler {
     }
 
     /// What still waits of a zone's planned questions is urgent now.
-    fn hurry(&mut self, id: usize) {
+    pub(super) fn hurry(&mut self, id: usize) {
         for primary in 0..self.entry(id).primaries.len() {
             for (ask, lane) in self.entry(id).primaries[primary].waits.into_iter().flatten() {
                 if lane != Lane::Urgent {
@@ -477,6 +486,7 @@ impl Scheduler {
             What::Judged(judged, version) => self.judged(id, judged, version),
             What::Undone(undone) => self.undone(id, undone),
             What::Signatures(ending) => self.signatures_looked_at(id, ending),
+            What::Updated { primary } => self.updated(id, primary),
             What::Stored(Ok(()), version) => self.stored(id, version),
             What::Stored(Err(error), version) => self.not_stored(id, &error, version),
         }

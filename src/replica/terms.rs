@@ -23,6 +23,7 @@ impl Terms {
             query: settings.allow_query.clone(),
             transfer: settings.allow_transfer.clone(),
             notify: settings.allow_notify.clone(),
+            update: settings.allow_update.clone(),
             serve_stale: settings.after_expiry == AfterExpiry::ServeStale,
         };
         let primaries = match &settings.source {

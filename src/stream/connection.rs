@@ -6,6 +6,7 @@
 //! and replies that the client does not take in yet.
 
 use super::Shared;
+use super::forward::Forward;
 use super::places::Place;
 use super::service::{From, Reaction};
 use super::transfer::Transfer;
@@ -67,6 +68,8 @@ enum Then {
     GoOn,
     /// A transfer, then the rest.
     Transfer(Box<Transfer>),
+    /// What a primary says, then the rest.
+    Forward(Box<Forward>),
     /// The end.
     Close,
 }
@@ -90,7 +93,8 @@ impl Connection {
                 () = place.closed() => return Ok(()),
                 step = poll_fn(|cx| self.step(cx)) => step?,
             };
-            let has_work = !self.unsent.is_empty() || matches!(step.then, Then::Transfer(_));
+            let is_long = matches!(step.then, Then::Transfer(_) | Then::Forward(_));
+            let has_work = !self.unsent.is_empty() || is_long;
             if has_work && !place.work() {
                 return Ok(());
             }
@@ -99,6 +103,7 @@ impl Connection {
                 Then::Close => return Ok(()),
                 // Rare and large: an idle connection has no room for it.
                 Then::Transfer(transfer) => Box::pin(self.send(*transfer)).await?,
+                Then::Forward(forward) => Box::pin(self.forward(*forward)).await?,
                 Then::GoOn => tokio::task::yield_now().await,
                 Then::Wait => {}
             }
@@ -121,6 +126,15 @@ impl Connection {
     async fn send(&mut self, transfer: Transfer) -> io::Result<()> {
         let settings = self.shared.settings.load_full();
         transfer.run(&self.shared.service, &settings, &mut self.stream).await
+    }
+
+    async fn forward(&mut self, forward: Forward) -> io::Result<()> {
+        if let Some(reply) = forward.reply(&self.shared.service).await {
+            let len = u16::try_from(reply.len()).expect("it came, or was made, with such a length");
+            self.unsent = [&len.to_be_bytes()[..], &reply].concat();
+            self.flush().await?;
+        }
+        Ok(())
     }
 
     fn step(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Step>> {
@@ -180,6 +194,7 @@ impl Connection {
                     written += 2 + len;
                 }
                 Reaction::Transfer(transfer) => return (step(Then::Transfer(transfer)), written),
+                Reaction::Forward(forward) => return (step(Then::Forward(forward)), written),
             }
             if written > FRAME_MAX {
                 break;

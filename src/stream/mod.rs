@@ -3,7 +3,8 @@
 //! **How it fits.** `server` starts [`Streams`] with the listening sockets and gives its
 //! [`deferred_sender`](Streams::deferred_sender) to the workers. `connection` talks with a client,
 //! `places` says how many there may be and who is idle for too long, `service` turns a message into
-//! a reply (the same for both ways in), `transfer` sends zones, `deferred` serves the workers.
+//! a reply (the same for both ways in), `transfer` sends zones, `forward` waits for what a primary
+//! says to an UPDATE, `deferred` serves the workers.
 //!
 //! **Invariants.**
 //! - *no one waits for another*: a connection is a task; what it does at a time is bounded by some
@@ -14,12 +15,13 @@
 //!
 //! **Sections.** RFC 1035 section 4.2.2, RFC 7766 (6.2.1 pipelining: replies come in the order of
 //! the requests; 6.2.3 idle time-outs), RFC 7828 (telling them), RFC 5936 and RFC 1995
-//! (transfers), RFC 1996, RFC 8945.
+//! (transfers), RFC 1996, RFC 2136 section 6 (forwarding), RFC 8945.
 //!
 //! It has no TLS.
 
 mod connection;
 mod deferred;
+mod forward;
 mod places;
 mod service;
 #[cfg(test)]
@@ -27,7 +29,7 @@ mod tests;
 mod transfer;
 
 use crate::clock::Clock;
-use crate::replica::Notified;
+use crate::replica::Passed;
 use crate::seldom::Seldom;
 use crate::stats::Stats;
 use crate::view::Views;
@@ -129,8 +131,8 @@ impl Settings {
 }
 
 impl Streams {
-    /// Starts the threads. `notified` is called with each NOTIFY that came from one who may send
-    /// it, on one of them: it must not block.
+    /// Starts the threads. `pass` is called with each NOTIFY and UPDATE that came from one who may
+    /// send it, on one of them: it must not block.
     ///
     /// # Errors
     /// If no thread can be started or a listener cannot be used.
@@ -139,7 +141,7 @@ impl Streams {
         views: Arc<Views>,
         clock: Clock,
         stats: Arc<Stats>,
-        notified: impl Fn(Notified) + Send + Sync + 'static,
+        pass: impl Fn(Passed) + Send + Sync + 'static,
     ) -> io::Result<Self> {
         panics::tell_seldom();
         let runtime = Builder::new_multi_thread()
@@ -148,7 +150,7 @@ impl Streams {
             .enable_all()
             .build()?;
         let counters = stats.worker("stream");
-        let service = Service { views, clock, stats, counters, notified: Box::new(notified) };
+        let service = Service { views, clock, stats, counters, pass: Box::new(pass) };
         let shared = Arc::new(Shared {
             service,
             places: Places::new(options.limits),

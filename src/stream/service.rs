@@ -2,24 +2,27 @@
 //!
 //! `respond` is asked first. What it defers is judged here in the order of RFC 8945 section 5.2:
 //! the signature, then who may, then the work: a question is answered as any other and the reply
-//! signed; a NOTIFY goes to the replica; a transfer is begun.
+//! signed; a NOTIFY goes to the replica, an UPDATE through it to a primary; a transfer is begun.
 
+use super::forward::Forward;
 use super::transfer::Transfer;
 use crate::answer::{self, Deferred, Outcome, Silence, Transport, Via};
 use crate::clock::{self, Clock, now_s};
-use crate::name::Name;
-use crate::replica::Notified;
+use crate::name::{Name, NameBuf};
+use crate::query::Query;
+use crate::replica::{Notified, Passed, Update};
 use crate::seldom::Seldom;
 use crate::stats;
 use crate::tsig::{self, Signer};
 use crate::view::{Served, View, Views};
-use crate::wire::{Rcode, Serial};
+use crate::wire::{Opcode, Rcode, Serial, flag, read_u16};
 use crate::worker::{self, panics};
 use crate::xfr::{self, Outgoing, TransferRequest};
 use crossbeam::utils::CachePadded;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tracing::warn;
 
 /// What all stream threads answer with.
@@ -28,7 +31,7 @@ pub(super) struct Service {
     pub(super) clock: Clock,
     pub(super) stats: Arc<stats::Stats>,
     pub(super) counters: Arc<CachePadded<stats::Worker>>,
-    pub(super) notified: Box<dyn Fn(Notified) + Send + Sync>,
+    pub(super) pass: Box<dyn Fn(Passed) + Send + Sync>,
 }
 
 /// How a message came.
@@ -48,17 +51,25 @@ pub(super) enum Reaction {
     Reply(usize),
     /// A zone or its changes are to be sent. Only over a connection.
     Transfer(Box<Transfer>),
+    /// The reply is what a primary says.
+    Forward(Box<Forward>),
 }
 
 /// A message whose signature, if it has one, was verified and taken off.
-struct Verified<'m> {
+pub(super) struct Verified<'m> {
     message: &'m [u8],
     from: From,
     now_ms: u64,
-    signer: Option<Box<Signer>>,
+    pub(super) signer: Option<Box<Signer>>,
+    /// An UPDATE as it came, if it had a signature.
+    whole: Option<Vec<u8>>,
 }
 
-impl Verified<'_> {
+impl<'m> Verified<'m> {
+    pub(super) fn unsigned(message: &'m [u8], from: From, now_ms: u64) -> Self {
+        Self { message, from, now_ms, signer: None, whole: None }
+    }
+
     fn key(&self) -> Option<Name<'_>> {
         self.signer.as_ref().map(|signer| signer.key().name())
     }
@@ -67,7 +78,7 @@ impl Verified<'_> {
         self.signer.as_ref().map_or(0, |signer| signer.signature_len())
     }
 
-    fn via(&self) -> Via<'_> {
+    pub(super) fn via(&self) -> Via<'_> {
         Via {
             transport: self.from.transport,
             peer: self.from.peer.ip(),
@@ -107,20 +118,29 @@ impl Service {
 
     fn judge(&self, message: &mut [u8], from: From, view: &View, reply: &mut [u8]) -> Reaction {
         let now_ms = self.clock.now_ms();
-        let unsigned = Verified { message: &*message, from, now_ms, signer: None };
+        let unsigned = Verified::unsigned(&*message, from, now_ms);
         match answer::respond(unsigned.message, &unsigned.via(), view, reply) {
             Outcome::Silent(why) => self.silent(why),
             Outcome::Reply { len, rcode, .. } => Reaction::Reply(self.count(&reply[..len], rcode)),
             Outcome::Defer(Deferred::Signed) => self.verify(message, from, view, reply),
             Outcome::Defer(Deferred::Notify) => self.notify(unsigned, view, reply),
+            Outcome::Defer(Deferred::Update) => self.update(unsigned, view, reply),
             Outcome::Defer(Deferred::Transfer) => self.transfer(unsigned, view, reply),
         }
     }
 
     /// A message that says that it is signed.
     fn verify(&self, message: &mut [u8], from: From, view: &View, reply: &mut [u8]) -> Reaction {
+        let now_ms = self.clock.now_ms();
+        let whole = is_update(message).then(|| message.to_vec());
         match tsig::verify_request(message, &view.keys, now_s()) {
             tsig::Request::Refused { reply: refusal, error } => {
+                if let Some(whole) = whole.filter(|_| error == Rcode::BADKEY)
+                    && may_update_unsigned(&whole, from.peer, view)
+                {
+                    // A key that is the client's and the primary's alone (RFC 8945 section 5.5).
+                    return self.update(Verified::unsigned(&whole, from, now_ms), view, reply);
+                }
                 warn_seldom(from.peer, "the signature is not accepted", &tsig::error_name(error));
                 let Some(space) = reply.get_mut(..refusal.len()) else {
                     return self.silent(Silence::NoRoom);
@@ -131,12 +151,12 @@ impl Service {
             }
             // Both readers of messages look for the same record.
             tsig::Request::Unsigned(message) => {
-                let request = Verified { message, from, now_ms: 0, signer: None };
+                let request = Verified::unsigned(message, from, now_ms);
                 self.refuse(request, Rcode::FORMERR, view, reply)
             }
             tsig::Request::Signed { message, signer } => {
-                let now_ms = self.clock.now_ms();
-                self.signed(Verified { message, from, now_ms, signer: Some(signer) }, view, reply)
+                let signer = Some(signer);
+                self.signed(Verified { message, from, now_ms, signer, whole }, view, reply)
             }
         }
     }
@@ -146,6 +166,7 @@ impl Service {
             Outcome::Silent(why) => self.silent(why),
             Outcome::Reply { len, rcode, .. } => self.sign(request, reply, len, rcode),
             Outcome::Defer(Deferred::Notify) => self.notify(request, view, reply),
+            Outcome::Defer(Deferred::Update) => self.update(request, view, reply),
             Outcome::Defer(Deferred::Transfer) => self.transfer(request, view, reply),
             Outcome::Defer(Deferred::Signed) => self.refuse(request, Rcode::FORMERR, view, reply),
         }
@@ -157,10 +178,10 @@ impl Service {
             Err(rcode) => rcode,
             Ok(notify) => match view.zone(notify.apex.as_name()) {
                 None => Rcode::NOTAUTH,
-                Some(served) if self.may_notify(&request, served) => {
-                    self.stats.replicated.notifies.add_shared(1);
+                Some(served) if self.may_tell(&request, served, Deferred::Notify) => {
                     let (apex, serial) = (notify.apex, notify.serial);
-                    (self.notified)(Notified { apex, peer: request.from.peer, serial });
+                    let notified = Notified { apex, peer: request.from.peer, serial };
+                    (self.pass)(Passed::Notify(notified));
                     Rcode::NOERROR
                 }
                 Some(_) => Rcode::REFUSED,
@@ -175,11 +196,40 @@ impl Service {
         }
     }
 
-    fn may_notify(&self, request: &Verified<'_>, served: &Served) -> bool {
-        let may = served.access.notify.allows(request.from.peer.ip(), request.key());
-        if !may {
-            self.stats.replicated.notifies_refused.add_shared(1);
-            warn_seldom(request.from.peer, "NOTIFY without the key it needs", "REFUSED");
+    /// An UPDATE of a zone that is copied from primaries, from an address that may send one: one of
+    /// them decides (RFC 2136 section 6).
+    fn update(&self, mut request: Verified<'_>, view: &View, reply: &mut [u8]) -> Reaction {
+        let served = updated_zone(request.message, view);
+        let Some(served) = served.filter(|it| self.may_tell(&request, it, Deferred::Update)) else {
+            return self.refuse(request, Rcode::REFUSED, view, reply);
+        };
+        let (tell, answered) = oneshot::channel();
+        let message = request.whole.take().unwrap_or_else(|| request.message.to_vec());
+        let (apex, peer) = (NameBuf::clone(&served.apex), request.from.peer);
+        (self.pass)(Passed::Update(Update { apex, peer, message, reply: tell }));
+        Reaction::Forward(Box::new(Forward {
+            request: request.message.to_vec(),
+            from: request.from,
+            signer: request.signer,
+            answered,
+        }))
+    }
+
+    /// May this client say `what` of a zone, signed as it is? Counted, and told if not.
+    fn may_tell(&self, request: &Verified<'_>, served: &Served, what: Deferred) -> bool {
+        let (access, replicated) = (&served.access, &self.stats.replicated);
+        let (list, heeded, refused, name) = if what == Deferred::Update {
+            (&access.update, &replicated.updates, &replicated.updates_refused, "UPDATE")
+        } else {
+            (&access.notify, &replicated.notifies, &replicated.notifies_refused, "NOTIFY")
+        };
+        let may = list.allows(request.from.peer.ip(), request.key());
+        if may {
+            heeded.add_shared(1);
+        } else {
+            refused.add_shared(1);
+            let what = format!("{name} without the key it needs");
+            warn_seldom(request.from.peer, &what, "REFUSED");
         }
         may
     }
@@ -241,7 +291,13 @@ impl Service {
     }
 
     /// Signs a reply if its request was, and counts it.
-    fn sign(&self, request: Verified<'_>, reply: &mut [u8], len: usize, rcode: Rcode) -> Reaction {
+    pub(super) fn sign(
+        &self,
+        request: Verified<'_>,
+        reply: &mut [u8],
+        len: usize,
+        rcode: Rcode,
+    ) -> Reaction {
         let signed = match request.signer {
             Some(mut signer) => signer.sign(reply, len, now_s()),
             None => Ok(len),
@@ -266,6 +322,22 @@ impl Service {
         self.counters.rcode(rcode.0).add_shared(1);
         reply.len()
     }
+}
+
+/// Is this an UPDATE, by its header?
+pub(super) fn is_update(message: &[u8]) -> bool {
+    let opcode = read_u16(message, 2).map(|flags| flags >> flag::OPCODE_SHIFT & 0xf);
+    opcode == Some(Opcode::UPDATE.0.into())
+}
+
+/// The zone that an UPDATE is of, if it is one of ours.
+fn updated_zone<'v>(message: &[u8], view: &'v View) -> Option<&'v Arc<Served>> {
+    view.zone(Query::read(message).ok()?.question?.name)
+}
+
+/// May this client send this UPDATE without a signature?
+fn may_update_unsigned(message: &[u8], peer: SocketAddr, view: &View) -> bool {
+    updated_zone(message, view).is_some_and(|served| served.access.update.allows(peer.ip(), None))
 }
 
 /// Tells of a request that was refused, and not of all of them: anybody can send them.

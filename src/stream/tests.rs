@@ -5,7 +5,7 @@ use crate::acl::{Acl, Rule};
 use crate::clock::now_s;
 use crate::io::{Backend, listen};
 use crate::name::NameBuf;
-use crate::tsig::{Algorithm, Key, TsigError, Verifier};
+use crate::tsig::{self, Algorithm, Key, TsigError, Verifier};
 use crate::view::{Access, Expiry, Served, View};
 use crate::wire::{Rcode, Rtype, Serial};
 use crate::worker::tests::{SOON, ask, client, gist, loopback, name, query, sample, until};
@@ -28,7 +28,7 @@ struct Server {
     views: Arc<Views>,
     clock: Clock,
     stats: Arc<Stats>,
-    notified: std_mpsc::Receiver<Notified>,
+    passed: std_mpsc::Receiver<Passed>,
 }
 
 impl Server {
@@ -45,11 +45,11 @@ impl Server {
         let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let addr = listener.local_addr().unwrap();
         let options = Options { threads: 1, listeners: vec![listener], limits };
-        let (send, notified) = std_mpsc::channel();
-        let told = move |notified| send.send(notified).unwrap();
+        let (send, passed) = std_mpsc::channel();
+        let pass = move |passed| send.send(passed).unwrap();
         let streams =
-            Streams::start(options, Arc::clone(&views), clock, Arc::clone(&stats), told).unwrap();
-        Self { streams: Some(streams), addr, views, clock, stats, notified }
+            Streams::start(options, Arc::clone(&views), clock, Arc::clone(&stats), pass).unwrap();
+        Self { streams: Some(streams), addr, views, clock, stats, passed }
     }
 
     fn streams(&self) -> &Streams {
@@ -489,11 +489,11 @@ fn notify_is_heeded_if_it_comes_from_one_who_may_send_it() {
             (reply[2], Rcode(u16::from(gist(&reply).1)))
         };
         assert_eq!(told("example.", true), (0xa4, Rcode::NOERROR), "QR, NOTIFY, AA");
-        let notified = server.notified.recv_timeout(SOON).unwrap();
+        let Passed::Notify(notified) = server.passed.recv_timeout(SOON).unwrap() else { panic!() };
         assert_eq!((notified.apex, notified.serial), (name("example."), None));
         assert_eq!(told("example.", false).1, Rcode::REFUSED);
         assert_eq!(told("other.", false).1, Rcode::NOTAUTH);
-        assert!(server.notified.try_recv().is_err());
+        assert!(server.passed.try_recv().is_err());
         // RFC 6891 section 6.1.1: OPT is answered with OPT.
         let mut request = xfr::notify(5, name("example.").as_name(), None);
         request[11] = 1;
@@ -501,11 +501,152 @@ fn notify_is_heeded_if_it_comes_from_one_who_may_send_it() {
         key(b"right").sign_request(&mut request, now_s());
         let reply = either(over_tcp.then_some(&mut stream), &udp, &request);
         assert!(reply[11] == 2 && reply[25..].starts_with(b"\0\0\x29\x04\xd0"), "{reply:?}");
-        assert!(server.notified.recv_timeout(SOON).is_ok());
+        assert!(server.passed.recv_timeout(SOON).is_ok());
     }
     worker.stop();
     worker.join();
     assert_eq!((server.counter("notifies"), server.counter("notifies_refused")), (4, 2));
+}
+
+/// An UPDATE of `apex` that changes nothing.
+fn update(id: u16, apex: &str) -> Vec<u8> {
+    let mut message = query(id, apex, Rtype::SOA);
+    message[2] = 5 << 3;
+    message
+}
+
+impl Server {
+    /// Answers the next UPDATE that is passed on as a primary does that signs by `key`, with
+    /// `more` octets behind the header. What was passed on.
+    fn as_primary(&self, key: Option<&Arc<Key>>, more: usize) -> Vec<u8> {
+        let Passed::Update(mut update) = self.passed.recv_timeout(SOON).unwrap() else { panic!() };
+        let passed = update.message.clone();
+        let keys = key.iter().map(|&key| (key.name().to_owned(), Arc::clone(key))).collect();
+        let signer = match tsig::verify_request(&mut update.message, &keys, now_s()) {
+            tsig::Request::Signed { signer, .. } => Some(signer),
+            _ => None,
+        };
+        let mut reply = [&passed[..2], b"\xa8\0", &[0; 8], &vec![7; more]].concat();
+        if let Some(mut signer) = signer {
+            let len = reply.len();
+            reply.resize(len + signer.signature_len(), 0);
+            signer.sign(&mut reply, len, now_s()).unwrap();
+        }
+        update.reply.send(reply).unwrap();
+        passed
+    }
+}
+
+#[test]
+fn an_update_is_forwarded_as_it_came_and_answered_as_the_primary_answers() {
+    let access = Access { update: local(false), ..Access::default() };
+    let server = Server::start(access, Limits::default());
+    let (worker, udp) = server.worker();
+    let unknown = Key::new(name("elsewhere.").as_name(), Algorithm::Sha512, b"unknown here");
+    for signs in [None, Some(key(b"right")), Some(Arc::new(unknown))] {
+        for over_tcp in [true, false] {
+            let mut request = update(21, "example.");
+            let sign = |key: &Arc<Key>| key.sign_request(&mut request, now_s());
+            let verifier = signs.as_ref().map(sign);
+            let mut stream = over_tcp.then(|| server.connect());
+            let mut reply = thread::scope(|scope| {
+                let waiting = scope.spawn(|| either(stream.as_mut(), &udp, &request));
+                assert_eq!(server.as_primary(signs.as_ref(), 0), request);
+                waiting.join().unwrap()
+            });
+            let reply = match verifier {
+                Some(mut verifier) => verifier.verify(&mut reply, now_s()).unwrap(),
+                None => &reply,
+            };
+            assert_eq!((gist(reply), reply[2]), ((21, 0, 0), 0xa8));
+            if let Some(stream) = &mut stream {
+                assert_eq!(gist(&asked(stream, &soa(22))).0, 22, "the connection goes on");
+            }
+        }
+    }
+    worker.stop();
+    worker.join();
+    assert_eq!((server.counter("updates"), server.counter("updates_forwarded")), (6, 6));
+}
+
+#[test]
+fn an_update_is_refused_to_those_who_have_not_signed_as_they_must() {
+    let access = Access { update: local(true), ..Access::default() };
+    let server = Server::start(access, Limits::default());
+    let (worker, udp) = server.worker();
+    let mut stream = server.connect();
+    for over_tcp in [true, false] {
+        let mut told = |apex: &str, signer: Option<Arc<Key>>| {
+            let mut request = update(23, apex);
+            let verifier = signer.map(|key| key.sign_request(&mut request, now_s()));
+            let mut reply = either(over_tcp.then_some(&mut stream), &udp, &request);
+            let rcode = gist(&reply).1;
+            (rcode, verifier.map(|mut verifier| verifier.verify(&mut reply, now_s()).map(|_| ())))
+        };
+        assert_eq!(told("example.", None), (5, None));
+        assert_eq!(told("nowhere.", None), (9, None));
+        let rejected = |error| (9, Some(Err(TsigError::Rejected(error))));
+        assert_eq!(told("example.", Some(key(b"wrong"))), rejected(Rcode::BADSIG));
+        let unknown = Key::new(name("elsewhere.").as_name(), Algorithm::Sha256, b"unknown here");
+        assert_eq!(told("example.", Some(Arc::new(unknown))), rejected(Rcode::BADKEY));
+    }
+    worker.stop();
+    worker.join();
+    assert!(server.passed.try_recv().is_err());
+    assert_eq!((server.counter("updates"), server.counter("updates_refused")), (0, 2));
+}
+
+#[test]
+fn an_update_that_no_primary_answers_ends_in_a_signed_servfail() {
+    let access = Access { update: local(true), ..Access::default() };
+    let server = Server::start(access, Limits::default());
+    let (worker, udp) = server.worker();
+    for over_tcp in [true, false] {
+        let mut request = update(24, "example.");
+        request[11] = 1;
+        request.extend_from_slice(b"\0\0\x29\x04\xd0\0\0\0\0\0\0");
+        let mut verifier = key(b"right").sign_request(&mut request, now_s());
+        let mut stream = over_tcp.then(|| server.connect());
+        let mut reply = thread::scope(|scope| {
+            let waiting = scope.spawn(|| either(stream.as_mut(), &udp, &request));
+            drop(server.passed.recv_timeout(SOON).unwrap());
+            waiting.join().unwrap()
+        });
+        let reply = verifier.verify(&mut reply, now_s()).unwrap();
+        assert_eq!(gist(reply), (24, 2, 0));
+        assert!(reply.ends_with(b"\0\x16no primary answered"), "error 22: {reply:?}");
+    }
+    worker.stop();
+    worker.join();
+    assert_eq!((server.counter("updates"), server.counter("updates_failed")), (2, 2));
+}
+
+#[test]
+fn an_update_that_a_client_repeats_over_udp_is_forwarded_once_and_a_long_reply_is_truncated() {
+    let access = Access { update: local(false), ..Access::default() };
+    let server = Server::start(access, Limits::default());
+    let (worker, udp) = server.worker();
+    let request = update(25, "example.");
+    for _ in 0..5 {
+        udp.send(&request).unwrap();
+    }
+    until("they arrive", || server.counter("deferred") == 5);
+    // Behind them in the queue: once it is answered, they were seen to.
+    let mut signed = soa(26);
+    let mut verifier = key(b"right").sign_request(&mut signed, now_s());
+    assert!(verifier.verify(&mut ask(&udp, &signed), now_s()).is_ok());
+    server.as_primary(None, 600);
+    let mut reply = [0; 512];
+    let len = udp.recv(&mut reply).unwrap();
+    assert_eq!((gist(&reply[..len]), worker::is_truncated(&reply)), ((25, 0, 0), true));
+    assert!(server.passed.try_recv().is_err());
+    assert_eq!(server.counter("updates"), 1);
+    // Another time it is another one.
+    udp.send(&request).unwrap();
+    server.as_primary(None, 0);
+    assert_eq!(udp.recv(&mut reply).unwrap(), 12);
+    worker.stop();
+    worker.join();
 }
 
 #[test]

@@ -90,6 +90,8 @@ impl Rcode {
     pub const NOTIMP: Self = Self(4);
     pub const REFUSED: Self = Self(5);
     pub const YXDOMAIN: Self = Self(6);
+    pub const YXRRSET: Self = Self(7);
+    pub const NXRRSET: Self = Self(8);
     pub const NOTAUTH: Self = Self(9);
     pub const NOTZONE: Self = Self(10);
     pub const BADVERS: Self = Self(16);
@@ -109,6 +111,8 @@ impl fmt::Display for Rcode {
             4 => "NOTIMP",
             5 => "REFUSED",
             6 => "YXDOMAIN",
+            7 => "YXRRSET",
+            8 => "NXRRSET",
             9 => "NOTAUTH",
             10 => "NOTZONE",
             16 => "BADVERS/BADSIG",

@@ -30,6 +30,7 @@ mod primary;
 mod random;
 mod secondary;
 mod sizes;
+mod updates;
 mod validation;
 mod zonemd;
 mod zones;

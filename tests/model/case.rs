@@ -136,6 +136,7 @@ impl Case<'_> {
                 Some(("query", who)) => access.query = Some(acl(who)),
                 Some(("transfer", who)) => access.transfer = acl(who),
                 Some(("notify", who)) => access.notify = acl(who),
+                Some(("update", who)) => access.update = acl(who),
                 Some(("expires", s)) => at_ms = s.parse::<u64>().unwrap() * 1000,
                 _ => assert!(["expired", "empty", "stale"].contains(word), "{word}"),
             }

@@ -111,7 +111,8 @@ pub fn views() -> [View; 3] {
 fn plain_view() -> View {
     let mut view = View::default();
     let small = "@ SOA ns h 1 3600 600 86400 60\n@ NS ns\nns A 192.0.2.9\nwww A 192.0.2.11";
-    let open = Access { transfer: acl("0.0.0.0/0"), notify: acl("0.0.0.0/0"), ..Access::default() };
+    let [transfer, notify, update] = [(); 3].map(|()| acl("0.0.0.0/0"));
+    let open = Access { transfer, notify, update, ..Access::default() };
     let closed = Access { query: Some(acl("10.0.0.0/8")), ..Access::default() };
     let plain = zone("example.", &(PLAIN.to_owned() + &big()));
     view.put(served("example.", Some(plain), open));

@@ -1,7 +1,7 @@
 //! Everything goes away and comes back: interfaces, addresses, queues, processes. None of it is
 //! the end, each has its line in the log.
 
-use super::common::dns::wait_until;
+use super::common::dns::{read_message, wait_until, write_message};
 use super::common::netns::{End, Pair};
 use super::common::skip;
 use super::server::{
@@ -9,9 +9,9 @@ use super::server::{
 };
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 const V4: &str = "198.18.0.1:53";
@@ -335,4 +335,50 @@ fn notify_by_this_way_reaches_the_replica() {
     // Opcode NOTIFY, a response, of this id; what the server makes of it is told elsewhere.
     assert_eq!((&reply[..2], reply[2] & 0xf8), (&b"\x56\x78"[..], 0xa0));
     assert!(len >= 12);
+}
+
+/// A primary at the client's end that agrees to the first UPDATE that it is sent, and its address.
+fn agreeing_primary(pair: &Pair) -> (SocketAddr, JoinHandle<Vec<u8>>) {
+    let listener =
+        pair.inside(End::Client, || TcpListener::bind((End::Client.v4(), 0)).expect("a port"));
+    let address = listener.local_addr().unwrap();
+    let primary = thread::spawn(move || {
+        loop {
+            let (mut stream, _) = listener.accept().unwrap();
+            let Ok(request) = read_message(&mut stream) else { continue };
+            // Whatever else it is asked, it has no answer to.
+            if request[2] >> 3 == 5 {
+                let reply = [&request[..2], b"\xa8\0", &request[4..]].concat();
+                write_message(&mut stream, &reply).unwrap();
+                return request;
+            }
+        }
+    });
+    (address, primary)
+}
+
+#[test]
+fn updates_by_this_way_reach_a_primary_and_their_reply_the_client() {
+    let Some(pair) = pair() else { return };
+    let (address, primary) = agreeing_primary(&pair);
+    let zone = format!(
+        "[[zone]]\nname = \"moving\"\nprimaries = [{{ address = \"{address}\" }}]\n\
+         allow-update = [{{ from = \"198.18.0.0/15\" }}]"
+    );
+    let mut server = Server::new(&[V4], &zone);
+    server.start(&pair);
+    let client = client(&pair, V4);
+    wait_answer(&client, &server);
+    // What came before is not what is waited for.
+    client.set_nonblocking(true).unwrap();
+    while client.recv(&mut [0; 512]).is_ok() {}
+    client.set_nonblocking(false).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    let update = b"\x56\x79\x28\0\0\x01\0\0\0\0\0\0\x06moving\0\0\x06\0\x01";
+    client.send(update).unwrap();
+    let mut reply = [0; 512];
+    let len = client.recv(&mut reply).unwrap_or_else(|_| panic!("{}", server.log()));
+    assert_eq!(reply[..len], [b"\x56\x79\xa8\0", &update[4..]].concat());
+    assert_eq!(primary.join().unwrap()[2..], update[2..]);
+    server.wait_for("UPDATE forwarded zone=moving. client=198.18.0.2:");
 }

@@ -75,8 +75,13 @@ back     CNAME  www.example.
 
 fn view() -> View {
     let mut view = View::default();
-    let notify = Access { notify: acl("192.0.2.0/24"), transfer: acl("::1"), ..Access::default() };
-    view.put(served("example.", Some(zone("example.", EXAMPLE)), notify));
+    let some = Access {
+        notify: acl("192.0.2.0/24"),
+        update: acl("192.0.2.1"),
+        transfer: acl("::1"),
+        ..Access::default()
+    };
+    view.put(served("example.", Some(zone("example.", EXAMPLE)), some));
     view.put(served("child.example.", Some(zone("child.example.", CHILD)), Access::default()));
     view.put(served("other.", Some(zone("other.", OTHER)), Access::default()));
     let closed = Access { query: Some(acl("10.0.0.0/8")), ..Access::default() };
@@ -629,9 +634,32 @@ fn notify_is_passed_on_only_if_it_may_concern_us() {
     assert_eq!(outcome(&notify("example"), "192.0.2.1"), "Defer(Notify)");
     assert_eq!(outcome(&notify("example"), "198.51.100.1"), "REFUSED");
     assert_eq!(outcome(&notify("www.example"), "192.0.2.1"), "NOTAUTH");
-    let mut update = notify("example");
-    update[2] = 5 << 3;
-    assert_eq!(outcome(&update, "192.0.2.1"), "NOTIMP");
+}
+
+#[test]
+fn an_update_is_passed_on_if_it_is_of_a_zone_and_from_one_who_may_change_that() {
+    let update = |name: &'static str, rtype: Rtype| {
+        let mut message = ask(name, rtype).message();
+        message[2] = 5 << 3;
+        message
+    };
+    let of_example = update("example", Rtype::SOA);
+    assert_eq!(outcome(&of_example, "192.0.2.1"), "Defer(Update)");
+    assert_eq!(outcome(&of_example, "192.0.2.2"), "REFUSED", "it may send NOTIFY only");
+    assert_eq!(outcome(&update("child.example", Rtype::SOA), "192.0.2.1"), "REFUSED");
+    assert_eq!(outcome(&update("www.example", Rtype::SOA), "192.0.2.1"), "NOTAUTH");
+    assert_eq!(outcome(&update("example", Rtype::NS), "192.0.2.1"), "FORMERR");
+    let mut signed = of_example.clone();
+    signed[11] = 1;
+    signed.extend_from_slice(b"\x01k\0\0\xfa\0\xff\0\0\0\0\0\0");
+    assert_eq!(outcome(&signed, "192.0.2.1"), "Defer(Signed)");
+    assert_eq!(outcome(&signed, "192.0.2.2"), "REFUSED", "before anything is verified");
+    let mut chaos = of_example.clone();
+    *chaos.last_mut().unwrap() = 3;
+    assert_eq!(outcome(&chaos, "192.0.2.1"), "NOTAUTH");
+    let mut nameless = of_example[..HEADER_LEN].to_vec();
+    nameless[5] = 0;
+    assert_eq!(outcome(&nameless, "192.0.2.1"), "FORMERR");
 }
 
 #[test]

@@ -76,11 +76,20 @@ fn zone_clause(text: &mut String, zone: &ZoneSetup) {
         (None, true) => "127.0.0.0/8; ::1;".to_owned(),
         (Some(_), true) => format!("{key};"),
     };
+    let updates = zone.updates.iter().map(|key| match key {
+        Some(key) => format!("key \"{}\"; ", key.name),
+        None => "127.0.0.0/8; ::1; ".to_owned(),
+    });
+    // A zone that may be updated is dynamic.
+    let updates = match updates.collect::<String>() {
+        none if none.is_empty() => none,
+        some => format!("allow-update {{ {some}}}; "),
+    };
     let notify: String = zone.notify.iter().map(server).collect();
     write!(
         text,
         "zone \"{}\" {{ {role} file \"{}\";
-    allow-transfer {{ {allowed} }}; also-notify {{ {notify} }};
+    {updates}allow-transfer {{ {allowed} }}; also-notify {{ {notify} }};
 }};
 ",
         zone.name,

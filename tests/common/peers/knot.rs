@@ -52,7 +52,9 @@ zone:
         if !notify.is_empty() {
             writeln!(text, "    notify: [{}]", notify.join(", ")).expect("a string grows");
         }
-        writeln!(text, "    acl: [access{n}, notify{n}, unsigned{n}]").expect("a string grows");
+        let updates = (0..zone.updates.len()).map(|i| format!(", update{i}-{n}"));
+        let updates: String = updates.collect();
+        writeln!(text, "    acl: [access{n}, notify{n}, unsigned{n}{updates}]").expect("it grows");
     }
     peer.write("knot.conf", &text);
 }
@@ -78,6 +80,10 @@ fn remotes_and_access(peer: &Peer, text: &mut String) {
         allow("access", "transfer", &format!("{key}{deny}"));
         allow("notify", "notify", &key);
         allow("unsigned", "notify", "");
+        for (i, key) in zone.updates.iter().enumerate() {
+            let key = key.as_ref().map(|key| format!("    key: {}\n", key.name));
+            allow(&format!("update{i}-"), "update", &key.unwrap_or_default());
+        }
     }
     let is_empty = remotes.lines().count() == 1;
     *text += if is_empty { "" } else { &remotes };

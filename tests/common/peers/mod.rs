@@ -91,7 +91,9 @@ impl Setup {
 
     /// Each key once.
     pub(super) fn keys(&self) -> Vec<&TsigKey> {
-        let mut keys: Vec<_> = self.zones.iter().filter_map(|zone| zone.key.as_ref()).collect();
+        let of_updates = self.zones.iter().flat_map(|zone| zone.updates.iter().flatten());
+        let of_zones = self.zones.iter().filter_map(|zone| zone.key.as_ref());
+        let mut keys: Vec<_> = of_zones.chain(of_updates).collect();
         keys.sort_unstable_by_key(|key| &key.name);
         keys.dedup_by_key(|key| &key.name);
         keys
@@ -110,6 +112,8 @@ pub struct ZoneSetup {
     pub notify: Vec<SocketAddr>,
     /// Whether loopback may transfer the zone from here (with `key`, if there is one).
     pub allow_transfer: bool,
+    /// By which keys loopback may change the zone (UPDATE); `None`: by none. BIND and Knot only.
+    pub updates: Vec<Option<TsigKey>>,
 }
 
 /// Where a zone's records come from.
@@ -133,7 +137,8 @@ impl ZoneSetup {
     fn new(name: &str, role: Role) -> Self {
         assert!(name.ends_with('.'), "{name} without its final dot");
         let name = name.to_owned();
-        Self { name, role, key: None, notify: Vec::new(), allow_transfer: true }
+        let (notify, updates) = (Vec::new(), Vec::new());
+        Self { name, role, key: None, notify, allow_transfer: true, updates }
     }
 
     pub fn key(self, key: &TsigKey) -> Self {
@@ -142,6 +147,11 @@ impl ZoneSetup {
 
     pub fn notify(mut self, whom: SocketAddr) -> Self {
         self.notify.push(whom);
+        self
+    }
+
+    pub fn update(mut self, key: Option<&TsigKey>) -> Self {
+        self.updates.push(key.cloned());
         self
     }
 
