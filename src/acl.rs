@@ -1,8 +1,8 @@
 //! Who may: network prefixes, and the TSIG keys that requests from them must be signed by.
 //!
 //! **How it fits.** `config` reads an [`Acl`] wherever access is given (allow-query,
-//! allow-transfer, allow-notify, allow-update). A worker asks [`Acl::allows_address`] before it spends anything
-//! on a request; whoever has verified the signature asks [`Acl::allows`].
+//! allow-transfer, allow-notify, allow-update). A worker asks [`Acl::allows_address`] before it spends
+//! anything on a request; whoever has verified the signature asks [`Acl::allows`].
 //!
 //! **Invariants.**
 //! - *canonical*: no [`Prefix`] has host bits, and none is an IPv4 network in IPv6's mapped form;
