@@ -1,7 +1,8 @@
 //! A request in any state, to a server of every kind of zone: a reply is a sound message that the
 //! `domain` crate reads too, within the client's limit, and has nothing that was not asked for.
 //!
-//! The first octet says how the request comes and to which view; the rest is the request.
+//! The first octet says how the request comes and to which view, and whether it comes several times;
+//! the rest is the request.
 
 use super::{Target, world};
 use backstop::answer::{Outcome, Recent, Transport, Via, respond};
@@ -44,7 +45,9 @@ fn run(data: &[u8]) {
         if let Some(reply) = is_sound(request, &via(how >> 2), view, &mut buffer) {
             data_are_sound(reply);
         }
-        is_repeated(request, &via(how >> 2), view, &mut buffer[..4096]);
+        if how >> 6 == 0 {
+            is_repeated(request, &via(how >> 2), view, &mut buffer[..4096]);
+        }
     }
 }
 
