@@ -120,14 +120,18 @@ impl Service {
     /// A message that says that it is signed.
     fn verify(&self, message: &mut [u8], from: From, view: &View, reply: &mut [u8]) -> Reaction {
         match tsig::verify_request(message, &view.keys, now_s()) {
-            tsig::Request::Refused { reply: refusal, error } => {
-                warn_seldom(from.peer, "the signature is not accepted", &tsig::error_name(error));
-                let Some(space) = reply.get_mut(..refusal.len()) else {
-                    return self.silent(Silence::NoRoom);
+            tsig::Request::Refused { message, refusal } => {
+                let why = tsig::error_name(refusal.error());
+                warn_seldom(from.peer, "the signature is not accepted", &why);
+                let request = Verified { message, from, now_ms: 0, signer: None };
+                let (via, rcode) = (request.via(), refusal.rcode());
+                let Some(len) = answer::refuse(message, rcode, &via, view, reply) else {
+                    return self.silent(Silence::Runt);
                 };
-                space.copy_from_slice(&refusal);
-                let rcode = if error == Rcode::FORMERR { error } else { Rcode::NOTAUTH };
-                Reaction::Reply(self.count(space, rcode))
+                match refusal.add(reply, len, now_s()) {
+                    Ok(len) => Reaction::Reply(self.count(&reply[..len], rcode)),
+                    Err(_) => self.silent(Silence::NoRoom),
+                }
             }
             // Both readers of messages look for the same record.
             tsig::Request::Unsigned(message) => {
