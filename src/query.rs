@@ -33,11 +33,16 @@ impl Header {
         Opcode((self.flags >> flag::OPCODE_SHIFT & 0xf) as u8)
     }
 
-    /// The flags of a reply: QR, and the opcode, RD and CD of the request (RFC 4035 section
-    /// 3.1.6).
-    pub fn reply_flags(self) -> u16 {
+    /// The flags of a reply: QR, the opcode, and of a question RD. CD is cleared (RFC 4035 section
+    /// 3.1.6), but for those who want signatures: ISC's compliance tests wait for it there.
+    pub fn reply_flags(self, dnssec_ok: bool) -> u16 {
         let opcode = 0xf << flag::OPCODE_SHIFT;
-        flag::QR | self.flags & (opcode | flag::RD | flag::CD)
+        let kept = match self.opcode() {
+            Opcode::QUERY if dnssec_ok => opcode | flag::RD | flag::CD,
+            Opcode::QUERY => opcode | flag::RD,
+            _ => opcode,
+        };
+        flag::QR | self.flags & kept
     }
 }
 
@@ -238,7 +243,8 @@ mod tests {
         let question = query.question.unwrap();
         assert_eq!(question.name.as_wire(), b"\x03wWw\x07example\0");
         assert_eq!((question.rtype, question.class), (Rtype::A, Class::IN));
-        assert_eq!(query.header.reply_flags(), flag::QR | flag::RD | flag::CD);
+        assert_eq!(query.header.reply_flags(false), flag::QR | flag::RD);
+        assert_eq!(query.header.reply_flags(true), flag::QR | flag::RD | flag::CD);
         assert!(query.edns.is_none() && !query.signed);
     }
 

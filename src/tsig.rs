@@ -20,7 +20,7 @@
 mod record;
 
 use crate::name::{Name, NameBuf};
-use crate::wire::{Full, HEADER_LEN, Rcode, flag};
+use crate::wire::{Full, HEADER_LEN, Rcode};
 use hmac::{Hmac, KeyInit, Mac};
 use record::{Signature, count_additional, len_of};
 use sha1::Sha1;
@@ -251,12 +251,12 @@ pub enum Request<'m> {
         /// Tells the key, and signs the reply or replies.
         signer: Box<Signer>,
     },
-    /// It is wrong: send the reply as it is, and do nothing.
+    /// It is wrong: send an error, and do nothing.
     Refused {
-        /// A whole message.
-        reply: Vec<u8>,
-        /// FORMERR, BADKEY, BADSIG or BADTIME.
-        error: Rcode,
+        /// The request; as it came, if no key of ours has signed it.
+        message: &'m [u8],
+        /// What to say.
+        refusal: Box<Refusal>,
     },
 }
 
@@ -265,34 +265,83 @@ pub fn verify_request<'m>(message: &'m mut [u8], keys: &Keys, now_s: u64) -> Req
     if message.len() < HEADER_LEN {
         return Request::Unsigned(message);
     }
-    let refused = |message: &[u8], record: Option<Signature>, error| Request::Refused {
-        reply: error_reply(message, record, error),
-        error,
-    };
+    fn refused(message: &[u8], error: Rcode, told: Told) -> Request<'_> {
+        Request::Refused { message, refusal: Box::new(Refusal { error, told }) }
+    }
     let Some(found) = Signature::find(message) else {
-        return refused(message, None, Rcode::FORMERR);
+        return refused(message, Rcode::FORMERR, Told::Nothing);
     };
     let Some((start, record)) = found else {
         return Request::Unsigned(message);
     };
     let Some(key) = keys.get(&record.owner).filter(|key| record.is_of(key)) else {
-        return refused(message, Some(record), Rcode::BADKEY);
+        return refused(message, Rcode::BADKEY, Told::Why(record));
     };
     if !key.takes_mac_of(record.mac.len()) {
-        return refused(message, None, Rcode::FORMERR);
+        return refused(message, Rcode::FORMERR, Told::Nothing);
     }
     count_additional(message, -1);
     let mut request = Chain { key: Arc::clone(key), digest: key.fresh.clone(), first: true };
-    if !request.verify(&message[..start], &record) {
-        return refused(message, Some(record), Rcode::BADSIG);
+    let message = &message[..start];
+    if !request.verify(message, &record) {
+        return refused(message, Rcode::BADSIG, Told::Why(record));
     }
-    let mut signer = Signer { chain: Chain::behind(key, &record.mac) };
+    let signer = Signer { chain: Chain::behind(key, &record.mac) };
     if !record.is_timely(now_s) {
-        let mut reply = header_and_question(message, Rcode::NOTAUTH);
-        signer.sign_late(&mut reply, record.time_s, now_s);
-        return Request::Refused { reply, error: Rcode::BADTIME };
+        return refused(message, Rcode::BADTIME, Told::Late(Box::new(signer), record.time_s));
     }
-    Request::Signed { message: &message[..start], signer: Box::new(signer) }
+    Request::Signed { message, signer: Box::new(signer) }
+}
+
+/// What is said to a request whose signature is wrong.
+pub struct Refusal {
+    error: Rcode,
+    told: Told,
+}
+
+/// In the TSIG record of the reply (RFC 8945 section 5.3.2).
+enum Told {
+    /// There is none: the request's made no sense.
+    Nothing,
+    /// The request's without its MAC, the error in it: nothing is signed.
+    Why(Signature),
+    /// Signed, the time of the request being this.
+    Late(Box<Signer>, u64),
+}
+
+impl Refusal {
+    /// FORMERR, BADKEY, BADSIG or BADTIME.
+    pub fn error(&self) -> Rcode {
+        self.error
+    }
+
+    /// That of the reply.
+    pub fn rcode(&self) -> Rcode {
+        if self.error == Rcode::FORMERR { self.error } else { Rcode::NOTAUTH }
+    }
+
+    /// Adds the record to the reply, `buffer[..len]`, in place. Its new length.
+    ///
+    /// # Errors
+    /// If the record does not fit into the buffer.
+    ///
+    /// # Panics
+    /// If the reply has no header.
+    pub fn add(self, buffer: &mut [u8], len: usize, now_s: u64) -> Result<usize, Full> {
+        let record = match self.told {
+            Told::Nothing => return Ok(len),
+            Told::Why(record) => {
+                Signature { mac: Vec::new(), other: Vec::new(), error: self.error.0, ..record }
+            }
+            Told::Late(mut signer, time_s) => signer.late(&buffer[..len], time_s, now_s),
+        };
+        let mut octets = Vec::new();
+        record.append(&mut octets);
+        let end = len + octets.len();
+        buffer.get_mut(len..end).ok_or(Full)?.copy_from_slice(&octets);
+        count_additional(buffer, 1);
+        Ok(end)
+    }
 }
 
 /// Signs the reply, or the sequence of replies, to a request that was verified.
@@ -332,15 +381,14 @@ impl Signer {
         Ok(end)
     }
 
-    /// Signs the reply to a request whose time was wrong: with that time, and ours beside it
-    /// (RFC 8945 section 5.2.3).
-    fn sign_late(&mut self, reply: &mut Vec<u8>, time_s: u64, now_s: u64) {
+    /// The record for the reply to a request whose time was wrong: with that time, and ours beside
+    /// it (RFC 8945 section 5.2.3).
+    fn late(&mut self, reply: &[u8], time_s: u64, now_s: u64) -> Signature {
         let mut record = Signature::by(&self.chain.key, reply, time_s);
         record.error = Rcode::BADTIME.0;
         record.other = now_s.to_be_bytes()[2..].to_vec();
         self.chain.sign(reply, &mut record);
-        record.append(reply);
-        count_additional(reply, 1);
+        record
     }
 
     /// Leaves the next message unsigned, as other servers do.
@@ -395,31 +443,6 @@ impl Chain {
         self.advance(&record.mac);
         right
     }
-}
-
-/// The reply to a request whose signature is wrong: unsigned, but with a TSIG record that says
-/// why, unless the request's made no sense (RFC 8945 section 5.3.2).
-fn error_reply(request: &[u8], record: Option<Signature>, error: Rcode) -> Vec<u8> {
-    let Some(record) = record else { return header_and_question(request, error) };
-    let mut reply = header_and_question(request, Rcode::NOTAUTH);
-    Signature { mac: Vec::new(), other: Vec::new(), error: error.0, ..record }.append(&mut reply);
-    count_additional(&mut reply, 1);
-    reply
-}
-
-fn header_and_question(request: &[u8], rcode: Rcode) -> Vec<u8> {
-    let mut reply = request[..4].to_vec();
-    reply[2] = request[2] & 0x79 | (flag::QR >> 8) as u8; // the opcode and RD are kept
-    reply[3] = (rcode.0 & 0x0f) as u8;
-    let rest = &request[HEADER_LEN..];
-    match Name::split(rest).and_then(|(name, _)| rest.get(..name.len() + 4)) {
-        Some(question) if request[4..6] == [0, 1] => {
-            reply.extend_from_slice(&[0, 1, 0, 0, 0, 0, 0, 0]);
-            reply.extend_from_slice(question);
-        }
-        _ => reply.extend_from_slice(&[0; 8]),
-    }
-    reply
 }
 
 /// A MAC under way.

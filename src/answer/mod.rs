@@ -114,6 +114,11 @@ fn empty(
     }
 }
 
+/// Is there a chain of trust to hand on? A zone that could not prove that DS is missing has none.
+fn is_signed(zone: &Zone) -> bool {
+    zone.nsec3().is_some() || zone.apex_node().find(Rtype::NSEC).is_some()
+}
+
 /// Is this an opcode whose messages have the form that [`Query::read`] expects?
 fn is_known(header: Header) -> bool {
     matches!(header.opcode(), Opcode::QUERY | Opcode::NOTIFY | Opcode::UPDATE)
@@ -426,7 +431,10 @@ impl<'a, 'b> Answer<'a, 'b> {
         let at = self.begin_record(Section::Answer, from.owner(), Rtype::CNAME, set.ttl())?;
         self.writer.data(Rtype::CNAME, target.as_wire())?;
         self.link(at, Rtype::CNAME);
-        self.follow(target, rtype)
+        // The CNAME may be all that was asked for; and a name that is renamed to below where it
+        // was would grow with every step.
+        let grows = Name::from_wire(set.first()).is_some_and(|to| to.is_at_or_below(owner.name));
+        if rtype == Rtype::CNAME || grows { Ok(()) } else { self.follow(target, rtype) }
     }
 
     /// Goes on with the target of an alias, if it is served: else what there is is the answer.
@@ -473,7 +481,10 @@ impl<'a, 'b> Answer<'a, 'b> {
         if self.dnssec_ok {
             match node.find(Rtype::DS) {
                 Some(ds) => {
-                    self.put(Section::Authority, Owner { at, ..cut }, node, &ds)?;
+                    // From an unsigned zone they would prove nothing.
+                    if node.signatures(Rtype::DS).is_some() || is_signed(zone) {
+                        self.put(Section::Authority, Owner { at, ..cut }, node, &ds)?;
+                    }
                 }
                 None => self.prove(zone, cut.name, &zone.key(cut.name), Claim::NoType),
             }
@@ -623,7 +634,7 @@ impl<'a, 'b> Answer<'a, 'b> {
             };
         }
         let header = self.query.header;
-        let flags = header.reply_flags()
+        let flags = header.reply_flags(self.dnssec_ok)
             | if self.aa { flag::AA } else { 0 }
             | if self.tc { flag::TC } else { 0 }
             | self.rcode.0 & 0xf;

@@ -134,20 +134,23 @@ impl Service {
         let now_ms = self.clock.now_ms();
         let whole = is_update(message).then(|| message.to_vec());
         match tsig::verify_request(message, &view.keys, now_s()) {
-            tsig::Request::Refused { reply: refusal, error } => {
-                if let Some(whole) = whole.filter(|_| error == Rcode::BADKEY)
-                    && may_update_unsigned(&whole, from.peer, view)
+            tsig::Request::Refused { message, refusal } => {
+                let request = Verified::unsigned(message, from, now_ms);
+                if refusal.error() == Rcode::BADKEY
+                    && is_update(message)
+                    && may_update_unsigned(message, from.peer, view)
                 {
                     // A key that is the client's and the primary's alone (RFC 8945 section 5.5).
-                    return self.update(Verified::unsigned(&whole, from, now_ms), view, reply);
+                    return self.update(request, view, reply);
                 }
-                warn_seldom(from.peer, "the signature is not accepted", &tsig::error_name(error));
-                let Some(space) = reply.get_mut(..refusal.len()) else {
-                    return self.silent(Silence::NoRoom);
-                };
-                space.copy_from_slice(&refusal);
-                let rcode = if error == Rcode::FORMERR { error } else { Rcode::NOTAUTH };
-                Reaction::Reply(self.count(space, rcode))
+                let (why, rcode) = (tsig::error_name(refusal.error()), refusal.rcode());
+                warn_seldom(from.peer, "the signature is not accepted", &why);
+                let refused = answer::refuse(message, rcode, &request.via(), view, reply);
+                let Some(len) = refused else { return self.silent(Silence::Runt) };
+                match refusal.add(reply, len, now_s()) {
+                    Ok(len) => Reaction::Reply(self.count(&reply[..len], rcode)),
+                    Err(_) => self.silent(Silence::NoRoom),
+                }
             }
             // Both readers of messages look for the same record.
             tsig::Request::Unsigned(message) => {

@@ -447,10 +447,17 @@ fn signed_queries_are_answered_signed_or_told_what_is_wrong() {
         assert_eq!(unknown, (Err(TsigError::Rejected(Rcode::BADKEY)), 9));
         let (late, rcode) = verdict(&key(b"right"), 1000);
         assert!(matches!(late, Err(TsigError::Clock { .. })) && rcode == 9, "{late:?}");
+        // OPT is answered with OPT (RFC 6891 section 6.1.1), before the TSIG record.
+        let mut request = xfr::soa_query(4, name("example.").as_name(), Some(1232));
+        key(b"wrong").sign_request(&mut request, now_s());
+        let reply = either(over_tcp.then_some(&mut stream), &udp, &request);
+        let opt = [&[0, 0, 41][..], &1232_u16.to_be_bytes(), &[0; 4]].concat();
+        assert_eq!((gist(&reply).1, &reply[10..12]), (9, &[0, 2][..]));
+        assert_eq!(reply[25..][..opt.len()], opt, "behind the question of 13 octets");
     }
     worker.stop();
     worker.join();
-    assert_eq!(server.stats.rcodes()[9], 6);
+    assert_eq!(server.stats.rcodes()[9], 8);
 }
 
 #[test]

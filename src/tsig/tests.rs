@@ -25,7 +25,16 @@ fn query() -> Vec<u8> {
 fn answer(request: &mut [u8], keys: &Keys, now_s: u64) -> Result<Vec<u8>, (Vec<u8>, Rcode)> {
     match verify_request(request, keys, now_s) {
         Request::Unsigned(_) => panic!("the signature is not seen"),
-        Request::Refused { reply, error } => Err((reply, error)),
+        Request::Refused { message, refusal } => {
+            assert!(message.starts_with(&query()[..2]));
+            let mut reply = query();
+            (reply[2], reply[3]) = (0x80, u8::try_from(refusal.rcode().0).unwrap());
+            let (error, len) = (refusal.error(), reply.len());
+            reply.resize(1000, 0);
+            let len = refusal.add(&mut reply, len, now_s).unwrap();
+            reply.truncate(len);
+            Err((reply, error))
+        }
         Request::Signed { message, mut signer } => {
             assert_eq!(message, query());
             let mut reply = message.to_vec();
@@ -155,21 +164,7 @@ fn a_misplaced_doubled_or_malformed_record_is_a_format_error() {
     for mut bad in [doubled, misplaced, trailing, class, cut] {
         let (reply, error) = answer(&mut bad, &keys(b"secret"), NOW).unwrap_err();
         assert_eq!((error, reply[3]), (Rcode::FORMERR, 1));
-        assert_eq!(reply.len(), 12 + 13, "header and question");
-    }
-}
-
-/// Fuzzing found that such a question came back in the reply, which then no one could read.
-#[test]
-fn a_question_whose_name_is_too_long_is_not_repeated() {
-    let label = [&[63][..], &[b'x'; 63]].concat();
-    for (labels, questions) in [(3, 1), (4, 0)] {
-        let name = [&label.repeat(labels)[..], b"\0\0\x06\0\x01"].concat();
-        let mut request = [&query()[..HEADER_LEN], &name].concat();
-        request[11] = 0;
-        key(b"secret").sign_request(&mut request, NOW);
-        let (reply, error) = answer(&mut request, &Keys::new(), NOW).unwrap_err();
-        assert_eq!((error, reply[5]), (Rcode::BADKEY, questions));
+        assert_eq!(reply.len(), query().len(), "no record is added");
     }
 }
 

@@ -18,6 +18,7 @@
 mod generate;
 mod lexer;
 mod parts;
+mod service;
 mod special;
 mod text;
 
@@ -25,7 +26,9 @@ use super::{Builder, Node, Record, Zone};
 use crate::name::{Name, NameBuf};
 use crate::wire::{Class, Rtype, TTL_MAX};
 use lexer::{Entry, Lexer};
+use std::ffi::OsStr;
 use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 /// How much a zone file may hold.
@@ -244,6 +247,8 @@ impl Reader {
             None => Ok(scope.origin.clone()),
         };
         let origin = origin.map_err(|what| scope.wrong(entry, what))?;
+        let file = parts::octets(file).map_err(|what| scope.wrong(entry, what))?;
+        let file = Path::new(OsStr::from_bytes(&file));
         let path = scope.path.parent().unwrap_or_else(|| Path::new("")).join(file);
         self.file(&path, origin, scope.depth + 1)
     }

@@ -20,8 +20,9 @@ pub(crate) fn check_header(question: &Question, reply: &Reply) -> Result<(), Str
     if reply.question != asked {
         return Err(format!("the question came back as {:02x?}", reply.question));
     }
-    // QR set, RD and CD copied, the rest (opcode, RA, Z, AD) zero.
-    let fixed = 0x8000 | question.flags & 0x0110;
+    // QR set, RD copied, and CD to who wants signatures, the rest (opcode, RA, Z, AD) zero.
+    let copied = if question.edns.is_some_and(|edns| edns.2) { 0x0110 } else { 0x0100 };
+    let fixed = 0x8000 | question.flags & copied;
     if reply.flags & !(AA | TC | 15) != fixed {
         return Err(format!("flags {:04x}", reply.flags));
     }

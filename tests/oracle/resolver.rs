@@ -56,8 +56,7 @@ impl fmt::Debug for Answered {
 /// Where the RFCs leave a choice, or say nothing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reading {
-    /// A question for CNAME (or ANY) below a DNAME is answered by the synthesized CNAME: that is
-    /// not followed.
+    /// A question for ANY below a DNAME is answered by the synthesized CNAME: that is not followed.
     pub(crate) synthesized_cname_answers: bool,
     /// DS at a served zone's apex is asked of the served parent also if that has no cut there.
     pub(crate) parent_without_cut_answers_ds: bool,
@@ -191,9 +190,8 @@ impl World {
                 }
                 End::Renamed(owner) => {
                     let next = rename(zone, owner, &name, &mut expected);
-                    let answered =
-                        reading.synthesized_cname_answers && [CNAME, ANY].contains(&qtype);
-                    next.filter(|_| !answered)
+                    let any = reading.synthesized_cname_answers && qtype == ANY;
+                    next.filter(|_| qtype != CNAME && !any)
                 }
             };
             let Some(next) = next else { return expected };
@@ -277,7 +275,8 @@ impl World {
         self.add_addresses(zone, &(NS, set), expected);
         // RFC 4035 section 3.1.4: with DO also what is known of the child's keys.
         let node = zone.names[&cut].iter();
-        let sets = node.filter(|(rtype, _)| **rtype == NS || (dnssec && **rtype == DS));
+        let secure = dnssec && zone.denial != Denial::Unsigned;
+        let sets = node.filter(|(rtype, _)| **rtype == NS || (secure && **rtype == DS));
         let answered = |(&rtype, set)| Answered::new(&cut, rtype, set).signed(zone, &cut);
         expected.authority = sets.map(answered).collect();
         if !zone.names[&cut].contains_key(&DS) {
@@ -352,6 +351,7 @@ fn rename(zone: &Model, owner: Labels, name: &Labels, expected: &mut Expected) -
     let target = labels(set.data.first().expect("a set has a record")).0;
     let next = [&target[..], &name[owner.len()..]].concat();
     let ttl = set.ttl;
+    let grows = target.starts_with(&owner);
     let dname = Answered::new(&owner, DNAME, &set).signed(zone, &owner);
     if !expected.answer.contains(&dname) {
         expected.answer.push(dname);
@@ -362,7 +362,8 @@ fn rename(zone: &Model, owner: Labels, name: &Labels, expected: &mut Expected) -
     }
     let set = Set { ttl, data: [wire(&next)].into() };
     expected.answer.push(Answered::new(name, CNAME, &set));
-    Some(next)
+    // Every step would only make it longer.
+    (!grows).then_some(next)
 }
 
 /// The SOA of a negative answer (RFC 2308 section 3).

@@ -1,7 +1,8 @@
 //! `$GENERATE`: one line that stands for many records, as BIND has it.
 //!
 //! `$GENERATE start-stop[/step] owner [TTL] [class] type data`, where `$` in a word stands for
-//! the number, `${offset[,width[,base]]}` for a changed one (base d, o, x or X), and `\$` for a
+//! the number, `${offset[,width[,base]]}` for a changed one (base d, o, x or X; n or N: the
+//! hexadecimal digits from the last to the first with dots between them), and `\$` for a
 //! dollar sign.
 
 use super::lexer::Entry;
@@ -64,15 +65,34 @@ fn formatted(format: &str, number: i64) -> Option<String> {
     let mut parts = format.splitn(3, ',');
     let offset: i32 = parts.next()?.parse().ok()?;
     let width: usize = parts.next().map_or(Some(0), |width| width.parse().ok())?;
-    let number = u64::try_from(number + i64::from(offset)).ok()?;
+    let number = number + i64::from(offset);
     if width > 63 {
         return None;
     }
-    Some(match parts.next().unwrap_or("d") {
+    let base = parts.next().unwrap_or("d");
+    if let "n" | "N" = base {
+        return nibbles(number, width, base == "N");
+    }
+    let number = u64::try_from(number).ok()?;
+    Some(match base {
         "d" => format!("{number:0width$}"),
         "o" => format!("{number:0width$o}"),
         "x" => format!("{number:0width$x}"),
         "X" => format!("{number:0width$X}"),
         _ => return None,
     })
+}
+
+/// As names in ip6.arpa have them: the dots count in the width, and an even one ends with a dot. A
+/// negative number is that modulo 2^32.
+fn nibbles(number: i64, width: usize, upper: bool) -> Option<String> {
+    let number = u32::try_from(number.rem_euclid(1 << 32)).ok()?;
+    let digits = if upper { format!("{number:X}") } else { format!("{number:x}") };
+    let count = digits.len().max(width.div_ceil(2));
+    let padded = format!("{digits:0>count$}");
+    let mut reversed: String = padded.chars().rev().flat_map(|digit| [digit, '.']).collect();
+    if 2 * count != width {
+        reversed.pop();
+    }
+    Some(reversed)
 }

@@ -1,6 +1,8 @@
 //! Zone file text cut into entries and words (RFC 1035 section 5.1): parentheses, comments,
 //! quotes and escapes end here, and every word comes out as printable ASCII.
 
+use super::parts;
+
 /// One entry: a record or a directive, over as many lines as its parentheses span.
 #[derive(Default)]
 pub(super) struct Entry {
@@ -158,13 +160,20 @@ impl<'t> Lexer<'t> {
             entry.push(byte);
             return Ok(());
         }
-        match self.take() {
-            None | Some(b'\n') => return Err(self.wrong("a backslash ends the line")),
-            Some(byte @ 0x20..=0x7e) => {
+        if matches!(self.rest, [] | [b'\n', ..]) {
+            return Err(self.wrong("a backslash ends the line"));
+        }
+        let escaped = self.rest;
+        let Some((octet, rest)) = parts::unescape(escaped) else {
+            return Err(self.wrong("a backslash and a digit begin three digits up to 255"));
+        };
+        self.rest = rest;
+        match escaped[0] {
+            0x20..=0x7e => {
                 entry.text.push('\\');
-                entry.push(byte);
+                escaped[..escaped.len() - rest.len()].iter().for_each(|&byte| entry.push(byte));
             }
-            Some(byte) => entry.push(byte),
+            _ => entry.push(octet),
         }
         Ok(())
     }

@@ -54,12 +54,20 @@ pub(super) fn of(rtype: Rtype) -> Option<&'static [Part]> {
         Rtype::PX => &[U16, Name, Name],
         Rtype::KEY => &[U16, U8, U8, Base64],
         Rtype::CERT => &[Certificate, U16, U8, Base64],
+        Rtype::RKEY => &[U16, U8, U8, Base64],
+        Rtype::EID | Rtype::NIMLOC => &[Hex],
+        Rtype::SINK => &[U8, U8, U8, Base64],
+        Rtype::DOA => &[U32, U32, U8, Text, Base64],
+        Rtype::HHIT | Rtype::BRID => &[Base64],
         Rtype::URI => &[U16, U16, Octets],
         Rtype::X25 => &[Text],
         Rtype::NSAP => &[Dotted],
         Rtype::GPOS => &[Text, Text, Text],
         Rtype::DHCID => &[Base64],
-        Rtype::SMIMEA => &[U8, U8, U8, Hex],
+        Rtype::TLSA | Rtype::SMIMEA => &[U8, U8, U8, Hex],
+        Rtype::SSHFP => &[U8, U8, Hex],
+        Rtype::OPENPGPKEY => &[Base64],
+        Rtype::ZONEMD => &[U32, U8, U8, Hex],
         Rtype::TALINK => &[Name, Name],
         Rtype::CSYNC => &[U32, U16, Types],
         Rtype::DSYNC => &[Type, Scheme, U16, Name],
@@ -163,15 +171,19 @@ fn read_one(part: Part, word: &str, out: &mut Vec<u8>) -> Result<(), String> {
 }
 
 fn read_rest(part: Part, words: &[&str], out: &mut Vec<u8>) -> Result<(), String> {
+    if words.is_empty() && !matches!(part, Part::Types) {
+        return Err("the data are not complete".into());
+    }
     let data = match part {
-        Part::Texts if words.is_empty() => return Err("the data are not complete".into()),
         Part::Texts => return words.iter().try_for_each(|word| read_text(word, out)),
         Part::Types => return read_types(words, out),
         Part::Dotted => {
             let number = words.concat();
             let digits = number.strip_prefix("0x").or_else(|| number.strip_prefix("0X"));
             let digits = digits.ok_or("the number does not begin with 0x")?;
-            base16::decode_vec(&digits.replace('.', "")).map_err(|error| error.to_string())
+            let digits = Some(digits.replace('.', "")).filter(|digits| !digits.is_empty());
+            let digits = digits.ok_or("the number has no digits")?;
+            base16::decode_vec(&digits).map_err(|error| error.to_string())
         }
         Part::Hex => base16::decode_vec(&words.concat()).map_err(|error| error.to_string()),
         _ => base64::decode(&words.concat()).map_err(|error| error.to_string()),
@@ -219,9 +231,31 @@ const CERTIFICATES: [(&str, u16); 10] = [
 
 /// A word's octets, escapes undone.
 pub(super) fn octets(word: &str) -> Result<Vec<u8>, String> {
-    use domain::base::scan::Symbols;
-    let bad = || format!("`{word}` has a bad escape");
-    Symbols::new(word.chars()).map(|symbol| symbol.into_octet().map_err(|_| bad())).collect()
+    let mut octets = Vec::with_capacity(word.len());
+    let mut rest = word.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let (octet, after) = match byte {
+            b'\\' => unescape(after).ok_or_else(|| format!("`{word}` has a bad escape"))?,
+            _ => (byte, after),
+        };
+        octets.push(octet);
+        rest = after;
+    }
+    Ok(octets)
+}
+
+/// The octet that an escape stands for, and what follows it; `after` is what follows the
+/// backslash: three digits up to 255, or any other character (RFC 1035 section 5.1).
+pub(super) fn unescape(after: &[u8]) -> Option<(u8, &[u8])> {
+    let (&first, rest) = after.split_first()?;
+    if !first.is_ascii_digit() {
+        return Some((first, rest));
+    }
+    let (digits, rest) = after.split_at_checked(3)?;
+    let value = digits.iter().try_fold(0_u16, |value, digit| {
+        digit.is_ascii_digit().then(|| value * 10 + u16::from(digit - b'0'))
+    })?;
+    Some((u8::try_from(value).ok()?, rest))
 }
 
 /// Appends the text form of `data` to `line`.
@@ -286,7 +320,7 @@ fn write_types(octets: &[u8], line: &mut String) -> Option<()> {
     Some(())
 }
 
-fn quote(octets: &[u8], line: &mut String) -> Option<()> {
+pub(super) fn quote(octets: &[u8], line: &mut String) -> Option<()> {
     line.push('"');
     for &byte in octets {
         match byte {

@@ -1,10 +1,11 @@
-//! The text forms of LOC (RFC 1876 section 3) and APL (RFC 3123 section 5). RRSIG (RFC 4034
+//! The text forms of LOC (RFC 1876 section 3), APL (RFC 3123 section 5) and HIP (RFC 8005 section
+//! 6). RRSIG (RFC 4034
 //! section 3.2) is written only: NSD does not read times that are plain numbers of seconds, as the
 //! `domain` crate writes them.
 
-use crate::name::Name;
+use crate::name::{Name, NameBuf};
 use crate::wire::{Rtype, read_u16, read_u32};
-use domain::utils::base64;
+use domain::utils::{base16, base64};
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -83,12 +84,15 @@ fn centimetres(word: &str) -> Result<i64, String> {
 
 /// Centimetres as a digit and a power of ten, a nibble each.
 fn precision(mut size: i64) -> Option<u8> {
+    if size > 9_000_000_000 {
+        return None;
+    }
     let mut power = 0;
     while size > 9 {
         size /= 10;
         power += 1;
     }
-    (power <= 9).then_some(u8::try_from(size).ok()? << 4 | power)
+    Some(u8::try_from(size).ok()? << 4 | power)
 }
 
 /// As [`read_loc`] reads it.
@@ -154,6 +158,44 @@ pub(super) fn write_apl(mut data: &[u8], line: &mut String) -> Option<()> {
         let space = if after.is_empty() { "" } else { " " };
         write!(line, "{not}{family}:{address}/{prefix}{space}").ok()?;
         data = after;
+    }
+    Some(())
+}
+
+/// `algorithm HIT key {server}*`, the names of servers being absolute
+pub(super) fn read_hip(words: &[Cow<'_, str>], out: &mut Vec<u8>) -> Result<(), String> {
+    let [algorithm, hit, key, servers @ ..] = words else {
+        return Err("HIP: the data are not complete".into());
+    };
+    let bad = |word: &str| format!("HIP: {word} has not the form that is wanted here");
+    let algorithm: u8 = algorithm.parse().map_err(|_| bad(algorithm))?;
+    let octets = base16::decode_vec(hit).map_err(|_| bad(hit))?;
+    let hit_len = u8::try_from(octets.len()).map_err(|_| bad(hit))?;
+    let public = base64::decode::<Vec<u8>>(key).map_err(|_| bad(key))?;
+    let key_len = u16::try_from(public.len()).map_err(|_| bad(key))?;
+    out.extend_from_slice(&[hit_len, algorithm]);
+    out.extend_from_slice(&key_len.to_be_bytes());
+    out.extend_from_slice(&octets);
+    out.extend_from_slice(&public);
+    for server in servers {
+        let server: NameBuf = server.parse().map_err(|_| bad(server))?;
+        out.extend_from_slice(server.as_name().as_wire());
+    }
+    Ok(())
+}
+
+/// As [`read_hip`] reads it.
+pub(super) fn write_hip(data: &[u8], line: &mut String) -> Option<()> {
+    let (&[hit_len, algorithm], rest) = data.split_first_chunk()?;
+    let key_len = usize::from(read_u16(rest, 0)?);
+    let (hit, rest) = rest[2..].split_at_checked(usize::from(hit_len))?;
+    let (key, mut servers) = rest.split_at_checked(key_len)?;
+    let (hit, key) = (base16::encode_string(hit), base64::encode_string(key));
+    write!(line, "{algorithm} {hit} {key}").ok()?;
+    while !servers.is_empty() {
+        let (server, rest) = Name::split(servers)?;
+        write!(line, " {server}").ok()?;
+        servers = rest;
     }
     Some(())
 }

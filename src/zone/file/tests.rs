@@ -88,6 +88,9 @@ host OPENPGPKEY AQIDBAUGBwg=
 host DHCID AAIBY2/AuCccgoJbsaxcQc9TUapptP69lOjxfNuVAA2kjEA=
 host SVCB 1 foo alpn="h2,h3" port=8443 ipv4hint=192.0.2.7 key667="hello"
 host HTTPS 1 . alpn=h2
+svc SVCB 16 ns alpn="f\\\\oo\\,bar,h2" mandatory=ipv4hint,alpn ipv4hint=192.0.2.1,192.0.2.2
+svc2 HTTPS 1 . alpn=h2 no-default-alpn ech=AQID ipv6hint=2001:db8::1,2001:db8::2 dohpath=/q{?dns}
+svc3 SVCB 0 ns
 host IPSECKEY 10 1 2 192.0.2.38 AQNRU3mG7TVTO2BkR47usntb102uFJtugbo6BSGvgqt4AQ==
 host2 IPSECKEY 10 3 2 ns AQNRU3mG7TVTO2BkR47usntb102uFJtugbo6BSGvgqt4AQ==
 host ZONEMD 1 1 1 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
@@ -110,6 +113,15 @@ host RESINFO "qnamemin" "exterr=15-17"
 host WALLET "coin" "address"
 host TA 60485 8 2 D4B7D520E7BB5F0F67674A0CCEB1E3E0614B93C4F9E99B8383F6A1E4469DA50A
 host DLV 60485 8 2 D4B7D520E7BB5F0F67674A0CCEB1E3E0614B93C4F9E99B8383F6A1E4469DA50A
+host EID e32c6f78163a9348
+host NIMLOC 3251222d2e2f
+host SIG TXT RSASHA1 2 300 20300101000000 20200101000000 8 @ AQIDBA==
+host SINK 1 0 0 AQIDBA==
+host HIP 2 200100107B1A74DF365639CC39F1D578 AQIDBAUG rvs1 rvs2.other.
+host RKEY 0 3 RSASHA1 AQIDBA==
+host HHIT AQIDBA==
+host BRID AQIDBA==
+host DOA 1 2 3 "text/plain" AQIDBA==
 host TYPE65280 \# 3 010203
 host TYPE65281 \# 0
 host3 A \# 4 c0000203
@@ -133,14 +145,17 @@ fn what_is_written_reads_back_as_the_same_zone() {
     let again = self::zone(&text);
     assert_eq!(written(&again), text);
     assert!(crate::zone::Diff::between(&zone, &again).records() == 2, "only the SOA's two sides");
-    assert_eq!(zone.records(), 67);
+    assert_eq!(zone.records(), 79);
     // Types that other servers print in their own form are not hidden in the generic one.
     let generic: Vec<&str> = text
         .lines()
         .filter(|line| line.contains("\\#"))
         .map(|line| line.split(' ').nth(3).unwrap())
         .collect();
-    let rare = [19, 20, 22, 26, 27, 56, 58, 66, 258, 261, 262, 32768, 32769, 65280, 65281];
+    let rare = [
+        19, 20, 22, 24, 26, 27, 31, 32, 40, 55, 56, 57, 58, 66, 67, 68, 258, 259, 261, 262, 32768,
+        32769, 65280, 65281,
+    ];
     assert_eq!(generic, rare.map(|number| format!("TYPE{number}")));
 }
 
@@ -154,16 +169,19 @@ fn other_servers_load_what_is_written_and_see_the_same_in_it() {
     ask(&["nsd-checkzone", "example", ours]);
     let theirs = folder.path().join("theirs");
     // What BIND does not know yet is written for it as we write it.
-    let newer = |line: &&str| !["DSYNC", "RESINFO", "WALLET"].iter().any(|new| line.contains(new));
+    let newer = |line: &&str| !NEW_TO_BIND.iter().any(|new| line.contains(new));
     let known: Vec<&str> = EVERY_TYPE.lines().filter(newer).collect();
     let text = std::fs::read_to_string(ours).unwrap();
-    let rest = text.lines().filter(|line| line.contains(" TYPE66 ") || line.contains(" TYPE26"));
+    let new = |line: &&str| [" TYPE6", " TYPE26"].iter().any(|rtype| line.contains(rtype));
+    let rest = text.lines().filter(new).filter(|line| !line.contains(" TYPE6528"));
     let text = [&["$ORIGIN example."], &known[..], &rest.collect::<Vec<_>>()].concat().join("\n");
     std::fs::write(&theirs, text + "\n").unwrap();
     let bind = ["named-checkzone", "-q", "-i", "none", "-k", "ignore", "-D", "example"];
     let dump = |file: &str| ask(&[&bind[..], &[file]].concat());
     assert_eq!(dump(ours), dump(theirs.to_str().unwrap()));
 }
+
+const NEW_TO_BIND: [&str; 5] = ["DSYNC", "HHIT", "BRID", "RESINFO", "WALLET"];
 
 /// What the command says; nothing if it is not installed.
 fn ask(command: &[&str]) -> Option<String> {
@@ -190,33 +208,90 @@ fn loc_and_apl_have_the_octets_that_their_rfcs_give() {
     assert_eq!(hex(Rtype::CERT), "000130390801020304");
 }
 
+/// As RFC 9460 appendix D has them, and what peers do not know by name.
+#[test]
+fn services_have_the_octets_of_rfc_9460_and_are_written_for_peers_of_any_age() {
+    let zone = zone(&format!(
+        "{HEAD}a SVCB 16 foo mandatory=ipv4hint,alpn alpn=h2,h3-19 ipv4hint=192.0.2.1\n\
+         b SVCB 16 foo alpn=f\\\\\\092oo\\092,bar,h2\n\
+         c SVCB 1 foo ipv6hint=2001:db8::1,2001:db8::53:1\n\
+         d SVCB 1 . alpn=h2 dohpath=\"/q{{?dns}}\" ohttp docpath=n,s tls-supported-groups=29,23\n",
+    ));
+    let data = |owner: &str| {
+        let node = zone.node(&zone.key(name(owner).as_name())).unwrap();
+        node.find(Rtype::SVCB).unwrap().first()[2..].to_vec()
+    };
+    let foo = b"\x03foo\x07example\0";
+    let a = b"\0\0\0\x04\0\x01\0\x04\0\x01\0\x09\x02h2\x05h3-19\0\x04\0\x04\xc0\0\x02\x01";
+    assert_eq!(data("a.example"), [&foo[..], a].concat());
+    let b = b"\0\x01\0\x0c\x08f\\oo,bar\x02h2";
+    assert_eq!(data("b.example"), [&foo[..], b].concat());
+    let lines = written(&zone);
+    assert!(lines.contains("SVCB 1 foo.example. ipv6hint=2001:db8::1,2001:db8::53:1\n"), "{lines}");
+    let rare = "key7=\"/q{?dns}\" key8 key9=\"\\000\\029\\000\\023\" key10=\"\\001n\\001s\"\n";
+    assert!(lines.contains(rare), "{lines}");
+}
+
+/// A line after the head, and what is said of it, with the number of its line.
+const MISTAKES: &[(&str, &str)] = &[
+    ("www", "4: the record has no type"),
+    ("\n\nwww A 192.0.2", "6: A: "),
+    ("www A", "4: A: unexpected end of entry"),
+    ("www A 192.0.2.1 x", "4: A: there is more on the line than its data"),
+    ("www BOGUS x", "4: BOGUS is no record type"),
+    ("www CH TXT x", "4: only class IN is served"),
+    ("www AXFR x", "4: AXFR is a type of questions, not of data"),
+    ("www 3000000000 A 1.2.3.4", "4: a TTL is at most 2147483647 seconds, 3000000000 is more"),
+    ("www 1x A 1.2.3.4", "4: 1x is no TTL"),
+    ("a..b A 1.2.3.4", "4: a..b: a label is empty: remove the extra dot"),
+    ("www MX 10 (\n\nns", "4: `(` is never closed by `)`"),
+    ("www A 1.2.3.4 )", "4: `)` without `(`"),
+    ("www TXT \"abc\nx A 1.2.3.4", "4: a text is not closed: its `\"` is missing on this line"),
+    ("www A \\# 5 01020304", "4: \\# says 5 octets, there are 4"),
+    ("www A \\# 3 010203", "4: these are no data of an A record"),
+    ("www A6 64 ::1 ns", "4: A6 has no text form here: write \\# LENGTH HEX (RFC 3597)"),
+    ("www HIP 1 2 3", "4: HIP: 2 has not the form that is wanted here"),
+    ("www TXT \"a\\256b\"", "4: a backslash and a digit begin three digits up to 255"),
+    ("www TXT \"a\\01\"", "4: a backslash and a digit begin three digits up to 255"),
+    ("w\\9 A 1.2.3.4", "4: a backslash and a digit begin three digits up to 255"),
+    ("www CERT 1 2 3", "4: the data are not complete"),
+    ("www TLSA 3 1 1", "4: the data are not complete"),
+    ("www DHCID", "4: the data are not complete"),
+    ("www OPENPGPKEY", "4: the data are not complete"),
+    ("www NSAP 0x", "4: the number has no digits"),
+    ("www DNSKEY 256 3 RSASHA9 AQID", "4: DNSKEY: expected SecurityAlgorithm"),
+    (
+        "www RRSIG A 8 1 60 21060207062816 20200101000000 1 @ AQID",
+        "4: 21060207062816 is more than 32 bits of seconds since 1970",
+    ),
+    ("www LOC 1 N 1 E 0m 90000000.01m", "4: LOC: a size is out of range"),
+    ("www SVCB 1", "4: the priority or the target is missing"),
+    ("www SVCB 1 . alpn=h2 alpn=h3", "4: alpn is there twice"),
+    ("www SVCB 1 . alpn=h2,", "4: alpn: a value is empty"),
+    ("www SVCB 1 . alpn", "4: alpn: a value is empty"),
+    ("www SVCB 1 . alpn=a\\\\b", "4: alpn: in a list a backslash stands before , or another one"),
+    ("www SVCB 1 . mandatory=port", "4: port is mandatory, but not there"),
+    ("www SVCB 1 . mandatory=alpn,alpn alpn=h2", "4: mandatory cannot have this value"),
+    ("www SVCB 1 . mandatory=mandatory", "4: mandatory cannot have this value"),
+    ("www SVCB 1 . port=65536", "4: port: the port has not the form that is wanted here"),
+    ("www SVCB 1 . ipv4hint=192.0.2.1,", "4: ipv4hint:  has not the form"),
+    ("www SVCB 1 . ech", "4: ech cannot have this value"),
+    ("www SVCB 1 . no-default-alpn=h2", "4: no-default-alpn cannot have this value"),
+    ("www SVCB 1 . key3=\"x\"", "4: key3 cannot have this value"),
+    ("www SVCB 1 . key03=\"xx\"", "4: key03 is no parameter"),
+    ("www SVCB 1 . dohpath", "4: dohpath cannot have this value"),
+    ("www EUI48 00-00-5e-00-53", "4: 00-00-5e-00-53 has not the form that is wanted here"),
+    ("www DSYNC CDS x 5300 ns", "4: x is no number"),
+    ("$FOO x", "4: $FOO is not known: $ORIGIN, $TTL, $INCLUDE, $GENERATE"),
+    ("$TTL", "4: $TTL needs one value"),
+    ("$GENERATE 1-x a$ A 1.2.3.4", "4: $GENERATE needs a range: 1-10/2"),
+    ("www LOC 91 N 0 E 0m", "4: LOC: 91 is out of place"),
+    ("www APL 1:1.2.3.4/33", "4: APL: 1:1.2.3.4/33 is no [!]afi:address/prefix"),
+];
+
 #[test]
 fn every_mistake_is_told_with_its_line() {
-    for (text, expected) in [
-        ("www", "4: the record has no type"),
-        ("\n\nwww A 192.0.2", "6: A: "),
-        ("www A", "4: A: unexpected end of entry"),
-        ("www A 192.0.2.1 x", "4: A: there is more on the line than its data"),
-        ("www BOGUS x", "4: BOGUS is no record type"),
-        ("www CH TXT x", "4: only class IN is served"),
-        ("www AXFR x", "4: AXFR is a type of questions, not of data"),
-        ("www 3000000000 A 1.2.3.4", "4: a TTL is at most 2147483647 seconds, 3000000000 is more"),
-        ("www 1x A 1.2.3.4", "4: 1x is no TTL"),
-        ("a..b A 1.2.3.4", "4: a..b: a label is empty: remove the extra dot"),
-        ("www MX 10 (\n\nns", "4: `(` is never closed by `)`"),
-        ("www A 1.2.3.4 )", "4: `)` without `(`"),
-        ("www TXT \"abc\nx A 1.2.3.4", "4: a text is not closed: its `\"` is missing on this line"),
-        ("www A \\# 5 01020304", "4: \\# says 5 octets, there are 4"),
-        ("www A \\# 3 010203", "4: these are no data of an A record"),
-        ("www HIP 1 2 3", "4: HIP has no text form here: write \\# LENGTH HEX (RFC 3597)"),
-        ("www EUI48 00-00-5e-00-53", "4: 00-00-5e-00-53 has not the form that is wanted here"),
-        ("www DSYNC CDS x 5300 ns", "4: x is no number"),
-        ("$FOO x", "4: $FOO is not known: $ORIGIN, $TTL, $INCLUDE, $GENERATE"),
-        ("$TTL", "4: $TTL needs one value"),
-        ("$GENERATE 1-x a$ A 1.2.3.4", "4: $GENERATE needs a range: 1-10/2"),
-        ("www LOC 91 N 0 E 0m", "4: LOC: 91 is out of place"),
-        ("www APL 1:1.2.3.4/33", "4: APL: 1:1.2.3.4/33 is no [!]afi:address/prefix"),
-    ] {
+    for (text, expected) in MISTAKES {
         let error = example(&format!("{HEAD}{}{text}", "\n")).err();
         let error = error.unwrap_or_else(|| panic!("{text:?} was read")).to_string();
         assert!(error.starts_with(&format!("example.zone:{expected}")), "{text:?}: {error}");
@@ -289,6 +364,13 @@ fn generate_makes_the_records_that_bind_makes() {
             "host3.example. 3600 IN A 192.0.2.3",
         ]
     );
+    let nibbles = self::zone(&format!(
+        "{HEAD}$GENERATE 1024-1024 ${{0,3,n}} PTR ${{-2000,0,N}}.p${{0,10,n}}x\n",
+    ));
+    assert_eq!(
+        written(&nibbles).lines().nth(1).unwrap(),
+        "0.0.4.example. 3600 IN PTR 0.3.C.F.F.F.F.F.p0.0.4.0.0.x.example."
+    );
     let huge = format!("{HEAD}$GENERATE 0-4294967295 host$ A 192.0.2.1\n");
     let limits = Limits { octets: 1 << 16 };
     let error = read_text(huge.as_bytes(), Path::new("x"), name("example").as_name(), limits);
@@ -305,8 +387,15 @@ fn files_include_each_other_relative_to_themselves_and_not_for_ever() {
     put("parts/two", "$ORIGIN deep.sub.example.\n@ A 192.0.2.2\n");
     let apex = name("example");
     let read = |file: &str| read(&folder.path().join(file), apex.as_name(), Limits::default());
+    put("parts/an odd name", "odd A 192.0.2.3\n");
+    put(
+        "main",
+        &format!(
+            "{HEAD}$INCLUDE parts/one sub\nafter A 192.0.2.9\n$INCLUDE \"parts/an odd\\032name\"\n"
+        ),
+    );
     let zone = read("main").unwrap().build().unwrap();
-    for owner in ["after.example", "www.sub.example", "deep.sub.example"] {
+    for owner in ["after.example", "odd.example", "www.sub.example", "deep.sub.example"] {
         let found = zone.lookup(&zone.key(name(owner).as_name()), Rtype::A);
         assert!(matches!(found, Found::Records { at: At::Owner, .. }), "{owner}");
     }

@@ -1,7 +1,7 @@
 //! Record data from their text form and back. Most types are the `domain` crate's; those it has
-//! no text form for are in [`parts`], LOC and APL in [`special`].
+//! no text form for are in [`parts`], SVCB and HTTPS in [`service`], LOC, APL and HIP in [`special`].
 
-use super::{parts, special};
+use super::{parts, service, special};
 use crate::name::{Name, NameBuf};
 use crate::wire::{Rtype, data_fields};
 use domain::base::iana;
@@ -12,7 +12,6 @@ use domain::base::zonefile_fmt::{DisplayKind, ZonefileFmt as _};
 use domain::dep::octseq::Parser;
 use domain::rdata::{AllRecordData, ZoneRecordData};
 use domain::utils::base16;
-use domain::zonefile::inplace::{self as zonefile, Zonefile};
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
@@ -89,7 +88,10 @@ pub(super) fn read<'w>(
             match rtype {
                 Rtype::LOC => special::read_loc(&words, out)?,
                 Rtype::APL => special::read_apl(&words, out)?,
-                Rtype::SVCB | Rtype::HTTPS => read_service(rtype, &words, out)?,
+                Rtype::HIP => special::read_hip(&words, out)?,
+                Rtype::SVCB | Rtype::HTTPS => service::read(&words, out)?,
+                // It differs in what it covers only.
+                Rtype::SIG => read_known(Rtype::RRSIG, &words, out)?,
                 _ => read_known(rtype, &words, out)?,
             }
         }
@@ -114,14 +116,28 @@ fn read_generic(words: &[Cow<'_, str>], out: &mut Vec<u8>) -> Result<(), String>
     Ok(())
 }
 
-/// Completes the names among the words, and turns times with units into seconds.
+/// Completes the names among the words, turns times with units into seconds and algorithms into
+/// their numbers.
 fn prepare(rtype: Rtype, words: &mut [Cow<'_, str>], origin: Name<'_>) -> Result<(), String> {
     if rtype == Rtype::SOA {
         for word in words.iter_mut().skip(3) {
             *word = seconds(word).ok_or_else(|| format!("{word} is no time"))?.to_string().into();
         }
     }
-    let known = name_places(rtype, words).iter().copied();
+    if let Some(word) = algorithm_place(rtype).and_then(|place| words.get_mut(place))
+        && let Some(algorithm) = iana::SecurityAlgorithm::from_mnemonic(word.as_bytes())
+    {
+        *word = algorithm.to_int().to_string().into();
+    }
+    if matches!(rtype, Rtype::RRSIG | Rtype::SIG) {
+        // As many digits as it has: the order of texts is that of time.
+        let late = |word: &&Cow<'_, str>| word.len() == MOMENT_MAX.len() && &***word > MOMENT_MAX;
+        if let Some(word) = words.iter().skip(4).take(2).find(late) {
+            return Err(format!("{word} is more than 32 bits of seconds since 1970"));
+        }
+    }
+    let servers = if rtype == Rtype::HIP { 3..words.len() } else { 0..0 };
+    let known = name_places(rtype, words).iter().copied().chain(servers);
     for place in known.chain(parts::of(rtype).into_iter().flat_map(parts::names)) {
         if let Some(word) = words.get_mut(place) {
             *word = name(word, origin)?.to_string().into();
@@ -147,11 +163,23 @@ fn name_places(rtype: Rtype, words: &[Cow<'_, str>]) -> &'static [usize] {
         Rtype::MX | Rtype::SVCB | Rtype::HTTPS => &[1],
         Rtype::SRV => &[3],
         Rtype::NAPTR => &[5],
-        Rtype::RRSIG => &[7],
+        Rtype::RRSIG | Rtype::SIG => &[7],
         Rtype::IPSECKEY if words.get(1).is_some_and(|kind| kind == "3") => &[3],
         _ => &[],
     }
 }
+
+/// Which word is a DNSSEC algorithm, which may have its name there (RFC 4034 appendix A.1).
+fn algorithm_place(rtype: Rtype) -> Option<usize> {
+    match rtype {
+        Rtype::DS | Rtype::CDS | Rtype::TA | Rtype::DLV | Rtype::RRSIG | Rtype::SIG => Some(1),
+        Rtype::DNSKEY | Rtype::CDNSKEY | Rtype::KEY | Rtype::RKEY | Rtype::CERT => Some(2),
+        _ => None,
+    }
+}
+
+/// The last moment that a signature can end.
+const MOMENT_MAX: &str = "21060207062815";
 
 fn read_known(rtype: Rtype, words: &[Cow<'_, str>], out: &mut Vec<u8>) -> Result<(), String> {
     type Data = ZoneRecordData<Vec<u8>, DomainName<Vec<u8>>>;
@@ -169,38 +197,17 @@ fn read_known(rtype: Rtype, words: &[Cow<'_, str>], out: &mut Vec<u8>) -> Result
     data.compose_rdata(out).map_err(|error| format!("{rtype}: {error}"))
 }
 
-/// SVCB and HTTPS: of the `domain` crate's scanners, only the one for whole files reads them.
-fn read_service(rtype: Rtype, words: &[Cow<'_, str>], out: &mut Vec<u8>) -> Result<(), String> {
-    let mut line = format!(". 0 IN {rtype}");
-    for word in words {
-        let _ = match word.split_once('=') {
-            Some((key, value)) => write!(line, " {key}=\"{value}\""),
-            None => write!(line, " {word}"),
-        };
-    }
-    line.push('\n');
-    match Zonefile::from(line.as_str()).next_entry() {
-        Ok(Some(zonefile::Entry::Record(record))) => {
-            record.data().compose_rdata(out).map_err(|error| format!("{rtype}: {error}"))
-        }
-        Ok(_) => Err(format!("{rtype}: the data are missing")),
-        // Its position is that in `line`, which nobody sees.
-        Err(error) => {
-            let error = error.to_string();
-            Err(format!("{rtype}: {}", error.split_once(": ").map_or(&*error, |(_, what)| what)))
-        }
-    }
-}
-
 /// Appends the text form of `data` to `line`; the generic one if there is no other that reads
 /// back as the same data.
 pub(super) fn write(rtype: Rtype, data: &[u8], line: &mut String) {
     let begin = line.len();
     let done = match (parts::of(rtype), rtype) {
         (Some(parts), _) => parts::write(parts, data, line),
-        (None, Rtype::RRSIG) => special::write_rrsig(data, line),
+        (None, Rtype::RRSIG | Rtype::SIG) => special::write_rrsig(data, line),
         (None, Rtype::LOC) => special::write_loc(data, line),
         (None, Rtype::APL) => special::write_apl(data, line),
+        (None, Rtype::HIP) => special::write_hip(data, line),
+        (None, Rtype::SVCB | Rtype::HTTPS) => service::write(data, line),
         (None, _) => write_known(rtype, data, line),
     };
     if done.is_some() && reads_back(rtype, &line[begin..], data) {
@@ -217,8 +224,17 @@ pub(super) fn is_rare(rtype: Rtype) -> bool {
         Rtype::X25
             | Rtype::ISDN
             | Rtype::NSAP
+            | Rtype::SIG
             | Rtype::PX
             | Rtype::GPOS
+            | Rtype::EID
+            | Rtype::NIMLOC
+            | Rtype::SINK
+            | Rtype::HIP
+            | Rtype::RKEY
+            | Rtype::HHIT
+            | Rtype::BRID
+            | Rtype::DOA
             | Rtype::NINFO
             | Rtype::TALINK
             | Rtype::DSYNC
