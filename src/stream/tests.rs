@@ -571,6 +571,10 @@ fn an_update_is_forwarded_as_it_came_and_answered_as_the_primary_answers() {
             }
         }
     }
+    let unknown = Key::new(name("elsewhere.").as_name(), Algorithm::Sha256, b"unknown here");
+    let mut question = soa(23);
+    Arc::new(unknown).sign_request(&mut question, now_s());
+    assert_eq!(gist(&either(None, &udp, &question)), (23, 9, 0), "a query is not an UPDATE");
     worker.stop();
     worker.join();
     assert_eq!((server.counter("updates"), server.counter("updates_forwarded")), (6, 6));
