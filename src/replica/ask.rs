@@ -13,6 +13,7 @@ use super::probe::{PROBE_WAITS, probe};
 use super::queue::{Lane, Place};
 use super::sameness::Difference;
 use crate::clock::now_s;
+use crate::edns::Obstacle;
 use crate::name::NameBuf;
 use crate::refresh::{Ask, Failure};
 use crate::tsig::{Key, TsigError, Verifier};
@@ -145,6 +146,24 @@ impl AskError {
             Self::Transfer(error) if error.asks_for_axfr() => Failure::BadIxfr,
             Self::OutOfSync(_) => Failure::BadIxfr,
             _ => Failure::Primary,
+        }
+    }
+}
+
+impl AskError {
+    /// What it means to who wants the zone, in the fewest words.
+    pub(super) fn obstacle(&self) -> Obstacle {
+        match self {
+            Self::Io(error) if error.kind() == io::ErrorKind::ConnectionReset => Obstacle::Useless,
+            Self::Silent(_)
+            | Self::Connect(_)
+            | Self::Io(_)
+            | Self::TimeOut(_)
+            | Self::Unanswered => Obstacle::Silence,
+            Self::Transfer(XfrError::Rcode(rcode)) | Self::Refused(rcode, _) => {
+                Obstacle::Error(*rcode)
+            }
+            _ => Obstacle::Useless,
         }
     }
 }

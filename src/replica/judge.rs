@@ -35,6 +35,8 @@ pub(super) struct Held {
     pub(super) version: Version,
     pub(super) reason: Reason,
     pub(super) since_ms: u64,
+    /// It is being judged once more.
+    pub(super) is_judged: bool,
 }
 
 /// Why a version is held.
@@ -143,6 +145,11 @@ impl Scheduler {
     }
 
     pub(super) fn judged(&mut self, id: usize, judged: Result<(), Reason>, version: Version) {
+        let is_it = |held: &Held| Arc::ptr_eq(&held.version.zone, &version.zone);
+        if version.again && !self.entry(id).held().is_some_and(is_it) {
+            // What took its place meanwhile was newer.
+            return;
+        }
         match judged {
             Ok(()) => self.keep(id, version),
             Err(reason) => self.hold(id, reason, version),
@@ -166,8 +173,13 @@ impl Scheduler {
             self.stats.replicated.held_by_check.add(1);
         }
         let times = entry.times(version.zone.soa());
-        let primary = version.primary;
-        entry.rare_mut().held = Some(Box::new(Held { version, reason, since_ms }));
+        let (primary, again) = (version.primary, version.again);
+        let held = Held { version, reason, since_ms, is_judged: false };
+        entry.rare_mut().held = Some(Box::new(held));
+        if again {
+            // What asks the primaries knows of it.
+            return;
+        }
         if let Some(primary) = primary {
             let known = &mut entry.primaries[primary];
             known.serial = Some(serial);

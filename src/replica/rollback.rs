@@ -223,6 +223,7 @@ impl Scheduler {
             primary: None,
             differs: false,
             forced: true,
+            again: false,
             statistics: Statistics::default(),
             began: Instant::now(),
         };
@@ -230,7 +231,8 @@ impl Scheduler {
         let back = version(Arc::clone(&back.zone), vec![back], ROLLBACK);
         let (reason, since_ms) = (pin.reason(), now_ms);
         let rare = entry.rare_mut();
-        rare.rolled_back = Some(Box::new(Held { version: ahead, reason, since_ms }));
+        let held = Held { version: ahead, reason, since_ms, is_judged: false };
+        rare.rolled_back = Some(Box::new(held));
         rare.pin = Some(pin);
         rare.waiting = Some(undo.reply);
         let apex = entry.apex.clone();

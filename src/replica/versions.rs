@@ -7,6 +7,7 @@ use super::compare::tell_difference;
 use super::dial::random;
 use super::history::{History, Note};
 use super::load::{Restored, restore};
+use super::rollback::Pin;
 use super::scheduler::{Done, Scheduler, What, tell_lower};
 use super::trouble::{Of, note_behind, tell_use};
 use super::zone::{Entry, Last, millis};
@@ -39,6 +40,8 @@ pub(super) struct Version {
     pub(super) differs: bool,
     /// The operator wants it, whatever the checks say.
     pub(super) forced: bool,
+    /// It is held, and is judged once more.
+    pub(super) again: bool,
     pub(super) statistics: Statistics,
     pub(super) began: Instant,
 }
@@ -123,6 +126,7 @@ impl Scheduler {
             primary: Some(primary),
             differs,
             forced: false,
+            again: false,
             statistics: asked.statistics,
             began: asked.began,
         };
@@ -157,11 +161,16 @@ impl Scheduler {
 
     /// A primary has the version that is held, for a reason that may be none any more.
     fn judge_again(&mut self, id: usize, serial: Serial) {
-        if let Some(held) = self.entry(id).held()
+        let entry = self.entry_mut(id);
+        if entry.held().is_none() {
+            return;
+        }
+        if let Some(held) = entry.rare_mut().held.as_deref_mut()
             && held.version.zone.serial() == serial
             && held.reason.may_pass_later()
+            && !std::mem::replace(&mut held.is_judged, true)
         {
-            let version = held.version.clone();
+            let version = Version { again: true, ..held.version.clone() };
             self.judge(id, version);
         }
     }
@@ -294,6 +303,11 @@ impl Scheduler {
         // What the operator took is told of until it is compared again or gets a serial of its own.
         entry.diverged = version.differs && entry.refresh.is_forced();
         entry.relieve(|rare| (rare.error, rare.damaged, rare.held) = (None, None, None));
+        if entry.pin().is_some() && !version.forced {
+            // The zone has gone beyond it: another way back is not of its concern.
+            Pin::forget(&self.store, entry.apex.as_name());
+            entry.relieve(|rare| rare.pin = None);
+        }
         entry.proven = !version.forced;
         if version.kind == "AXFR" || entry.compare_ms == u64::MAX {
             entry.compare_in(10, now_ms, random());
@@ -415,7 +429,7 @@ impl Scheduler {
         }
         let statistics = Statistics { records: zone.records(), ..Statistics::default() };
         let kind = "file";
-        let (asked, primary, forced) = (None, None, false);
+        let (asked, primary, forced, again) = (None, None, false, false);
         self.judge(
             id,
             Version {
@@ -427,6 +441,7 @@ impl Scheduler {
                 primary,
                 differs,
                 forced,
+                again,
                 statistics,
                 began,
             },

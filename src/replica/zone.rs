@@ -14,6 +14,7 @@ use super::status::{Counts, HeldStatus, LastTransfer, PrimaryStatus, State, Zone
 use super::terms::Terms;
 use super::trouble::Troubles;
 use crate::config::{Source, ZoneSettings};
+use crate::edns::Obstacle;
 use crate::name::NameBuf;
 use crate::refresh::{Ask, Have, Policy, Refresh, Times};
 use crate::store;
@@ -101,6 +102,8 @@ pub(super) struct Known {
     /// Seconds until the zone expires there, if it says so.
     pub(super) expire_s: Option<u32>,
     pub(super) troubles: Troubles,
+    /// What the last of them means to who wants the zone.
+    pub(super) obstacle: Obstacle,
     pub(super) asked_ms: Option<u64>,
     /// The query for its SOA and the transfer that wait for their turn, and where they wait.
     pub(super) waits: [Option<(Ask, Lane)>; 2],
@@ -221,7 +224,10 @@ impl Entry {
 
     /// Refreshes from the version held on. Questions under way are forgotten.
     pub(super) fn begin_anew(&mut self, due_ms: u64) {
-        self.refresh = refresh(&self.terms.settings, self.have(), due_ms);
+        // That it has expired is told once, and goes on to be so.
+        let expired = self.told == Approach::Over;
+        self.refresh =
+            refresh(&self.terms.settings, self.have(), due_ms).after_expiry(expired);
         for known in &mut self.primaries {
             known.waits = [None; 2];
         }
@@ -301,6 +307,10 @@ impl Entry {
 
     /// A primary has confirmed the version.
     pub(super) fn confirm(&mut self, primary: usize, now_ms: u64) {
+        if self.primaries[primary].expire_s == Some(0) {
+            // Its own copy has expired: it has nothing to prolong ours by.
+            return;
+        }
         let at = self.expiry.get();
         self.prolong(Some(primary), now_ms);
         // Who learnt it from another secondary can know of a later contact than this one.
@@ -409,6 +419,17 @@ impl Entry {
         }
     }
 
+    /// What keeps the primaries from giving the zone, for those who are not answered.
+    pub(super) fn note_obstacle(&self) {
+        let told = self.primaries.iter().map(|known| known.obstacle);
+        let told = told.max_by_key(|obstacle| obstacle.code()).unwrap_or_default();
+        self.expiry.note(match () {
+            () if self.zone.is_none() && self.held().is_some() => Obstacle::Check,
+            () if self.refresh.lower().is_some() => Obstacle::LowerSerial,
+            () => told,
+        });
+    }
+
     /// Is this another error than the zone has already?
     pub(super) fn is_news(&self, error: &str) -> bool {
         self.error() != Some(error)
@@ -451,9 +472,9 @@ impl Entry {
             _ if self.zone.is_none() && self.damaged().is_some() => State::Damaged,
             _ if self.zone.is_none() => State::NeverLoaded,
             Approach::Over => State::Expired,
-            _ if self.held().is_some() => State::HeldByCheck,
             _ if self.refresh.lower().is_some() => State::LowerSerial,
             Approach::Half | Approach::Tenth => State::Expiring,
+            Approach::Far if self.held().is_some() => State::HeldByCheck,
             Approach::Far if failing => State::Stale,
             Approach::Far if self.diverged => State::Diverged,
             Approach::Far if self.refresh.is_asking() => State::Refreshing,
@@ -510,6 +531,7 @@ impl Known {
             serial: None,
             expire_s: None,
             troubles: Troubles::default(),
+            obstacle: Obstacle::Unknown,
             asked_ms: None,
             waits: [None; 2],
         }
