@@ -48,7 +48,7 @@ pub(super) struct Entry {
     pub(super) comparing: bool,
     /// Since when a newer serial is known.
     pub(super) behind_ms: Option<u64>,
-    /// For how long the last contact made the version good.
+    /// For how long contacts have made the version good, at the most.
     pub(super) granted_ms: u64,
     /// How much was told of the approach of expiry.
     pub(super) told: Approach,
@@ -226,8 +226,7 @@ impl Entry {
     pub(super) fn begin_anew(&mut self, due_ms: u64) {
         // That it has expired is told once, and goes on to be so.
         let expired = self.told == Approach::Over;
-        self.refresh =
-            refresh(&self.terms.settings, self.have(), due_ms).after_expiry(expired);
+        self.refresh = refresh(&self.terms.settings, self.have(), due_ms).after_expiry(expired);
         for known in &mut self.primaries {
             known.waits = [None; 2];
         }
@@ -307,28 +306,34 @@ impl Entry {
 
     /// A primary has confirmed the version.
     pub(super) fn confirm(&mut self, primary: usize, now_ms: u64) {
-        if self.primaries[primary].expire_s == Some(0) {
-            // Its own copy has expired: it has nothing to prolong ours by.
-            return;
-        }
-        let at = self.expiry.get();
-        self.prolong(Some(primary), now_ms);
-        // Who learnt it from another secondary can know of a later contact than this one.
-        if at > self.expiry.get() {
-            self.expiry.set(at);
-            self.granted_ms = at - now_ms;
-        }
+        let Some(zone) = &self.zone else { return };
+        let (soa, at_ms) = (zone.soa(), self.expiry.get());
+        let granted_ms = self.good_for_ms(soa, Some(primary));
+        // Who learnt it from another secondary can know of a later contact than this one; and whose
+        // own copy has expired renews nothing.
+        let until_ms = if granted_ms == 0 { at_ms } else { at_ms.max(now_ms + granted_ms) };
+        // What a chain passes on shrinks while its head is of no use: half of the time and a tenth
+        // are those of the most that this version had.
+        let most_ms = self.granted_ms.max(granted_ms).min(millis(self.expire(soa)));
+        self.renew(until_ms, most_ms, now_ms);
     }
 
     /// A primary has renewed the version.
     pub(super) fn prolong(&mut self, primary: Option<usize>, now_ms: u64) {
         let Some(zone) = &self.zone else { return };
-        self.granted_ms = self.good_for_ms(zone.soa(), primary);
-        let until = now_ms.saturating_add(self.granted_ms);
-        self.tell_renewal(now_ms);
-        self.expiry.set(if self.file().is_some() { Expiry::NEVER } else { until });
-        self.contact_ms = Some(now_ms);
-        self.told = Approach::Far;
+        let granted_ms = self.good_for_ms(zone.soa(), primary);
+        self.renew(now_ms.saturating_add(granted_ms), granted_ms, now_ms);
+    }
+
+    fn renew(&mut self, until_ms: u64, granted_ms: u64, now_ms: u64) {
+        let before_ms = self.expiry.get();
+        self.expiry.set(if self.file().is_some() { Expiry::NEVER } else { until_ms });
+        (self.granted_ms, self.contact_ms) = (granted_ms, Some(now_ms));
+        let approach = self.approach(now_ms);
+        if approach < self.told {
+            self.tell_renewal(before_ms, now_ms);
+            self.told = approach;
+        }
     }
 
     /// Compares all of it with its primary's in a share of the usual time, in tenths, with up to

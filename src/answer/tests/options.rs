@@ -128,8 +128,7 @@ fn a_zone_that_may_be_served_stale_is_answered_for_and_the_answer_says_so() {
         (reply[3] & 0xf, options(&reply))
     };
     assert_eq!(asked("www.a.example", 999_999), (0, vec![]));
-    let told =
-        |code: u8| vec![(15, [&[0, code][..], b"zone expired"].concat())];
+    let told = |code: u8| vec![(15, [&[0, code][..], b"zone expired"].concat())];
     assert_eq!(asked("www.a.example", 1_000_000), (0, told(3)));
     assert_eq!(asked("x.a.example", 1_000_000), (3, told(19)), "RFC 8914 section 4.20");
     // Who copies zones from us is not given what is stale.
