@@ -246,7 +246,8 @@ impl Judge<'_> {
         }
     }
 
-    /// Tells which of a group differ from the primary among them, or from what most of them are.
+    /// Tells which of a group differ from the primary among them, or from what most of them are. That
+    /// an independent one does is no fault: only its number is the same.
     fn compare(
         &mut self,
         serial: u32,
@@ -256,13 +257,16 @@ impl Judge<'_> {
         let differing = |one: &&Observation| {
             group.iter().filter(|&&other| difference(one, other).is_some()).count()
         };
-        let rank = |one: &&Observation| (one.server.role != Role::Primary, differing(one));
+        let rank = |one: &&Observation| {
+            (one.server.independent, one.server.role != Role::Primary, differing(one))
+        };
         let Some(&reference) = group.iter().min_by_key(|one| rank(one)) else { return };
         for &one in group {
             if let Some(what) = difference(one, reference) {
                 let with = reference.server.address();
                 let what = format!("not the data of {with} under the same serial {serial}: {what}");
-                self.add(Grade::Data, Some(one), what);
+                let is_fault = !one.server.independent && !reference.server.independent;
+                self.add(if is_fault { Grade::Data } else { Grade::Note }, Some(one), what);
             }
         }
     }
