@@ -84,6 +84,8 @@ pub(super) enum Answer {
 pub(super) struct Change {
     pub(super) diff: Arc<Diff>,
     pub(super) zone: Arc<Zone>,
+    /// It was served before.
+    pub(super) was_served: bool,
 }
 
 /// Why there is no answer.
@@ -432,7 +434,7 @@ fn changed(have: &Zone, diffs: Vec<Diff>) -> Result<Answer, AskError> {
         // What is kept must lead back as well.
         let diff = if exact { diff } else { Diff::among(last, &zone, [&diff]) };
         let zone = Arc::new(zone);
-        changes.push(Change { diff: Arc::new(diff), zone });
+        changes.push(Change { diff: Arc::new(diff), zone, was_served: false });
     }
     Ok(Answer::Changed { changes, compared: false })
 }
@@ -462,7 +464,8 @@ pub(super) fn compare(zone: Arc<Zone>, have: Option<&Zone>) -> Answer {
     let is_little = diff.records() as u64 <= have.records() / 4;
     let shared = is_little.then(|| have.apply(&diff).ok()).flatten();
     let zone = shared.map_or(zone, Arc::new);
-    Answer::Changed { changes: vec![Change { diff: Arc::new(diff), zone }], compared: true }
+    let change = Change { diff: Arc::new(diff), zone, was_served: false };
+    Answer::Changed { changes: vec![change], compared: true }
 }
 
 pub(super) async fn connect(primary: &Primary, wait: Duration) -> Result<TcpStream, AskError> {

@@ -168,7 +168,7 @@ impl Scheduler {
         if known.is_none() {
             let ours = entry.zone.as_ref().map(|zone| zone.serial().0);
             let next = format!("`backstop approve {}` serves it all the same", entry.apex);
-            warn!(zone = %entry.apex, %serial, ours, check = reason.check(), why = %reason, next,
+            warn!(zone = %entry.apex, serial = serial.0, ours, check = reason.check(), why = %reason, next,
                 "held by a check, it is not served");
             self.stats.replicated.held_by_check.add(1);
         }
@@ -212,7 +212,7 @@ impl Scheduler {
                 let _ = reply.send(Err(error));
             }
             Ok((id, version)) => {
-                info!(zone = %apex, serial = %version.zone.serial(), "approved: to be served");
+                info!(zone = %apex, serial = version.zone.serial().0, "approved: to be served");
                 if self.entry(id).pin().is_some() {
                     Pin::forget(&self.store, apex.as_name());
                 }

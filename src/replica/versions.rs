@@ -91,7 +91,7 @@ impl Scheduler {
                     Some(_) => "its file can be read",
                     None => "a primary has been asked",
                 };
-                info!(zone = %entry.apex, serial = %zone.serial(), "configured again: served as \
+                info!(zone = %entry.apex, serial = zone.serial().0, "configured again: served as \
                     it was kept until {until}");
                 let kept = store::State { retired_at_ms: None, ..state.clone() };
                 entry.restore(zone, history, &state, now_ms, now_ms);
@@ -186,7 +186,7 @@ impl Scheduler {
         entry.primaries[primary].serial = Some(serial);
         match version.from {
             Some(ours) if ours == serial && version.differs && forced => {
-                warn!(zone = %entry.apex, %serial, primary = %address,
+                warn!(zone = %entry.apex, serial = serial.0, primary = %address,
                     "the primary has other data under the serial that we have: \
                      it was edited without a new serial; its data are taken");
                 self.judge(id, version);
@@ -199,7 +199,7 @@ impl Scheduler {
                 }
             }
             Some(ours) if ours == serial => {
-                info!(zone = %entry.apex, %serial, "transferred anew: nothing is different");
+                info!(zone = %entry.apex, serial = serial.0, "transferred anew: nothing is different");
                 (entry.difference, entry.diverged) = (false, false);
                 self.on(id, Event::Told(serial));
             }
@@ -208,7 +208,7 @@ impl Scheduler {
                 self.on(id, Event::Told(serial));
             }
             Some(ours) if !serial.is_after(ours) => {
-                warn!(zone = %entry.apex, primary = %address, %ours, theirs = %serial,
+                warn!(zone = %entry.apex, primary = %address, ours = ours.0, theirs = serial.0,
                     "a lower serial is taken: from now on ours is the primary's");
                 self.judge(id, version);
             }
@@ -232,7 +232,8 @@ impl Scheduler {
         let apex = entry.apex.as_name();
         let epoch = entry.epoch;
         let mut ticket = None;
-        for change in &version.changes {
+        let notes = notes(&version.changes, version.kind);
+        for (change, note) in version.changes.iter().zip(notes) {
             let snapshot = Kept(Arc::clone(&change.zone));
             let state = kept(change.zone.soa());
             // If a step fails, so does the last one, which is out of step then.
@@ -240,7 +241,7 @@ impl Scheduler {
                 // The store would keep no such difference: it need not be encoded here.
                 self.store.replace(apex, state, store::History::Drop, snapshot)
             } else {
-                let diff = Note::now(version.kind).encode(&change.diff);
+                let diff = note.encode(&change.diff);
                 self.store.append(apex, state, change.diff.from.0, diff, snapshot)
             });
         }
@@ -266,7 +267,7 @@ impl Scheduler {
         let entry = self.entry_mut(id);
         let what = format!("the store: {error}");
         if entry.is_news(&what) {
-            error!(zone = %entry.apex, serial = %version.zone.serial(), why = %error,
+            error!(zone = %entry.apex, serial = version.zone.serial().0, why = %error,
                 "the store cannot keep the new version; the old one stays served");
         }
         entry.rare_mut().error = Some(what);
@@ -292,8 +293,8 @@ impl Scheduler {
         if version.changes.is_empty() {
             entry.history = History::default();
         } else {
-            let new = version.changes.iter().map(|change| (Arc::clone(&change.diff), note));
-            entry.history.extend(new);
+            let diffs = version.changes.iter().map(|change| Arc::clone(&change.diff));
+            entry.history.extend(diffs.zip(notes(&version.changes, version.kind)));
         }
         entry.since = Some(note);
         tell_iterations(entry, &version.zone);
@@ -463,13 +464,21 @@ impl Scheduler {
     }
 }
 
+/// What is noted of each step of a version that came now: the last one is what is served.
+fn notes(changes: &[Change], kind: &'static str) -> impl Iterator<Item = Note> {
+    let (note, last) = (Note::now(kind), changes.len());
+    (1..)
+        .zip(changes)
+        .map(move |(at, change)| Note { served: at == last || change.was_served, ..note })
+}
+
 /// RFC 9276 section 3.1: they cost validators and servers, and protect nothing. Told when they come
 /// or change.
 fn tell_iterations(entry: &Entry, new: &Zone) {
     let iterations = new.nsec3_iterations();
     let before = entry.zone.as_deref().map_or(0, Zone::nsec3_iterations);
     if iterations > 0 && iterations != before {
-        warn!(zone = %entry.apex, serial = %new.serial(), iterations,
+        warn!(zone = %entry.apex, serial = new.serial().0, iterations,
             "the zone's NSEC3 has extra iterations, which make every denial more costly and nothing \
              safer: RFC 9276 advises 0, to be set at the primary");
     }

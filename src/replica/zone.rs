@@ -13,6 +13,7 @@ use super::signatures::Signatures;
 use super::status::{Counts, HeldStatus, LastTransfer, PrimaryStatus, State, ZoneStatus};
 use super::terms::Terms;
 use super::trouble::Troubles;
+pub(super) use crate::clock::millis;
 use crate::config::{Source, ZoneSettings};
 use crate::edns::Obstacle;
 use crate::name::NameBuf;
@@ -570,9 +571,4 @@ fn refresh(settings: &ZoneSettings, have: Option<Have>, due_ms: u64) -> Refresh 
         pin_tolerance_ms: millis(settings.pin_tolerance),
     };
     Refresh::new(independent, policy, have, due_ms)
-}
-
-/// Milliseconds, as many as there are.
-pub(super) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -5,7 +5,7 @@ use super::checks::{Book, approve, names, zone_with};
 use super::scripted::watch::{Said, socket, www};
 use super::scripted::*;
 use crate::common::dns::{Ask, Edns, udp_raw, wait_until};
-use backstop::control::{ClientError, Request};
+use backstop::control::{ClientError, Place, Request};
 use backstop::replica::State;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -398,4 +398,34 @@ fn commands_in_any_order_are_answered_and_do_no_harm() {
     let history = secondary.client().history(APEX).unwrap();
     let serials: Vec<_> = history.versions.iter().map(|version| version.serial).collect();
     assert_eq!(serials, [5, 2, 1]);
+}
+
+#[test]
+fn a_rollback_leads_to_what_was_served_and_not_to_what_only_led_on() {
+    const APEX: &str = "steps.test.";
+    let zone = Zone::new(APEX, LONG, 1);
+    let primary = Primary::of([127, 15, 0, 17], &zone);
+    let config = format!("[[zone]]\nname = \"{APEX}\"\n{}\n", primary.config());
+    let mut secondary = Secondary::start(&config);
+    secondary.wait_serial(APEX, 1);
+    // All three come with one IXFR.
+    (2..=4).for_each(|serial| zone.add(serial));
+    primary.notify(secondary.address, APEX);
+    secondary.wait_serial(APEX, 4);
+    let places = |secondary: &Secondary| -> Vec<(u32, Place)> {
+        let history = secondary.client().history(APEX).unwrap();
+        history.versions.iter().map(|version| (version.serial, version.place)).collect()
+    };
+    let skipped = [(3, Place::Skipped), (2, Place::Skipped), (1, Place::Older)];
+    assert_eq!(places(&secondary), [&[(4, Place::Served)], &skipped[..]].concat());
+    secondary.kill();
+    secondary.run();
+    assert_eq!(places(&secondary), [&[(4, Place::Served)], &skipped[..]].concat());
+    assert!(rollback(&secondary, APEX, None).unwrap().contains("serial 1"));
+    assert_eq!(said(&secondary, APEX).version, Some(1));
+    approve(&secondary, APEX).unwrap();
+    assert_eq!(places(&secondary), [&[(4, Place::Served)], &skipped[..]].concat());
+    // By its number, it can be had.
+    rollback(&secondary, APEX, Some(3)).unwrap();
+    assert_eq!(said(&secondary, APEX).version, Some(3));
 }
