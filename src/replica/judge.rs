@@ -231,6 +231,11 @@ impl Scheduler {
         let entry = self.entry_mut(id);
         entry.epoch = epoch;
         entry.reading = false;
+        entry.relieve(|rare| {
+            if let Some(held) = &mut rare.held {
+                held.is_judged = false;
+            }
+        });
         entry.watch_signatures();
     }
 

@@ -221,6 +221,31 @@ fn an_independent_primary_with_other_data_by_the_same_number_is_no_fault() {
     assert_eq!(judged(&all).0, 6);
 }
 
+/// One that answers nothing differs from nobody: it must not be what the others are compared with.
+#[test]
+fn who_answers_no_samples_hides_no_difference() {
+    let sample = |mut one: Observation, sums: &[Option<u64>]| {
+        one.samples = sums.to_vec();
+        one
+    };
+    for silent in [primary(1, 7), server(1, 7)] {
+        let mut all = found([
+            sample(silent, &[None, None]),
+            sample(server(2, 7), &[Some(1), None]),
+            sample(server(3, 7), &[Some(1), Some(2)]),
+            sample(server(4, 7), &[Some(1), Some(2)]),
+            sample(server(5, 7), &[Some(1), Some(9)]),
+        ]);
+        let zone: NameBuf = name("example.");
+        let sampled = |rtype| Sample { name: zone.clone(), rtype };
+        all.samples = vec![sampled(Rtype::SOA), sampled(Rtype::MX)];
+        let (code, lines) = judged(&all);
+        let differing: Vec<_> = lines.iter().filter(|line| line.starts_with("Data")).collect();
+        assert_eq!((code, differing.len()), (6, 1), "{lines:?}");
+        assert!(differing[0].starts_with("Data 5 not the data of 192.0.2.3:53"), "{lines:?}");
+    }
+}
+
 #[test]
 fn other_signatures_alone_are_called_so() {
     let found = found([with_whole(server(1, 7), 1, 1), with_whole(server(2, 7), 1, 2)]);
