@@ -16,7 +16,7 @@
 use crate::wire::{Class, Full, Rcode, Rtype, Section, Serial, Writer};
 use arrayvec::ArrayString;
 use siphasher::sip::SipHasher24;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 
 /// The bit of OPT's flags that asks for DNSSEC records (RFC 3225).
@@ -215,7 +215,7 @@ impl<'q> Cookie<'q> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ede {
     /// The zone is configured and has no data yet.
-    NotReady,
+    NotReady(Obstacle),
     /// This client may not ask.
     Prohibited,
     /// No zone served here holds the name.
@@ -228,31 +228,91 @@ pub enum Ede {
     Expired {
         /// Seconds.
         ago_s: u32,
+        /// Why nobody renews it.
+        obstacle: Obstacle,
     },
     /// The zone has expired, and is answered for all the same.
-    Stale,
+    Stale(Obstacle),
     /// Likewise, and the answer is that there is no such name.
-    StaleNoName,
+    StaleNoName(Obstacle),
+}
+
+/// What keeps a zone's primaries from giving or renewing it, as far as is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Nothing that is known.
+    #[default]
+    Unknown,
+    /// None of them answers.
+    Silence,
+    /// One answers, and not with anything that can be used.
+    Useless,
+    /// One answers with an error.
+    Error(Rcode),
+    /// They have a lower serial.
+    LowerSerial,
+    /// What they have does not pass a check.
+    Check,
+}
+
+impl Obstacle {
+    /// As a number: the higher, the more is known.
+    pub fn code(self) -> u16 {
+        match self {
+            Self::Unknown => 0,
+            Self::Silence => 1 << 12,
+            Self::Useless => 2 << 12,
+            Self::Error(rcode) => 3 << 12 | rcode.0 & 0xfff,
+            Self::LowerSerial => 4 << 12,
+            Self::Check => 5 << 12,
+        }
+    }
+
+    /// What has this [`code`](Self::code).
+    pub fn of_code(code: u16) -> Self {
+        match code >> 12 {
+            1 => Self::Silence,
+            2 => Self::Useless,
+            3 => Self::Error(Rcode(code & 0xfff)),
+            4 => Self::LowerSerial,
+            5 => Self::Check,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// Behind other words, with a colon; nothing if nothing is known.
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "",
+            Self::Silence => ": no primary answers",
+            Self::Useless => ": what its primaries answer is of no use",
+            Self::Error(rcode) => return write!(f, ": a primary answers {rcode}"),
+            Self::LowerSerial => ": its primaries have a lower serial",
+            Self::Check => ": a check holds what its primaries have",
+        })
+    }
 }
 
 impl Ede {
     /// The code, and what a person is told beside it.
-    fn code_and_text(self) -> (u16, ArrayString<64>) {
-        let (code, text) = match self {
-            Self::NotReady => (14, "zone not loaded yet"),
-            Self::Prohibited => (18, ""),
-            Self::NotAuthoritative => (20, ""),
-            Self::NotSupported => (21, ""),
-            Self::NoPrimary => (22, "no primary answered"),
-            Self::Stale => (3, "zone expired: no primary reached"),
-            Self::StaleNoName => (19, "zone expired: no primary reached"),
-            Self::Expired { .. } => (24, "zone expired: no primary reached"),
+    fn code_and_text(self) -> (u16, ArrayString<96>) {
+        let mut text = ArrayString::new();
+        let (code, written) = match self {
+            Self::NotReady(obstacle) => (14, write!(text, "zone not loaded yet{obstacle}")),
+            Self::Prohibited => (18, Ok(())),
+            Self::NotAuthoritative => (20, Ok(())),
+            Self::NotSupported => (21, Ok(())),
+            Self::NoPrimary => (22, write!(text, "no primary answered")),
+            Self::Stale(obstacle) => (3, write!(text, "zone expired{obstacle}")),
+            Self::StaleNoName(obstacle) => (19, write!(text, "zone expired{obstacle}")),
+            Self::Expired { ago_s, obstacle } => {
+                (24, write!(text, "zone expired {ago_s} s ago{obstacle}"))
+            }
         };
-        let mut told = ArrayString::from(text).expect("all are short");
-        if let Self::Expired { ago_s } = self {
-            write!(told, " since {ago_s} s").expect("there is room for a number");
-        }
-        (code, told)
+        written.expect("all are short");
+        (code, text)
     }
 }
 

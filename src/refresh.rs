@@ -219,6 +219,12 @@ impl Refresh {
         }
     }
 
+    /// The zone has expired before this began.
+    #[must_use]
+    pub fn after_expiry(self, expired: bool) -> Self {
+        Self { expired, ..self }
+    }
+
     /// When [`Event::Due`] is wanted next.
     pub fn next_ms(&self) -> u64 {
         self.round.as_ref().map_or(self.next_ms, |round| round.wake_ms)

@@ -15,7 +15,7 @@ mod xdp;
 
 pub use control_thread::Reload;
 
-use crate::clock::{Clock, Kept};
+use crate::clock::{Clock, Kept, millis};
 use crate::config::{self, Config, Durability, Io, LogFormat, LogLevel, Problem};
 use crate::io::xdp::{Keeper, SetUpError};
 use crate::io::{Backend, OpenError};
@@ -126,7 +126,7 @@ impl Server {
             replica::load(opened, configured, Arc::clone(&keys), clock, read)
         })?;
         info!(zones, with_data = loaded.with_data, damaged = loaded.damaged,
-            clock = %continued, ms = began.elapsed().as_millis(), "loaded");
+            clock = %continued, ms = millis(began.elapsed()), "loaded");
         let mut cookie_secret = [0; 16];
         getrandom::fill(&mut cookie_secret)
             .map_err(|error| start("cookies", io::Error::other(error)))?;
@@ -158,7 +158,7 @@ impl Server {
         };
         let control = ControlThread::start(bound, parts)?;
         info!(addresses = ?listeners.addresses(), workers = workers.len(),
-            io = ?workers[0].backend(), ms = began.elapsed().as_millis(), "serving");
+            io = ?workers[0].backend(), ms = millis(began.elapsed()), "serving");
         Ok(Self {
             config,
             listeners,

@@ -15,6 +15,7 @@
 //!   apex, also while it has no data.
 
 use crate::acl::Acl;
+use crate::edns::Obstacle;
 use crate::name::{Key, Name, NameBuf};
 use crate::tree::Tree;
 use crate::tsig::Keys;
@@ -23,7 +24,7 @@ use crate::zone::{Diff, Zone};
 use arc_swap::{ArcSwap, Cache};
 use crossbeam::channel::{Receiver, Sender};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -133,9 +134,13 @@ impl Access {
     }
 }
 
-/// When a zone expires, in milliseconds of the server's clock. It moves without a new version.
+/// When a zone expires, in milliseconds of the server's clock, and what keeps its primaries from
+/// renewing it. Both change without a new version.
 #[derive(Debug)]
-pub struct Expiry(AtomicU64);
+pub struct Expiry {
+    at_ms: AtomicU64,
+    obstacle: AtomicU16,
+}
 
 impl Expiry {
     /// The deadline of a zone that never expires.
@@ -143,17 +148,27 @@ impl Expiry {
 
     /// Expires at `at_ms`.
     pub fn at(at_ms: u64) -> Self {
-        Self(AtomicU64::new(at_ms))
+        Self { at_ms: AtomicU64::new(at_ms), obstacle: AtomicU16::default() }
     }
 
     /// Moves the deadline.
     pub fn set(&self, at_ms: u64) {
-        self.0.store(at_ms, Ordering::Relaxed);
+        self.at_ms.store(at_ms, Ordering::Relaxed);
     }
 
     /// The deadline.
     pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.at_ms.load(Ordering::Relaxed)
+    }
+
+    /// Notes what keeps the primaries from giving or renewing the zone.
+    pub fn note(&self, obstacle: Obstacle) {
+        self.obstacle.store(obstacle.code(), Ordering::Relaxed);
+    }
+
+    /// What was noted.
+    pub fn obstacle(&self) -> Obstacle {
+        Obstacle::of_code(self.obstacle.load(Ordering::Relaxed))
     }
 
     /// Has it passed?

@@ -279,7 +279,8 @@ impl<'a, 'b> Answer<'a, 'b> {
         match self.enter(start.served) {
             Ok((zone, stale)) => {
                 self.entered = start.served.map(|served| (served, zone));
-                self.error = stale.then_some(Ede::Stale);
+                let obstacle = |served: &Served| Ede::Stale(served.expiry.obstacle());
+                self.error = start.served.filter(|_| stale).map(obstacle);
                 let sought = Sought::first(question.name);
                 let way = start.way.unwrap_or_else(|| zone.names().way(&start.key));
                 let place = way.place(&start.key);
@@ -499,7 +500,9 @@ impl<'a, 'b> Answer<'a, 'b> {
         (self.aa, self.kind) = (true, kind);
         if kind == Kind::NoName {
             self.rcode = Rcode::NXDOMAIN;
-            self.error = self.error.map(|_| Ede::StaleNoName);
+            if let Some(Ede::Stale(obstacle)) = self.error {
+                self.error = Some(Ede::StaleNoName(obstacle));
+            }
         }
         let owner = sought.ancestor(zone.apex().len());
         let ttl = zone.soa().negative_ttl();
@@ -669,9 +672,13 @@ fn limit(query: &Query<'_>, via: &Via<'_>, udp_size: u16) -> usize {
 
 /// Why a zone that is configured has nothing to answer from.
 fn without_data(served: &Served, now_ms: u64) -> (Rcode, Option<Ede>) {
+    let obstacle = served.expiry.obstacle();
     let ago_s = now_ms.saturating_sub(served.expiry.get()) / 1000;
-    let expired = Ede::Expired { ago_s: u32::try_from(ago_s).unwrap_or(u32::MAX) };
-    let error = if served.zone.is_some() { expired } else { Ede::NotReady };
+    let ago_s = u32::try_from(ago_s).unwrap_or(u32::MAX);
+    let error = match served.zone {
+        Some(_) => Ede::Expired { ago_s, obstacle },
+        None => Ede::NotReady(obstacle),
+    };
     (Rcode::SERVFAIL, Some(error))
 }
 

@@ -2,10 +2,11 @@
 
 use super::content::{Sample, some_of};
 use super::message::Fault;
-use super::observe::{Edns, Observation, Role};
+use super::observe::{Edns, Observation, Role, Server};
 use super::resolver::Delegation;
 use crate::name::{Name, NameBuf};
 use crate::wire::Serial;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
@@ -98,7 +99,7 @@ pub fn judge(found: &Findings) -> Verdict {
     judge.delegation();
     judge.names();
     let mut findings = judge.findings;
-    findings.sort_by_key(|finding| std::cmp::Reverse(finding.grade));
+    findings.sort_by_key(|finding| Reverse(finding.grade));
     Verdict { newest: judge.newest, findings }
 }
 
@@ -222,7 +223,8 @@ impl Judge<'_> {
             }
         }
         for (serial, group) in &groups {
-            self.compare(*serial, group, |a, b| match (a.whole, b.whole) {
+            let has_whole = |one: &Observation| usize::from(one.whole.is_some());
+            self.compare(*serial, group, has_whole, |a, b| match (a.whole, b.whole) {
                 (Some(a), Some(b)) if a.unsigned != b.unsigned => {
                     let (a, b) = (a.records, b.records);
                     Some(format!("a digest of the whole zone differs ({a} and {b} records)"))
@@ -233,7 +235,8 @@ impl Judge<'_> {
                 _ => None,
             });
             let samples = &self.found.samples;
-            self.compare(*serial, group, |a, b| {
+            let answered = |one: &Observation| one.samples.iter().flatten().count();
+            self.compare(*serial, group, answered, |a, b| {
                 let differing = samples.iter().zip(a.samples.iter().zip(&b.samples));
                 let differing =
                     differing.filter(|(_, (a, b))| a.is_some() && b.is_some() && a != b);
@@ -246,23 +249,32 @@ impl Judge<'_> {
         }
     }
 
-    /// Tells which of a group differ from the primary among them, or from what most of them are.
+    /// Tells which of a group differ from the primary among them, or from what most of them are, as
+    /// far as they are `known`. That an independent one does is no fault: only its number is the
+    /// same.
     fn compare(
         &mut self,
         serial: u32,
         group: &[&Observation],
+        known: impl Fn(&Observation) -> usize,
         difference: impl Fn(&Observation, &Observation) -> Option<String>,
     ) {
         let differing = |one: &&Observation| {
             group.iter().filter(|&&other| difference(one, other).is_some()).count()
         };
-        let rank = |one: &&Observation| (one.server.role != Role::Primary, differing(one));
-        let Some(&reference) = group.iter().min_by_key(|one| rank(one)) else { return };
+        let rank = |one: &&Observation| {
+            let Server { independent, role, .. } = one.server;
+            (independent, role != Role::Primary, Reverse(known(one)), differing(one))
+        };
+        // Of whom nothing is known nobody differs.
+        let references = group.iter().filter(|one| known(one) > 0);
+        let Some(&reference) = references.min_by_key(|one| rank(one)) else { return };
         for &one in group {
             if let Some(what) = difference(one, reference) {
                 let with = reference.server.address();
                 let what = format!("not the data of {with} under the same serial {serial}: {what}");
-                self.add(Grade::Data, Some(one), what);
+                let is_fault = !one.server.independent && !reference.server.independent;
+                self.add(if is_fault { Grade::Data } else { Grade::Note }, Some(one), what);
             }
         }
     }

@@ -355,11 +355,11 @@ impl<'o> Audit<'o> {
         let mut asking = JoinSet::new();
         for at in with_company {
             let one = &self.findings.servers[at];
-            let (client, server, edns) = (Arc::clone(&self.client), one.server.clone(), one.edns);
+            let (client, server) = (Arc::clone(&self.client), one.server.clone());
+            let way = (one.edns, one.udp.is_err());
             let samples = Arc::clone(&samples);
-            asking.spawn(
-                async move { (at, observe::sample(&client, &server, edns, &samples).await) },
-            );
+            asking
+                .spawn(async move { (at, observe::sample(&client, &server, way, &samples).await) });
         }
         for (at, sums) in asking.join_all().await {
             self.findings.servers[at].samples = sums;

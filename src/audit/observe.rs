@@ -203,11 +203,11 @@ fn told((reply, took): (Reply, Duration), zone: Name<'_>) -> Result<Told, Fault>
     Ok(Told { soa, took })
 }
 
-/// What a server answers to the samples.
+/// What a server answers to the samples, over TCP if it does not answer otherwise.
 pub(super) async fn sample(
     client: &Client,
     server: &Server,
-    edns: Edns,
+    (edns, over_tcp): (Edns, bool),
     samples: &[Sample],
 ) -> Vec<Option<u64>> {
     let form = if matches!(edns, Edns::Broken | Edns::Absent) { Form::Plain } else { Form::Edns };
@@ -215,7 +215,10 @@ pub(super) async fn sample(
     for sample in samples {
         let name = sample.name.as_name();
         let question = Question { form, ..Question::new(name, sample.rtype) };
-        let reply = client.ask(&server.peer, &question).await;
+        let reply = match over_tcp {
+            true => client.tcp(&server.peer, &question).await.map(|(reply, _)| reply),
+            false => client.ask(&server.peer, &question).await,
+        };
         let silent = matches!(reply, Err(Fault::TimedOut(_)));
         let reply = reply.ok().filter(content::is_comparable);
         sums.push(reply.map(|reply| content::sum_of(&reply, name)));

@@ -48,6 +48,8 @@ pub enum Place {
     Served,
     /// It can be gone back to.
     Older,
+    /// So can this one, which was never served: it only led to one that came with it.
+    Skipped,
 }
 
 /// The reply to [`Request::Changes`](super::Request::Changes), before the lines.
@@ -81,7 +83,9 @@ impl History {
             let before = at.checked_sub(1).map(|at| &versions.steps[at]);
             let note = before.map(|(_, note)| *note);
             let diff = before.map(|(diff, _)| &**diff);
-            listed.push(version(after.from, Place::Older, note, diff));
+            let is_skipped = note.is_some_and(|note| !note.served);
+            let place = if is_skipped { Place::Skipped } else { Place::Older };
+            listed.push(version(after.from, place, note, diff));
         }
         Self { zone: apex.into(), versions: listed }
     }
@@ -91,12 +95,13 @@ impl History {
     /// # Errors
     /// Those of `out`.
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        writeln!(out, "{:<10}  {:<6}  {:<10}  {:<8}  CHANGES", "SERIAL", "", "CAME", "BY")?;
+        writeln!(out, "{:<10}  {:<7}  {:<10}  {:<8}  CHANGES", "SERIAL", "", "CAME", "BY")?;
         for version in &self.versions {
             let place = match version.place {
                 Place::Held => "held",
                 Place::Served => "served",
                 Place::Older => "",
+                Place::Skipped => "skipped",
             };
             let none = || "-".to_owned();
             let came = version.ago_s.map_or_else(none, |s| format!("{} ago", time(s)));
@@ -105,7 +110,7 @@ impl History {
                 (Some(removed), Some(added)) => format!("-{removed} +{added}"),
                 _ => none(),
             };
-            writeln!(out, "{:<10}  {place:<6}  {came:<10}  {kind:<8}  {changes}", version.serial)?;
+            writeln!(out, "{:<10}  {place:<7}  {came:<10}  {kind:<8}  {changes}", version.serial)?;
         }
         if self.versions.is_empty() {
             writeln!(out, "{}: there is no version yet", self.zone)?;

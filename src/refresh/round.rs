@@ -342,12 +342,15 @@ impl Refresh {
     fn last_resort(&mut self, members: &[usize], comparable: bool, at: At, step: &mut Step) {
         if comparable {
             let all = members.iter().all(|&it| self.peers[it].told.is_some());
+            // One that does not give what it tells has it all the same.
+            let is_behind = self.is_behind();
             let accepted = match self.policy.lower_serial {
                 LowerSerial::Keep => false,
                 LowerSerial::AcceptAfterExpiry => self.expired,
-                LowerSerial::Accept => self.expired || all,
+                LowerSerial::Accept => self.expired || all && !is_behind,
             };
-            self.lower = self.newest(|_| true).map(|(_, serial)| serial);
+            let newest = self.newest(|_| true).map(|(_, serial)| serial);
+            self.lower = newest.filter(|_| !is_behind);
             if let Some((primary, _)) = self.newest(|_| accepted) {
                 return self.transfer(primary, Ask::Axfr, true, step);
             }

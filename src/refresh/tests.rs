@@ -293,6 +293,26 @@ fn a_lower_serial_is_taken_as_the_policy_says() {
 }
 
 #[test]
+fn a_newer_serial_that_is_told_and_not_given_keeps_a_lower_one_from_being_taken() {
+    use LowerSerial::{Accept, AcceptAfterExpiry, Keep};
+    for policy in [Keep, AcceptAfterExpiry, Accept] {
+        // A lower one, a newer one, and one that has nothing to do with either.
+        let mut zone = zone_of(&[false, false, true], policy);
+        assert_eq!(zone.on(Event::Due, 0, 0), probes(&[0, 1]));
+        zone.on(probed(0, 3), 0, 0);
+        assert_eq!(zone.on(probed(1, 10), 0, 0), asks(1, ixfr(5)));
+        assert_eq!(zone.on(FAILED, 0, 0), nothing(), "{policy:?}");
+        assert_eq!((zone.lower(), zone.failures()), (None, 1), "not all have a lower one");
+        zone.on(Event::Expired, 90_000, 0);
+        zone.on(probed(0, 3), 90_000, 0);
+        zone.on(probed(1, 10), 90_000, 0);
+        let expired = zone.on(FAILED, 90_000, 0);
+        let any = if policy == Keep { asks(2, Ask::Axfr) } else { asks(0, Ask::Axfr) };
+        assert_eq!(expired, any, "{policy:?}: what any has is better than nothing");
+    }
+}
+
+#[test]
 fn an_independent_primary_is_not_turned_to_before_its_time_and_only_with_an_axfr() {
     let mut zone = zone_of(&[true, true], LowerSerial::Keep);
     assert_eq!(zone.on(Event::Due, 0, 0), probes(&[0]), "the other's serials say nothing");

@@ -19,6 +19,13 @@ pub(super) enum Approach {
 }
 
 impl Entry {
+    /// Do the primaries fail, or were they heard of when half of the time was over already, and did
+    /// not renew it?
+    fn is_unrenewed(&self) -> bool {
+        let half_ms = self.expiry.get().saturating_sub(self.granted_ms / 2);
+        self.refresh.failures() > 0 || self.contact_ms.is_some_and(|at_ms| at_ms >= half_ms)
+    }
+
     /// How near expiry is. Half of the time is nothing to speak of while the primaries are of use.
     pub(super) fn approach(&self, now_ms: u64) -> Approach {
         let at = self.expiry.get();
@@ -27,7 +34,7 @@ impl Entry {
             () if self.zone.is_none() || at == Expiry::NEVER => Approach::Far,
             () if left_ms == 0 => Approach::Over,
             () if left_ms <= self.granted_ms / 10 => Approach::Tenth,
-            () if left_ms <= self.granted_ms / 2 && self.refresh.failures() > 0 => Approach::Half,
+            () if left_ms <= self.granted_ms / 2 && self.is_unrenewed() => Approach::Half,
             () => Approach::Far,
         }
     }
@@ -39,7 +46,7 @@ impl Entry {
             return u64::MAX;
         }
         match self.told {
-            Approach::Far if self.refresh.failures() > 0 => at.saturating_sub(self.granted_ms / 2),
+            Approach::Far if self.is_unrenewed() => at.saturating_sub(self.granted_ms / 2),
             Approach::Far | Approach::Half => at.saturating_sub(self.granted_ms / 10),
             Approach::Tenth => at,
             Approach::Over => u64::MAX,
@@ -70,15 +77,15 @@ impl Entry {
             the time is left in which it is served without a primary");
     }
 
-    /// Says that what was told of expiry is over, before it is.
-    pub(super) fn tell_renewal(&self, now_ms: u64) {
+    /// Says that what was told of expiry, which was to be at `before_ms`, is over.
+    pub(super) fn tell_renewal(&self, before_ms: u64, now_ms: u64) {
         match self.told {
             Approach::Far => {}
             Approach::Half | Approach::Tenth => {
                 info!(zone = %self.apex, "no longer expiring: a primary has renewed it");
             }
             Approach::Over => {
-                let for_s = now_ms.saturating_sub(self.expiry.get()) / 1000;
+                let for_s = now_ms.saturating_sub(before_ms) / 1000;
                 info!(zone = %self.apex, for_s, "no longer expired: a primary has renewed it, and \
                     it is answered for as ever");
             }

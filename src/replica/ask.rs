@@ -13,6 +13,7 @@ use super::probe::{PROBE_WAITS, probe};
 use super::queue::{Lane, Place};
 use super::sameness::Difference;
 use crate::clock::now_s;
+use crate::edns::Obstacle;
 use crate::name::NameBuf;
 use crate::refresh::{Ask, Failure};
 use crate::tsig::{Key, TsigError, Verifier};
@@ -83,6 +84,8 @@ pub(super) enum Answer {
 pub(super) struct Change {
     pub(super) diff: Arc<Diff>,
     pub(super) zone: Arc<Zone>,
+    /// It was served before.
+    pub(super) was_served: bool,
 }
 
 /// Why there is no answer.
@@ -148,6 +151,24 @@ impl AskError {
             Self::Transfer(error) if error.asks_for_axfr() => Failure::BadIxfr,
             Self::OutOfSync(_) => Failure::BadIxfr,
             _ => Failure::Primary,
+        }
+    }
+}
+
+impl AskError {
+    /// What it means to who wants the zone, in the fewest words.
+    pub(super) fn obstacle(&self) -> Obstacle {
+        match self {
+            Self::Io(error) if error.kind() == io::ErrorKind::ConnectionReset => Obstacle::Useless,
+            Self::Silent(_)
+            | Self::Connect(_)
+            | Self::Io(_)
+            | Self::TimeOut(_)
+            | Self::Unanswered => Obstacle::Silence,
+            Self::Transfer(XfrError::Rcode(rcode)) | Self::Refused(rcode, _) => {
+                Obstacle::Error(*rcode)
+            }
+            _ => Obstacle::Useless,
         }
     }
 }
@@ -416,7 +437,7 @@ fn changed(have: &Zone, diffs: Vec<Diff>) -> Result<Answer, AskError> {
         // What is kept must lead back as well.
         let diff = if exact { diff } else { Diff::among(last, &zone, [&diff]) };
         let zone = Arc::new(zone);
-        changes.push(Change { diff: Arc::new(diff), zone });
+        changes.push(Change { diff: Arc::new(diff), zone, was_served: false });
     }
     Ok(Answer::Changed { changes, compared: false })
 }
@@ -446,7 +467,8 @@ pub(super) fn compare(zone: Arc<Zone>, have: Option<&Zone>) -> Answer {
     let is_little = diff.records() as u64 <= have.records() / 4;
     let shared = is_little.then(|| have.apply(&diff).ok()).flatten();
     let zone = shared.map_or(zone, Arc::new);
-    Answer::Changed { changes: vec![Change { diff: Arc::new(diff), zone }], compared: true }
+    let change = Change { diff: Arc::new(diff), zone, was_served: false };
+    Answer::Changed { changes: vec![change], compared: true }
 }
 
 pub(super) async fn connect(primary: &Primary, wait: Duration) -> Result<TcpStream, AskError> {

@@ -62,7 +62,7 @@ impl Scheduler {
                 self.on(id, Event::Notified { primary, serial: Some(serial) });
             }
             Ok(Answer::Compared { serial, same: true }) => {
-                debug!(zone = %entry.apex, primary = %address, %serial, "compared with its \
+                debug!(zone = %entry.apex, primary = %address, serial = serial.0, "compared with its \
                     primary's: the same");
                 if std::mem::take(&mut entry.diverged) {
                     info!(zone = %entry.apex, primary = %address, "the primary has the same data \

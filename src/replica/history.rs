@@ -13,6 +13,8 @@ pub struct Note {
     pub at_s: u64,
     /// "AXFR", "IXFR", "file", "rollback", or "approved".
     pub kind: &'static str,
+    /// Was it ever served, or only on the way to a newer one that came with it?
+    pub served: bool,
 }
 
 /// What a rollback is noted as.
@@ -21,18 +23,21 @@ pub(super) const ROLLBACK: &str = "rollback";
 pub(super) const APPROVED: &str = "approved";
 /// The kinds by the octet that they are kept as.
 const KINDS: [&str; 5] = ["AXFR", "IXFR", "file", ROLLBACK, APPROVED];
+/// The bit of that octet which says that the version was never served.
+const SKIPPED: u8 = 0x80;
 
 impl Note {
     /// A version that comes now.
     pub(super) fn now(kind: &'static str) -> Self {
-        Self { at_s: now_s(), kind }
+        Self { at_s: now_s(), kind, served: true }
     }
 
     /// For the store: this note, and the diff.
     pub(super) fn encode(self, diff: &Diff) -> Vec<u8> {
         let kind = KINDS.iter().position(|&kind| kind == self.kind).expect("all are listed");
         let mut out = self.at_s.to_be_bytes().to_vec();
-        out.push(u8::try_from(kind).expect("there are few"));
+        let skipped = if self.served { 0 } else { SKIPPED };
+        out.push(u8::try_from(kind).expect("there are few") | skipped);
         out.extend_from_slice(&diff.encode());
         out
     }
@@ -41,8 +46,9 @@ impl Note {
     pub(super) fn decode(bytes: &[u8]) -> Option<(Self, Diff)> {
         let (at_s, rest) = bytes.split_first_chunk()?;
         let (&kind, rest) = rest.split_first()?;
-        let kind = KINDS.get(usize::from(kind))?;
-        Some((Self { at_s: u64::from_be_bytes(*at_s), kind }, Diff::decode(rest)?))
+        let served = kind & SKIPPED == 0;
+        let kind = KINDS.get(usize::from(kind & !SKIPPED))?;
+        Some((Self { at_s: u64::from_be_bytes(*at_s), kind, served }, Diff::decode(rest)?))
     }
 }
 
@@ -68,6 +74,13 @@ impl History {
     /// Which diff leads on from the version `serial`.
     pub(super) fn after(&self, serial: Serial) -> Option<usize> {
         self.diffs.iter().rposition(|diff| diff.from == serial)
+    }
+
+    /// Which diff leads on from the version that was served before the newest one.
+    pub(super) fn after_last_served(&self) -> Option<usize> {
+        let newest = self.diffs.len().checked_sub(1)?;
+        // Each note is of the version that its diff leads to; the oldest version has none.
+        (0..=newest).rev().find(|&at| at == 0 || self.notes[at - 1].served)
     }
 
     /// Adds what came. A rollback adds nothing: it ends at the version that it went back to.
@@ -136,7 +149,7 @@ mod tests {
     #[test]
     fn a_diff_and_its_note_come_back_from_the_store() {
         for kind in KINDS {
-            let note = Note { at_s: 1 << 40, kind };
+            let note = Note { at_s: 1 << 40, kind, served: kind != "IXFR" };
             let bytes = note.encode(&diff(1, 2, 10));
             assert!(Note::decode(&bytes) == Some((note, (*diff(1, 2, 10)).clone())));
             for len in 0..9 + 12 {
@@ -157,6 +170,22 @@ mod tests {
         assert_eq!(serials(&zone), [(1, 2), (2, 6)]);
         assert_eq!((zone.after(Serial(2)), zone.after(Serial(3))), (Some(1), None));
         assert!(serials(&history(&[(1, 2, "IXFR"), (2, 9, ROLLBACK)])).is_empty(), "who knows");
+    }
+
+    #[test]
+    fn the_version_served_before_is_not_one_that_only_led_to_another() {
+        let mut zone = history(&[(1, 2, "IXFR")]);
+        assert_eq!(
+            (zone.after_last_served(), History::default().after_last_served()),
+            (Some(0), None)
+        );
+        let step = |to: u32, served| (diff(to - 1, to, 1), Note { served, ..Note::now("IXFR") });
+        zone.extend([step(3, false), step(4, false), step(5, true)]);
+        assert_eq!(zone.after_last_served(), Some(1), "back to 2");
+        zone.extend([step(6, true)]);
+        assert_eq!(zone.after_last_served(), Some(4), "back to 5");
+        zone.trim(2, usize::MAX);
+        assert_eq!(zone.after_last_served(), Some(1));
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub(super) struct Held {
     pub(super) version: Version,
     pub(super) reason: Reason,
     pub(super) since_ms: u64,
+    /// It is being judged once more.
+    pub(super) is_judged: bool,
 }
 
 /// Why a version is held.
@@ -143,6 +145,11 @@ impl Scheduler {
     }
 
     pub(super) fn judged(&mut self, id: usize, judged: Result<(), Reason>, version: Version) {
+        let is_it = |held: &Held| Arc::ptr_eq(&held.version.zone, &version.zone);
+        if version.again && !self.entry(id).held().is_some_and(is_it) {
+            // What took its place meanwhile was newer.
+            return;
+        }
         match judged {
             Ok(()) => self.keep(id, version),
             Err(reason) => self.hold(id, reason, version),
@@ -161,13 +168,18 @@ impl Scheduler {
         if known.is_none() {
             let ours = entry.zone.as_ref().map(|zone| zone.serial().0);
             let next = format!("`backstop approve {}` serves it all the same", entry.apex);
-            warn!(zone = %entry.apex, %serial, ours, check = reason.check(), why = %reason, next,
+            warn!(zone = %entry.apex, serial = serial.0, ours, check = reason.check(), why = %reason, next,
                 "held by a check, it is not served");
             self.stats.replicated.held_by_check.add(1);
         }
         let times = entry.times(version.zone.soa());
-        let primary = version.primary;
-        entry.rare_mut().held = Some(Box::new(Held { version, reason, since_ms }));
+        let (primary, again) = (version.primary, version.again);
+        let held = Held { version, reason, since_ms, is_judged: false };
+        entry.rare_mut().held = Some(Box::new(held));
+        if again {
+            // What asks the primaries knows of it.
+            return;
+        }
         if let Some(primary) = primary {
             let known = &mut entry.primaries[primary];
             known.serial = Some(serial);
@@ -200,7 +212,7 @@ impl Scheduler {
                 let _ = reply.send(Err(error));
             }
             Ok((id, version)) => {
-                info!(zone = %apex, serial = %version.zone.serial(), "approved: to be served");
+                info!(zone = %apex, serial = version.zone.serial().0, "approved: to be served");
                 if self.entry(id).pin().is_some() {
                     Pin::forget(&self.store, apex.as_name());
                 }
@@ -219,6 +231,11 @@ impl Scheduler {
         let entry = self.entry_mut(id);
         entry.epoch = epoch;
         entry.reading = false;
+        entry.relieve(|rare| {
+            if let Some(held) = &mut rare.held {
+                held.is_judged = false;
+            }
+        });
         entry.watch_signatures();
     }
 

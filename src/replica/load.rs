@@ -72,6 +72,7 @@ pub fn load(
         zones.insert(Entry::new(name, terms.of(&settings), now_ms, 0));
     }
     let (mut with_data, mut damaged, mut unwanted) = (0, 0, Vec::new());
+    let mut all_in_doubt = false;
     // While some are read, none are taken: nobody waits for the other.
     let zones = RwLock::new(zones);
     let held = "no panic while it is held";
@@ -81,9 +82,14 @@ pub fn load(
         let mut zones = zones.write().expect(held);
         match found {
             Err(damage) => {
-                error!(%damage, "stored data is damaged; the zone will be transferred again");
                 damaged += 1;
-                if let Some(id) = damage.apex.as_ref().and_then(|apex| zones.id(apex)) {
+                let Some(apex) = &damage.apex else {
+                    error!(%damage, "stored data is damaged; all zones are asked for at once");
+                    all_in_doubt = true;
+                    return;
+                };
+                error!(%damage, "stored data is damaged; the zone will be transferred again");
+                if let Some(id) = zones.id(apex) {
                     zones[id].rare_mut().damaged = Some(damage.to_string());
                 }
             }
@@ -111,6 +117,10 @@ pub fn load(
                 entry.begin_anew(now_ms);
             }
         }
+    }
+    if all_in_doubt {
+        // As fast as their primaries allow: any of them may be older than it was.
+        zones.iter_mut().for_each(|(_, entry)| entry.begin_anew(now_ms));
     }
     for apex in unwanted {
         info!(zone = %apex, "no longer configured; its data is kept for a while");

@@ -102,13 +102,13 @@ impl Notifier {
 }
 
 async fn until_acknowledged(zone: &Zone, to: &Primary, deaf: &Deaf, stats: &Stats) {
-    let (apex, serial) = (zone.apex(), zone.serial());
+    let (apex, serial) = (zone.apex(), zone.serial().0);
     let mut last = None;
     for wait in WAITS {
         stats.replicated.notifies_sent.add_shared(1);
         match attempt(zone, to, wait).await {
             Ok(Ok(())) => {
-                debug!(zone = %apex, %serial, target = %to.address, "NOTIFY acknowledged");
+                debug!(zone = %apex, serial, target = %to.address, "NOTIFY acknowledged");
                 if let Some(times) = deaf.end(to.address, apex.to_owned()) {
                     info!(zone = %apex, target = %to.address, times, "it acknowledges NOTIFYs again");
                 }
@@ -118,10 +118,15 @@ async fn until_acknowledged(zone: &Zone, to: &Primary, deaf: &Deaf, stats: &Stat
                 stats.replicated.notifies_unanswered.add_shared(1);
                 let times = deaf.add(to.address, Some(apex.to_owned()));
                 let (zone, target) = (apex, to.address);
+                // It speaks of whom is asked as of a primary.
+                let why = match refusal {
+                    XfrError::Rcode(rcode) => format!("it answered {rcode}"),
+                    other => other.to_string(),
+                };
                 if is_loud(times) {
-                    warn!(%zone, %serial, %target, why = %refusal, times, "NOTIFY refused");
+                    warn!(%zone, serial, %target, why, times, "NOTIFY refused");
                 } else {
-                    debug!(%zone, %serial, %target, why = %refusal, times, "NOTIFY refused again");
+                    debug!(%zone, serial, %target, why, times, "NOTIFY refused again");
                 }
                 return;
             }
@@ -133,10 +138,10 @@ async fn until_acknowledged(zone: &Zone, to: &Primary, deaf: &Deaf, stats: &Stat
     let times = deaf.add(to.address, None);
     let (zone, target) = (apex, to.address);
     if is_loud(times) {
-        warn!(%zone, %serial, %target, why, times, "NOTIFY was not acknowledged; the secondary \
+        warn!(%zone, serial, %target, why, times, "NOTIFY was not acknowledged; the secondary \
             will find out by its refresh timer");
     } else {
-        debug!(%zone, %serial, %target, why, times, "NOTIFY was not acknowledged either");
+        debug!(%zone, serial, %target, why, times, "NOTIFY was not acknowledged either");
     }
 }
 

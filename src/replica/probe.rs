@@ -76,7 +76,7 @@ async fn exchange(
     request: &(dyn Fn(u16) -> Vec<u8> + Sync),
 ) -> Result<Reply, AskError> {
     match exchange_udp(job, rtype, request).await {
-        Err(AskError::TimeOut(_) | AskError::Transfer(XfrError::Truncated)) => {
+        Err(AskError::TimeOut(_) | AskError::Io(_) | AskError::Transfer(XfrError::Truncated)) => {
             exchange_tcp(job, limits, rtype, request).await
         }
         other => other,

@@ -26,12 +26,15 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-/// How many programs run at once, for all zones.
+/// How many programs run at once, for all zones, and how many more that have run for longer than
+/// [`BRIEF`]: those that hang delay nobody's who do not.
 const PROGRAMS_MAX: usize = 4;
+const SLOW_MAX: usize = 32;
+const BRIEF: Duration = Duration::from_secs(5);
 /// How long we go on reading what a program that has ended wrote: its children may live.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Octets of its output that are remembered, and characters that are told.
@@ -79,6 +82,7 @@ pub(super) struct Programs {
     /// The folder for the files that they are given.
     folder: PathBuf,
     places: Semaphore,
+    slow_places: Semaphore,
     files: AtomicU64,
 }
 
@@ -96,7 +100,12 @@ impl Programs {
     /// Files are written to `folder`, which is emptied: an earlier server may have been killed.
     pub(super) fn new(folder: PathBuf) -> Self {
         let _ = fs::remove_dir_all(&folder);
-        Self { folder, places: Semaphore::new(PROGRAMS_MAX), files: AtomicU64::new(0) }
+        Self {
+            folder,
+            places: Semaphore::new(PROGRAMS_MAX),
+            slow_places: Semaphore::new(SLOW_MAX),
+            files: AtomicU64::new(0),
+        }
     }
 
     /// Asks the program about `candidate`, which is to replace the version `held`.
@@ -106,7 +115,7 @@ impl Programs {
         candidate: &Arc<Zone>,
         held: Option<Serial>,
     ) -> Result<(), ProgramError> {
-        let _place = self.places.acquire().await;
+        let place = self.places.acquire().await.expect("it is never closed");
         let name = || program.command[0].clone();
         let failed =
             |error: io::Error| ProgramError::NotRun { program: name(), error: error.to_string() };
@@ -117,7 +126,7 @@ impl Programs {
         let output = child.stdout.take().zip(child.stderr.take());
         let (stdout, stderr) = output.expect("both were asked for");
         let output = tokio::spawn(async move { tokio::join!(tail(stdout), tail(stderr)) });
-        let ended = timeout(program.timeout, child.wait()).await;
+        let ended = timeout(program.timeout, self.wait(&mut child, place)).await;
         if ended.is_err() {
             stop(group, &mut child).await;
         }
@@ -132,6 +141,20 @@ impl Programs {
             Ok(Ok(status)) if status.success() => Ok(()),
             Ok(Ok(status)) => Err(ProgramError::Refused { program: name(), status, said }),
         }
+    }
+
+    /// Waits for a program to end. One that is not brief leaves its place to others, if it can
+    /// have one among the slow.
+    async fn wait<'s>(
+        &'s self,
+        child: &mut Child,
+        place: SemaphorePermit<'s>,
+    ) -> io::Result<ExitStatus> {
+        if let Ok(ended) = timeout(BRIEF, child.wait()).await {
+            return ended;
+        }
+        let _place = self.slow_places.try_acquire().unwrap_or(place);
+        child.wait().await
     }
 
     async fn write(&self, zone: &Arc<Zone>) -> io::Result<Scratch> {

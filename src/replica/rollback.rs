@@ -100,8 +100,8 @@ fn key(apex: Name<'_>) -> String {
 pub(super) struct Undo {
     /// What is served.
     served: Arc<Zone>,
-    /// The diffs to undo, the newest last.
-    steps: Vec<Arc<Diff>>,
+    /// The diffs to undo, the newest last, and whether the versions that they lead to were served.
+    steps: Vec<(Arc<Diff>, bool)>,
     hold: bool,
     reply: Reply,
 }
@@ -118,22 +118,23 @@ impl Undo {
     fn run(self) -> Result<Undone, (OutOfSync, Reply)> {
         let mut zone = Arc::clone(&self.served);
         let mut forward = Vec::with_capacity(self.steps.len());
-        for diff in self.steps.iter().rev() {
+        for (diff, was_served) in self.steps.iter().rev() {
             let before = match zone.apply(&diff.reversed()) {
                 Ok(before) => Arc::new(before),
                 Err(error) => return Err((error, self.reply)),
             };
-            forward.push(Change { diff: Arc::clone(diff), zone });
+            forward.push(Change { diff: Arc::clone(diff), zone, was_served: *was_served });
             zone = before;
         }
         forward.reverse();
-        let diff = Diff::among(&self.served, &zone, self.steps.iter().map(|step| &**step));
-        Ok(Undone { back: Change { diff: Arc::new(diff), zone }, forward, undo: self })
+        let diff = Diff::among(&self.served, &zone, self.steps.iter().map(|(step, _)| &**step));
+        let back = Change { diff: Arc::new(diff), zone, was_served: true };
+        Ok(Undone { back, forward, undo: self })
     }
 }
 
 impl Scheduler {
-    /// Goes back to the version `serial`, or to the one before what is served. With `hold`, no
+    /// Goes back to the version `serial`, or to the one that was served before. With `hold`, no
     /// version at all is taken afterwards until one is approved.
     pub(super) fn rollback(
         &mut self,
@@ -163,20 +164,20 @@ impl Scheduler {
         &self,
         apex: &NameBuf,
         serial: Option<Serial>,
-    ) -> Result<(usize, Arc<Zone>, Vec<Arc<Diff>>), CommandError> {
+    ) -> Result<(usize, Arc<Zone>, Vec<(Arc<Diff>, bool)>), CommandError> {
         let id = self.id(apex)?;
         let entry = self.entry(id);
         let served = entry.zone.clone().ok_or(CommandError::NoVersion)?;
         if entry.storing {
             return Err(CommandError::Busy);
         }
-        let diffs = entry.history.diffs();
         let first = match serial {
             Some(serial) => entry.history.after(serial),
-            None => diffs.len().checked_sub(1),
+            None => entry.history.after_last_served(),
         };
-        let steps = diffs[first.ok_or(CommandError::NotHeld)?..].to_vec();
-        Ok((id, served, steps))
+        let steps = entry.history.steps().skip(first.ok_or(CommandError::NotHeld)?);
+        let steps = steps.map(|(diff, note)| (Arc::clone(diff), note.served));
+        Ok((id, served, steps.collect()))
     }
 
     /// Has a rollback stored, if what it starts from is still what is served.
@@ -223,6 +224,7 @@ impl Scheduler {
             primary: None,
             differs: false,
             forced: true,
+            again: false,
             statistics: Statistics::default(),
             began: Instant::now(),
         };
@@ -230,7 +232,8 @@ impl Scheduler {
         let back = version(Arc::clone(&back.zone), vec![back], ROLLBACK);
         let (reason, since_ms) = (pin.reason(), now_ms);
         let rare = entry.rare_mut();
-        rare.rolled_back = Some(Box::new(Held { version: ahead, reason, since_ms }));
+        let held = Held { version: ahead, reason, since_ms, is_judged: false };
+        rare.rolled_back = Some(Box::new(held));
         rare.pin = Some(pin);
         rare.waiting = Some(undo.reply);
         let apex = entry.apex.clone();

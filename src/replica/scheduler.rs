@@ -351,6 +351,7 @@ impl Scheduler {
         if let Some(source) = entry.refresh.source() {
             entry.primary = Some(Arc::clone(&entry.primaries[source].primary));
         }
+        entry.note_obstacle();
         let was_behind = entry.behind_ms.is_some();
         entry.note_lag(now_ms);
         if let Some(primary) = step.contact {

@@ -5,6 +5,7 @@ use super::ask::{Answer, AskError};
 use super::dial::random;
 use super::scheduler::{Scheduler, tell_lower};
 use super::zone::{Entry, millis};
+use crate::edns::Obstacle;
 use crate::refresh::{Ask, Event, Step};
 use crate::seldom::is_loud;
 use crate::wire::Serial;
@@ -137,6 +138,7 @@ pub(super) fn tell_failure(
 ) {
     let serial = entry.zone.as_ref().map(|zone| zone.serial().0);
     let known = &mut entry.primaries[primary];
+    known.obstacle = why.obstacle();
     let (zone, primary) = (&entry.apex, known.primary.address);
     if let AskError::Silent(_) = why {
         // That it is silent was told once, for all its zones.
@@ -178,7 +180,9 @@ pub(super) fn tell_use(entry: &mut Entry, primary: usize, ask: Ask, answer: &Ans
         Answer::Whole { zone, .. } => ours.is_none_or(|ours| !ours.is_after(zone.serial())),
         Answer::Changed { .. } | Answer::Compared { .. } => true,
     };
-    let troubles = &mut entry.primaries[primary].troubles;
+    let known = &mut entry.primaries[primary];
+    known.obstacle = Obstacle::Unknown;
+    let troubles = &mut known.troubles;
     troubles.end(Of::Silence);
     let mut over = Vec::new();
     if is_good || ask == Ask::Soa {

@@ -7,6 +7,7 @@ use super::compare::tell_difference;
 use super::dial::random;
 use super::history::{History, Note};
 use super::load::{Restored, restore};
+use super::rollback::Pin;
 use super::scheduler::{Done, Scheduler, What, tell_lower};
 use super::trouble::{Of, note_behind, tell_use};
 use super::zone::{Entry, Last, millis};
@@ -39,6 +40,8 @@ pub(super) struct Version {
     pub(super) differs: bool,
     /// The operator wants it, whatever the checks say.
     pub(super) forced: bool,
+    /// It is held, and is judged once more.
+    pub(super) again: bool,
     pub(super) statistics: Statistics,
     pub(super) began: Instant,
 }
@@ -88,7 +91,7 @@ impl Scheduler {
                     Some(_) => "its file can be read",
                     None => "a primary has been asked",
                 };
-                info!(zone = %entry.apex, serial = %zone.serial(), "configured again: served as \
+                info!(zone = %entry.apex, serial = zone.serial().0, "configured again: served as \
                     it was kept until {until}");
                 let kept = store::State { retired_at_ms: None, ..state.clone() };
                 entry.restore(zone, history, &state, now_ms, now_ms);
@@ -123,6 +126,7 @@ impl Scheduler {
             primary: Some(primary),
             differs,
             forced: false,
+            again: false,
             statistics: asked.statistics,
             began: asked.began,
         };
@@ -157,11 +161,16 @@ impl Scheduler {
 
     /// A primary has the version that is held, for a reason that may be none any more.
     fn judge_again(&mut self, id: usize, serial: Serial) {
-        if let Some(held) = self.entry(id).held()
+        let entry = self.entry_mut(id);
+        if entry.held().is_none() {
+            return;
+        }
+        if let Some(held) = entry.rare_mut().held.as_deref_mut()
             && held.version.zone.serial() == serial
             && held.reason.may_pass_later()
+            && !std::mem::replace(&mut held.is_judged, true)
         {
-            let version = held.version.clone();
+            let version = Version { again: true, ..held.version.clone() };
             self.judge(id, version);
         }
     }
@@ -177,7 +186,7 @@ impl Scheduler {
         entry.primaries[primary].serial = Some(serial);
         match version.from {
             Some(ours) if ours == serial && version.differs && forced => {
-                warn!(zone = %entry.apex, %serial, primary = %address,
+                warn!(zone = %entry.apex, serial = serial.0, primary = %address,
                     "the primary has other data under the serial that we have: \
                      it was edited without a new serial; its data are taken");
                 self.judge(id, version);
@@ -190,7 +199,7 @@ impl Scheduler {
                 }
             }
             Some(ours) if ours == serial => {
-                info!(zone = %entry.apex, %serial, "transferred anew: nothing is different");
+                info!(zone = %entry.apex, serial = serial.0, "transferred anew: nothing is different");
                 (entry.difference, entry.diverged) = (false, false);
                 self.on(id, Event::Told(serial));
             }
@@ -199,7 +208,7 @@ impl Scheduler {
                 self.on(id, Event::Told(serial));
             }
             Some(ours) if !serial.is_after(ours) => {
-                warn!(zone = %entry.apex, primary = %address, %ours, theirs = %serial,
+                warn!(zone = %entry.apex, primary = %address, ours = ours.0, theirs = serial.0,
                     "a lower serial is taken: from now on ours is the primary's");
                 self.judge(id, version);
             }
@@ -223,7 +232,8 @@ impl Scheduler {
         let apex = entry.apex.as_name();
         let epoch = entry.epoch;
         let mut ticket = None;
-        for change in &version.changes {
+        let notes = notes(&version.changes, version.kind);
+        for (change, note) in version.changes.iter().zip(notes) {
             let snapshot = Kept(Arc::clone(&change.zone));
             let state = kept(change.zone.soa());
             // If a step fails, so does the last one, which is out of step then.
@@ -231,7 +241,7 @@ impl Scheduler {
                 // The store would keep no such difference: it need not be encoded here.
                 self.store.replace(apex, state, store::History::Drop, snapshot)
             } else {
-                let diff = Note::now(version.kind).encode(&change.diff);
+                let diff = note.encode(&change.diff);
                 self.store.append(apex, state, change.diff.from.0, diff, snapshot)
             });
         }
@@ -257,7 +267,7 @@ impl Scheduler {
         let entry = self.entry_mut(id);
         let what = format!("the store: {error}");
         if entry.is_news(&what) {
-            error!(zone = %entry.apex, serial = %version.zone.serial(), why = %error,
+            error!(zone = %entry.apex, serial = version.zone.serial().0, why = %error,
                 "the store cannot keep the new version; the old one stays served");
         }
         entry.rare_mut().error = Some(what);
@@ -283,8 +293,8 @@ impl Scheduler {
         if version.changes.is_empty() {
             entry.history = History::default();
         } else {
-            let new = version.changes.iter().map(|change| (Arc::clone(&change.diff), note));
-            entry.history.extend(new);
+            let diffs = version.changes.iter().map(|change| Arc::clone(&change.diff));
+            entry.history.extend(diffs.zip(notes(&version.changes, version.kind)));
         }
         entry.since = Some(note);
         tell_iterations(entry, &version.zone);
@@ -294,6 +304,11 @@ impl Scheduler {
         // What the operator took is told of until it is compared again or gets a serial of its own.
         entry.diverged = version.differs && entry.refresh.is_forced();
         entry.relieve(|rare| (rare.error, rare.damaged, rare.held) = (None, None, None));
+        if entry.pin().is_some() && !version.forced {
+            // The zone has gone beyond it: another way back is not of its concern.
+            Pin::forget(&self.store, entry.apex.as_name());
+            entry.relieve(|rare| rare.pin = None);
+        }
         entry.proven = !version.forced;
         if version.kind == "AXFR" || entry.compare_ms == u64::MAX {
             entry.compare_in(10, now_ms, random());
@@ -415,7 +430,7 @@ impl Scheduler {
         }
         let statistics = Statistics { records: zone.records(), ..Statistics::default() };
         let kind = "file";
-        let (asked, primary, forced) = (None, None, false);
+        let (asked, primary, forced, again) = (None, None, false, false);
         self.judge(
             id,
             Version {
@@ -427,6 +442,7 @@ impl Scheduler {
                 primary,
                 differs,
                 forced,
+                again,
                 statistics,
                 began,
             },
@@ -448,13 +464,21 @@ impl Scheduler {
     }
 }
 
+/// What is noted of each step of a version that came now: the last one is what is served.
+fn notes(changes: &[Change], kind: &'static str) -> impl Iterator<Item = Note> {
+    let (note, last) = (Note::now(kind), changes.len());
+    (1..)
+        .zip(changes)
+        .map(move |(at, change)| Note { served: at == last || change.was_served, ..note })
+}
+
 /// RFC 9276 section 3.1: they cost validators and servers, and protect nothing. Told when they come
 /// or change.
 fn tell_iterations(entry: &Entry, new: &Zone) {
     let iterations = new.nsec3_iterations();
     let before = entry.zone.as_deref().map_or(0, Zone::nsec3_iterations);
     if iterations > 0 && iterations != before {
-        warn!(zone = %entry.apex, serial = %new.serial(), iterations,
+        warn!(zone = %entry.apex, serial = new.serial().0, iterations,
             "the zone's NSEC3 has extra iterations, which make every denial more costly and nothing \
              safer: RFC 9276 advises 0, to be set at the primary");
     }

@@ -13,7 +13,9 @@ use super::signatures::Signatures;
 use super::status::{Counts, HeldStatus, LastTransfer, PrimaryStatus, State, ZoneStatus};
 use super::terms::Terms;
 use super::trouble::Troubles;
+pub(super) use crate::clock::millis;
 use crate::config::{Source, ZoneSettings};
+use crate::edns::Obstacle;
 use crate::name::NameBuf;
 use crate::refresh::{Ask, Have, Policy, Refresh, Times};
 use crate::store;
@@ -47,7 +49,7 @@ pub(super) struct Entry {
     pub(super) comparing: bool,
     /// Since when a newer serial is known.
     pub(super) behind_ms: Option<u64>,
-    /// For how long the last contact made the version good.
+    /// For how long contacts have made the version good, at the most.
     pub(super) granted_ms: u64,
     /// How much was told of the approach of expiry.
     pub(super) told: Approach,
@@ -101,6 +103,8 @@ pub(super) struct Known {
     /// Seconds until the zone expires there, if it says so.
     pub(super) expire_s: Option<u32>,
     pub(super) troubles: Troubles,
+    /// What the last of them means to who wants the zone.
+    pub(super) obstacle: Obstacle,
     pub(super) asked_ms: Option<u64>,
     /// The query for its SOA and the transfer that wait for their turn, and where they wait.
     pub(super) waits: [Option<(Ask, Lane)>; 2],
@@ -221,7 +225,9 @@ impl Entry {
 
     /// Refreshes from the version held on. Questions under way are forgotten.
     pub(super) fn begin_anew(&mut self, due_ms: u64) {
-        self.refresh = refresh(&self.terms.settings, self.have(), due_ms);
+        // That it has expired is told once, and goes on to be so.
+        let expired = self.told == Approach::Over;
+        self.refresh = refresh(&self.terms.settings, self.have(), due_ms).after_expiry(expired);
         for known in &mut self.primaries {
             known.waits = [None; 2];
         }
@@ -301,24 +307,34 @@ impl Entry {
 
     /// A primary has confirmed the version.
     pub(super) fn confirm(&mut self, primary: usize, now_ms: u64) {
-        let at = self.expiry.get();
-        self.prolong(Some(primary), now_ms);
-        // Who learnt it from another secondary can know of a later contact than this one.
-        if at > self.expiry.get() {
-            self.expiry.set(at);
-            self.granted_ms = at - now_ms;
-        }
+        let Some(zone) = &self.zone else { return };
+        let (soa, at_ms) = (zone.soa(), self.expiry.get());
+        let granted_ms = self.good_for_ms(soa, Some(primary));
+        // Who learnt it from another secondary can know of a later contact than this one; and whose
+        // own copy has expired renews nothing.
+        let until_ms = if granted_ms == 0 { at_ms } else { at_ms.max(now_ms + granted_ms) };
+        // What a chain passes on shrinks while its head is of no use: half of the time and a tenth
+        // are those of the most that this version had.
+        let most_ms = self.granted_ms.max(granted_ms).min(millis(self.expire(soa)));
+        self.renew(until_ms, most_ms, now_ms);
     }
 
     /// A primary has renewed the version.
     pub(super) fn prolong(&mut self, primary: Option<usize>, now_ms: u64) {
         let Some(zone) = &self.zone else { return };
-        self.granted_ms = self.good_for_ms(zone.soa(), primary);
-        let until = now_ms.saturating_add(self.granted_ms);
-        self.tell_renewal(now_ms);
-        self.expiry.set(if self.file().is_some() { Expiry::NEVER } else { until });
-        self.contact_ms = Some(now_ms);
-        self.told = Approach::Far;
+        let granted_ms = self.good_for_ms(zone.soa(), primary);
+        self.renew(now_ms.saturating_add(granted_ms), granted_ms, now_ms);
+    }
+
+    fn renew(&mut self, until_ms: u64, granted_ms: u64, now_ms: u64) {
+        let before_ms = self.expiry.get();
+        self.expiry.set(if self.file().is_some() { Expiry::NEVER } else { until_ms });
+        (self.granted_ms, self.contact_ms) = (granted_ms, Some(now_ms));
+        let approach = self.approach(now_ms);
+        if approach < self.told {
+            self.tell_renewal(before_ms, now_ms);
+            self.told = approach;
+        }
     }
 
     /// Compares all of it with its primary's in a share of the usual time, in tenths, with up to
@@ -409,6 +425,17 @@ impl Entry {
         }
     }
 
+    /// What keeps the primaries from giving the zone, for those who are not answered.
+    pub(super) fn note_obstacle(&self) {
+        let told = self.primaries.iter().map(|known| known.obstacle);
+        let told = told.max_by_key(|obstacle| obstacle.code()).unwrap_or_default();
+        self.expiry.note(match () {
+            () if self.zone.is_none() && self.held().is_some() => Obstacle::Check,
+            () if self.refresh.lower().is_some() => Obstacle::LowerSerial,
+            () => told,
+        });
+    }
+
     /// Is this another error than the zone has already?
     pub(super) fn is_news(&self, error: &str) -> bool {
         self.error() != Some(error)
@@ -451,9 +478,9 @@ impl Entry {
             _ if self.zone.is_none() && self.damaged().is_some() => State::Damaged,
             _ if self.zone.is_none() => State::NeverLoaded,
             Approach::Over => State::Expired,
-            _ if self.held().is_some() => State::HeldByCheck,
             _ if self.refresh.lower().is_some() => State::LowerSerial,
             Approach::Half | Approach::Tenth => State::Expiring,
+            Approach::Far if self.held().is_some() => State::HeldByCheck,
             Approach::Far if failing => State::Stale,
             Approach::Far if self.diverged => State::Diverged,
             Approach::Far if self.refresh.is_asking() => State::Refreshing,
@@ -510,6 +537,7 @@ impl Known {
             serial: None,
             expire_s: None,
             troubles: Troubles::default(),
+            obstacle: Obstacle::Unknown,
             asked_ms: None,
             waits: [None; 2],
         }
@@ -543,9 +571,4 @@ fn refresh(settings: &ZoneSettings, have: Option<Have>, due_ms: u64) -> Refresh 
         pin_tolerance_ms: millis(settings.pin_tolerance),
     };
     Refresh::new(independent, policy, have, due_ms)
-}
-
-/// Milliseconds, as many as there are.
-pub(super) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -5,8 +5,8 @@
 //! crash left behind. Two files of a fixed length are written in turn, all of their blocks
 //! beforehand, so that a flush has nothing to write but the frame.
 //!
-//! A frame is a magic number, a crc32 of all that follows, the log's id, the number of its first
-//! record, how many there are, their octets; then the records. It begins at a block of its own.
+//! A frame is how many records it has, their octets, then the records; spread over sectors that
+//! say whose they are. It begins at a block of its own.
 //!
 //! **Invariants.**
 //! - *never written again*: no block of a frame is touched until the diffs of all frames in its
@@ -14,25 +14,25 @@
 //! - *numbered*: records are numbered without a gap from one store's first to its last; what is
 //!   at or below the position is in LMDB.
 //! - *ours*: frames with another log's id are as good as nothing.
-//! - *torn or damaged*: a frame is written when the one before is on the disk. So one that is
-//!   broken at the end was never acknowledged, and one that is missing before another is damage.
-//!   Damage to the very last frame looks like the former, so that a broken one there is told.
+//! - *cut off or damaged*: a frame is written when the one before is on the disk. So one that is
+//!   missing before another is damage, and so is a sector that is not sealed where the next frame
+//!   was to begin, or in it; one whose sectors did not all arrive was never acknowledged.
 
 use super::State;
 use super::format::{ZoneKey, decode_state, encode_state, take};
 use super::load::sync_dir;
+use super::sector::{Gathered, Place, gather, room, spread};
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// The files, in the state directory.
 pub(super) const FILES: [&str; 2] = ["log.0", "log.1"];
-/// What a frame begins at a multiple of, and the disk is thought to write as a whole.
+/// What a frame begins at a multiple of.
 const BLOCK: usize = 4096;
-const MAGIC: [u8; 4] = *b"bslg";
 /// Octets of a frame before its records.
-const HEADER: usize = 32;
+const HEADER: usize = 8;
 /// Octets of a record beside its key and diff, at the most.
 const RECORD: usize = 80;
 
@@ -136,8 +136,12 @@ impl Log {
 impl Half {
     fn open(dir: &Path, name: &str, len: u64) -> io::Result<Self> {
         let path = dir.join(name);
-        let mut file = File::options().create(true).truncate(false).write(true).open(path)?;
-        if file.metadata()?.len() != len {
+        let mut options = File::options();
+        let mut file = options.create(true).truncate(false).read(true).write(true).open(path)?;
+        let mut first = Vec::new();
+        (&file).take(BLOCK as u64).read_to_end(&mut first)?;
+        let is_broken = gather(&first, len_of) == Gathered::Broken;
+        if file.metadata()?.len() != len || is_broken {
             file.set_len(0)?;
             if let Err(error) = write_zeros(&mut file, len) {
                 // On a full disk, LMDB has more need of the room.
@@ -173,7 +177,7 @@ impl Frame {
         else {
             return false;
         };
-        if whole.next_multiple_of(BLOCK) > self.room {
+        if room(whole).next_multiple_of(BLOCK) > self.room {
             return false;
         }
         out.push(key_len);
@@ -190,15 +194,11 @@ impl Frame {
     fn seal(self, id: u64, first: u64) -> Vec<u8> {
         let Self { mut octets, count, .. } = self;
         let len = u32::try_from(octets.len() - HEADER).expect("frames are small");
-        octets[8..16].copy_from_slice(&id.to_be_bytes());
-        octets[16..24].copy_from_slice(&first.to_be_bytes());
-        octets[24..28].copy_from_slice(&count.to_be_bytes());
-        octets[28..32].copy_from_slice(&len.to_be_bytes());
-        let crc = crc32fast::hash(&octets[8..]);
-        octets[..4].copy_from_slice(&MAGIC);
-        octets[4..8].copy_from_slice(&crc.to_be_bytes());
-        octets.resize(octets.len().next_multiple_of(BLOCK), 0);
-        octets
+        octets[..4].copy_from_slice(&count.to_be_bytes());
+        octets[4..HEADER].copy_from_slice(&len.to_be_bytes());
+        let mut sectors = spread(&octets, id, first);
+        sectors.resize(sectors.len().next_multiple_of(BLOCK), 0);
+        sectors
     }
 }
 
@@ -219,25 +219,49 @@ pub(super) struct Found {
     pub(super) records: Vec<Record>,
     /// Are some missing before others?
     pub(super) gap: bool,
-    /// Is there the beginning of a frame behind the last one, which is not whole?
-    pub(super) broken_end: bool,
+    /// Is there a frame behind the last one that was cut off while it was written?
+    pub(super) is_cut_off: bool,
+    /// Is what is behind the last one damaged?
+    pub(super) is_end_damaged: bool,
 }
+
+/// What the files hold.
+#[derive(Default)]
+struct Contents {
+    frames: Vec<Whole>,
+    /// The numbers of frames that were cut off, and of those that are damaged.
+    cut_off: Vec<u64>,
+    damaged: Vec<u64>,
+    /// Blocks that are damaged, so that it is not known whose they are.
+    broken: Vec<End>,
+}
+
+/// A frame that is whole.
+struct Whole {
+    first: u64,
+    end: End,
+    records: Vec<Record>,
+}
+
+/// A place in one of the files.
+type End = (usize, usize);
 
 /// Reads the files. One that is not there holds nothing, one that cannot be read is a gap.
 pub(super) fn read(dir: &Path, position: Position) -> Found {
-    let mut found = Found::default();
-    let (mut frames, mut broken) = (Vec::new(), Vec::new());
-    for name in FILES {
+    let (mut found, mut contents) = (Found::default(), Contents::default());
+    for (file, name) in FILES.iter().enumerate() {
         match fs::read(dir.join(name)) {
-            Ok(octets) => {
-                read_frames(&octets, position.id, &mut frames, &mut broken);
-            }
+            Ok(octets) => contents.read(file, &octets, position.id),
             Err(error) => found.gap |= error.kind() != io::ErrorKind::NotFound,
         }
     }
-    frames.sort_by_key(|records: &Vec<Record>| records.first().map(|record| record.number));
+    let Contents { mut frames, cut_off, damaged, broken } = contents;
+    frames.sort_by_key(|frame| frame.first);
+    // After a start the next frame is at the beginning, and after one that fills its file.
+    let last = frames.last().map(|frame| frame.end);
+    let is_next = |&(file, at): &End| at == 0 || Some((file, at)) == last;
     let mut next = position.applied + 1;
-    for record in frames.into_iter().flatten() {
+    for record in frames.into_iter().flat_map(|frame| frame.records) {
         if record.number < next {
             continue;
         }
@@ -246,53 +270,49 @@ pub(super) fn read(dir: &Path, position: Position) -> Found {
         next = record.number + 1;
         found.records.push(record);
     }
-    found.broken_end = broken.contains(&next);
+    found.is_cut_off = cut_off.contains(&next);
+    found.is_end_damaged = damaged.contains(&next) || broken.iter().any(is_next);
     found
 }
 
-/// Adds all frames of a file that are whole, wherever they are, and the numbers of those that are
-/// not.
-fn read_frames(octets: &[u8], id: u64, frames: &mut Vec<Vec<Record>>, broken: &mut Vec<u64>) {
-    let mut at = 0;
-    while at < octets.len() {
-        match read_frame(&octets[at..], id) {
-            Some((len, records)) => {
-                frames.push(records);
-                at += len.next_multiple_of(BLOCK);
+impl Contents {
+    /// Adds all frames of a file, wherever they are. With an `id` of 0, those of any log.
+    fn read(&mut self, file: usize, octets: &[u8], id: u64) {
+        let is_ours = |place: &Place| id == 0 || place.id == id;
+        let mut at = 0;
+        while at < octets.len() {
+            let mut taken = BLOCK;
+            match gather(&octets[at..], len_of) {
+                Gathered::Whole(place, frame, room) if is_ours(&place) => {
+                    taken = room.next_multiple_of(BLOCK);
+                    let (first, end) = (place.first, (file, at + taken));
+                    match read_frame(&frame, first) {
+                        Some(records) => self.frames.push(Whole { first, end, records }),
+                        None => self.damaged.push(first),
+                    }
+                }
+                Gathered::Cut(place) if is_ours(&place) => self.cut_off.push(place.first),
+                Gathered::Damaged(place) if is_ours(&place) => self.damaged.push(place.first),
+                Gathered::Broken => self.broken.push((file, at)),
+                _ => {}
             }
-            None => {
-                broken.extend(number_of(&octets[at..], id));
-                at += BLOCK;
-            }
+            at += taken;
         }
     }
 }
 
-/// The number of the first record of the frame that begins here, by its header, if one does.
-fn number_of(octets: &[u8], id: u64) -> Option<u64> {
-    let from = &mut octets.get(..HEADER)?;
-    let (magic, _crc): ([u8; 4], [u8; 4]) = (take(from)?, take(from)?);
-    let found_id = u64::from_be_bytes(take(from)?);
-    let first = u64::from_be_bytes(take(from)?);
-    (magic == MAGIC && found_id == id).then_some(first)
+/// The octets of the frame that begins so.
+fn len_of(mut header: &[u8]) -> Option<usize> {
+    let [_count, len]: [u32; 2] = [take(&mut header)?, take(&mut header)?].map(u32::from_be_bytes);
+    usize::try_from(len).ok()?.checked_add(HEADER)
 }
 
-/// The octets and the records of the frame that begins here, if one does.
-fn read_frame(octets: &[u8], id: u64) -> Option<(usize, Vec<Record>)> {
-    let (mut header, rest) = octets.split_at_checked(HEADER)?;
-    let from = &mut header;
-    let (magic, crc) = (take(from)?, u32::from_be_bytes(take(from)?));
-    let found_id = u64::from_be_bytes(take(from)?);
-    let first = u64::from_be_bytes(take(from)?);
-    let count = u32::from_be_bytes(take(from)?);
-    let len = usize::try_from(u32::from_be_bytes(take(from)?)).ok()?;
-    let mut records = rest.get(..len)?;
-    let ours = magic == MAGIC && (id == 0 || found_id == id);
-    if !ours || crc32fast::hash(&octets[8..HEADER + len]) != crc {
-        return None;
-    }
-    let read = (0..u64::from(count)).map(|n| read_record(&mut records, first + n));
-    Some((HEADER + len, read.collect::<Option<_>>()?))
+/// The records of a frame, the first of which has that number.
+fn read_frame(mut frame: &[u8], first: u64) -> Option<Vec<Record>> {
+    let len = len_of(frame)?;
+    let count = u32::from_be_bytes(take(&mut frame)?);
+    let mut records = frame.get(size_of::<u32>()..len - size_of::<u32>())?;
+    (0..u64::from(count)).map(|n| read_record(&mut records, first + n)).collect()
 }
 
 fn read_record(from: &mut &[u8], number: u64) -> Option<Record> {
@@ -379,23 +399,43 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_frame_at_the_end_is_nothing_and_one_before_another_is_damage() {
+    fn a_frame_that_was_cut_off_is_nothing_and_any_other_that_is_not_whole_is_damage() {
         let dir = tempfile::tempdir().unwrap();
         let position = Position::begin(0);
         let mut log = Log::open(dir.path(), position, LEN as u64).unwrap();
-        (0..3).for_each(|serial| assert!(write(&mut log, 0, serial, 100)));
+        (0..3).for_each(|serial| assert!(write(&mut log, 0, serial, 1000)));
         let path = dir.path().join(FILES[0]);
         let whole = fs::read(&path).unwrap();
-        let spoilt = |block: usize| {
+        let with = |change: &dyn Fn(&mut [u8])| {
             let mut octets = whole.clone();
-            octets[block * BLOCK + 50] ^= 1;
+            change(&mut octets);
             fs::write(&path, octets).unwrap();
             let found = read(dir.path(), position);
-            (numbers(&found), found.gap, found.broken_end)
+            (numbers(&found), found.gap, found.is_cut_off, found.is_end_damaged)
         };
-        assert!(!read(dir.path(), position).broken_end);
-        assert_eq!(spoilt(2), (vec![1, 2], false, true));
-        assert_eq!(spoilt(1), (vec![1, 3], true, false));
-        assert_eq!(spoilt(0), (vec![2, 3], true, false));
+        assert_eq!(with(&|_| {}), (vec![1, 2, 3], false, false, false));
+        let spoilt = |block: usize, at: usize| with(&|octets| octets[block * BLOCK + at] ^= 1);
+        for at in [50, 500, 600, 1100] {
+            assert_eq!(spoilt(2, at), (vec![1, 2], false, false, true), "{at}: the last one");
+            assert_eq!(spoilt(1, at), (vec![1, 3], true, false, false), "{at}");
+        }
+        assert_eq!(spoilt(3, 50), (vec![1, 2, 3], false, false, true), "where the next begins");
+        assert_eq!(spoilt(4, 50), (vec![1, 2, 3], false, false, false), "beyond that");
+        let not_arrived = |at: usize| with(&|octets| octets[2 * BLOCK + at..][..512].fill(0));
+        assert_eq!(not_arrived(512), (vec![1, 2], false, true, false));
+        assert_eq!(not_arrived(0), (vec![1, 2], false, false, false), "it was never begun");
+    }
+
+    /// As files that a program of another time has left.
+    #[test]
+    fn a_file_that_begins_with_something_else_is_written_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let position = Position::begin(0);
+        fs::write(dir.path().join(FILES[0]), vec![7; LEN]).unwrap();
+        assert!(read(dir.path(), position).is_end_damaged);
+        let mut log = Log::open(dir.path(), position, LEN as u64).unwrap();
+        assert!(!read(dir.path(), position).is_end_damaged);
+        assert!(write(&mut log, 0, 1, 100));
+        assert_eq!(numbers(&read(dir.path(), position)), [1]);
     }
 }

@@ -41,6 +41,7 @@ mod reader;
 mod replay;
 mod request;
 mod salvage;
+mod sector;
 mod stage;
 mod stored;
 mod tables;

@@ -17,7 +17,7 @@ use crate::wire::Serial;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
-use tracing::{info, warn};
+use tracing::info;
 
 /// The diffs of one transaction.
 const STEP: usize = 256;
@@ -56,15 +56,11 @@ pub(super) fn replay(
     let dir = keeper.dir.clone();
     let found = log::read(&dir, keeper.position);
     let mut replayed = Replayed::default();
-    if found.gap {
+    if found.gap || found.is_end_damaged {
         replayed.lost = Some(lost(&dir));
     }
-    if found.broken_end {
-        warn!(
-            "the log ends in a part that is not whole: if it was cut off while it was written, \
-            none of it was ever served; if it was damaged since, zones may be one version behind \
-            until their primaries have been asked"
-        );
+    if found.is_cut_off {
+        info!("the log's last part was cut off while it was written: none of it was ever served");
     }
     let mut newest = HashMap::new();
     let written = write(env, tables, keeper, &found, &mut newest);
@@ -110,8 +106,8 @@ fn write(
         tables.put_position(&mut txn, keeper.position)?;
         txn.commit()?;
     }
-    if unknown {
-        // From here on it is known again.
+    if unknown || found.is_end_damaged {
+        // From here on it is known again, and what is damaged is of a log that is no more.
         keeper.position = Position::begin(keeper.position.applied);
         let mut txn = env.write_txn()?;
         tables.put_position(&mut txn, keeper.position)?;
@@ -143,7 +139,8 @@ fn judge(
 /// The damage of a log with a gap, which is kept to be looked at.
 fn lost(dir: &Path) -> Damage {
     let kept = set_aside(dir).inspect_err(|error| tracing::error!(%error, "not set aside")).ok();
-    Damage { apex: None, what: "a part of the log cannot be read".into(), aside: kept }
+    let what = "a part of the log is damaged: zones may be older than they were";
+    Damage { apex: None, what: what.into(), aside: kept }
 }
 
 fn set_aside(dir: &Path) -> io::Result<PathBuf> {

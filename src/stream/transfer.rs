@@ -7,7 +7,7 @@
 use super::Settings;
 use super::service::Service;
 use crate::answer::{self, Transport, Via};
-use crate::clock::{self, now_s};
+use crate::clock::{self, millis, now_s};
 use crate::tsig::Signer;
 use crate::wire::{Rcode, Serial};
 use crate::xfr::{MESSAGE_MAX, Outgoing, TransferRequest, Unsendable, Way};
@@ -149,8 +149,8 @@ impl Transfer {
         };
         info!(
             zone = %self.asked.apex, client = %self.client, key = %self.key, %way,
-            serial = %self.serial, messages = sent.messages, octets = sent.octets,
-            ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            serial = self.serial.0, messages = sent.messages, octets = sent.octets,
+            ms = millis(begun.elapsed()),
             "transferred out"
         );
     }

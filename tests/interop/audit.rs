@@ -1,8 +1,8 @@
 //! `backstop audit` of NS sets made of real servers, in health and in every sickness.
 
 use std::{
-    io::Read,
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    io::{self, Read},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     path::PathBuf,
     process::Command,
     thread,
@@ -161,6 +161,39 @@ fn other_data_under_one_serial_show_in_samples_where_no_transfer_is_allowed() {
     nsd.update_zone(ZONE, &text(8));
     nsd.update_zone(ZONE, &text(7));
     audit_servers(&servers, &[]).assert(0, &["2 of 2 servers have serial 7"]);
+}
+
+/// Passes connections on to `server`; its UDP port is closed.
+fn tcp_alone(server: SocketAddr) -> SocketAddr {
+    let front = TcpListener::bind(("127.0.0.1", 0)).expect("a socket");
+    let address = front.local_addr().expect("an address");
+    thread::spawn(move || {
+        for client in front.incoming() {
+            let ends = [client.expect("one"), TcpStream::connect(server).expect("another")];
+            let mut copies = ends.each_ref().map(|end| end.try_clone().expect("a descriptor"));
+            copies.reverse();
+            for (mut from, mut to) in ends.into_iter().zip(copies) {
+                // Either side may go at any time.
+                thread::spawn(move || io::copy(&mut from, &mut to));
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn a_server_that_answers_over_tcp_alone_is_compared_as_the_others_are() {
+    require!(Knot, Nsd);
+    let guarded = |text: &str| Setup::of([ZoneSetup::primary(ZONE, text).no_transfer()]);
+    let other = text(7).replace("mail A 192.0.2.7", "mail A 192.0.2.8");
+    let (knot, nsd) = (Peer::knot(&guarded(&text(7))), Peer::nsd(&guarded(&other)));
+    let servers = [(NS1, knot.addr()), (NS2, tcp_alone(nsd.addr()))];
+    let audited = audit_servers(&servers, &[]);
+    audited
+        .assert(6, &["it answers differently to mail.audit.test. A", "over UDP: Connection ref"]);
+    nsd.update_zone(ZONE, &text(8));
+    nsd.update_zone(ZONE, &text(7));
+    audit_servers(&servers, &[]).assert(5, &["2 of 2 servers have serial 7"]);
 }
 
 #[test]

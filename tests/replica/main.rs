@@ -13,6 +13,7 @@ mod course;
 mod expiry;
 mod fleet;
 mod misbehaviour;
+mod mixed;
 mod notify;
 mod primaries;
 mod same;

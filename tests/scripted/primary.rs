@@ -65,7 +65,22 @@ impl Primary {
         ip: impl Into<IpAddr>,
         script: impl Fn(&Asked) -> Vec<Act> + Send + Sync + 'static,
     ) -> Self {
-        let ip = ip.into();
+        Self::listen(ip.into(), true, script)
+    }
+
+    /// One whose host says of its UDP port that nobody is there.
+    pub fn on_tcp_alone(
+        ip: impl Into<IpAddr>,
+        script: impl Fn(&Asked) -> Vec<Act> + Send + Sync + 'static,
+    ) -> Self {
+        Self::listen(ip.into(), false, script)
+    }
+
+    fn listen(
+        ip: IpAddr,
+        with_udp: bool,
+        script: impl Fn(&Asked) -> Vec<Act> + Send + Sync + 'static,
+    ) -> Self {
         let (tcp, udp) = (0..50)
             .find_map(|_| {
                 let tcp = TcpListener::bind((ip, 0)).unwrap();
@@ -82,7 +97,9 @@ impl Primary {
         let address = tcp.local_addr().unwrap();
         let of_udp = Arc::clone(&shared);
         udp.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        thread::spawn(move || of_udp.datagrams(&udp));
+        if with_udp {
+            thread::spawn(move || of_udp.datagrams(&udp));
+        }
         let of_tcp = Arc::clone(&shared);
         thread::spawn(move || of_tcp.connections(&tcp));
         Self { address, shared }

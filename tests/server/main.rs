@@ -8,6 +8,7 @@ mod scripted;
 
 mod addresses;
 mod crash;
+mod monitored;
 mod reload;
 mod store;
 mod told;

@@ -165,3 +165,41 @@ fn a_store_that_was_cut_is_salvaged_and_what_is_lost_is_transferred_again() {
     let kept = fs::read_dir(secondary.state().join("damaged")).unwrap();
     assert!(kept.count() > 0, "the damaged file is kept");
 }
+
+/// Of the last part of the log nothing shows that it was there, once it is damaged, but the damage.
+#[test]
+fn a_version_that_only_the_log_had_and_that_is_damaged_there_is_told_of_and_fetched_again() {
+    let zone = Zone::new("log.test.", TIMES, 1);
+    let primary = Primary::of([127, 8, 0, 9], &zone);
+    let mut secondary = Secondary::start(&configured(&["log.test."], &primary));
+    secondary.wait_serial("log.test.", 1);
+    let told = ["ERROR", "the log is damaged", "all zones are asked for at once"];
+    let logs = ["log.0", "log.1"].map(|name| secondary.state().join(name));
+    // Each round may come too late: when the data file has it as well, nothing is lost.
+    for _ in 0..20 {
+        zone.add(zone.serial() + 1);
+        primary.notify(secondary.address, "log.test.");
+        secondary.wait_serial("log.test.", zone.serial());
+        secondary.kill();
+        let text = zone.serial().to_string();
+        let wanted = [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+        let wanted =
+            [&message::name("serial.log.test.")[..1 + "serial".len()], &wanted].map(<[u8]>::to_vec);
+        for path in &logs {
+            let mut octets = fs::read(path).unwrap();
+            for block in octets.chunks_mut(4096) {
+                let has = |what: &Vec<u8>| block.windows(what.len()).any(|it| it == what);
+                if wanted.iter().all(has) {
+                    block[300] ^= 0x10;
+                }
+            }
+            fs::write(path, octets).unwrap();
+        }
+        secondary.run();
+        secondary.wait_serial("log.test.", zone.serial());
+        if secondary.logged(&told) > 0 {
+            return;
+        }
+    }
+    panic!("no damage was felt");
+}

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A secondary with these lines in `[server]` besides.
-fn start(server: &str, zones: &str) -> Secondary {
+pub(super) fn start(server: &str, zones: &str) -> Secondary {
     let address = crate::common::ports::free();
     let mut secondary = Secondary::stopped(address, &[address]);
     secondary.configure(zones);
@@ -35,7 +35,7 @@ fn get(secondary: &Secondary, path: &str) -> String {
     page
 }
 
-fn zone(name: &str, primary: &Primary) -> String {
+pub(super) fn zone(name: &str, primary: &Primary) -> String {
     format!("[[zone]]\nname = \"{name}\"\n{}\n", primary.config())
 }
 
@@ -106,7 +106,7 @@ fn how_long_answers_took_is_told_by_worker() {
     assert!(page.contains("# TYPE backstop_answer_latency_seconds histogram\n"), "{page}");
 }
 
-fn monitoring(file: &str) -> PathBuf {
+pub(super) fn monitoring(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tuning/monitoring").join(file)
 }
 

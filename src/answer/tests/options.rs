@@ -1,6 +1,7 @@
 //! The options of OPT.
 
 use super::*;
+use crate::edns::Obstacle;
 
 const ZONE: &str = "@ SOA ns h 5 1 1 9000 1\nwww A 192.0.2.1";
 
@@ -88,8 +89,33 @@ fn errors_say_why() {
     assert_eq!(error("www.closed"), 18);
     assert_eq!(error("www.empty"), 14);
     let late = Ask { now_ms: 1_061_999, ..with(ask("www.a.example", Rtype::A), b"") };
-    let told = b"\0\x18zone expired: no primary reached since 61 s".to_vec();
-    assert_eq!(options(&late.of(&view())), [(15, told)]);
+    let told = |text: &str| vec![(15, [b"\0\x18", text.as_bytes()].concat())];
+    assert_eq!(options(&late.of(&view())), told("zone expired 61 s ago"));
+    let view = view();
+    let expiry = &view.zone(name("a.example").as_name()).unwrap().expiry;
+    for (obstacle, words) in [
+        (Obstacle::Silence, "no primary answers"),
+        (Obstacle::Useless, "what its primaries answer is of no use"),
+        (Obstacle::Error(Rcode::REFUSED), "a primary answers REFUSED"),
+        (Obstacle::LowerSerial, "its primaries have a lower serial"),
+        (Obstacle::Check, "a check holds what its primaries have"),
+    ] {
+        expiry.note(obstacle);
+        assert_eq!(options(&late.of(&view)), told(&format!("zone expired 61 s ago: {words}")));
+    }
+}
+
+#[test]
+fn the_longest_error_has_room() {
+    let now_ms = u64::MAX / 2;
+    let view = view();
+    let expiry = &view.zone(name("a.example").as_name()).unwrap().expiry;
+    for obstacle in (0..u16::MAX).map(Obstacle::of_code) {
+        assert_eq!(Obstacle::of_code(obstacle.code()), obstacle);
+        expiry.note(obstacle);
+        let late = Ask { now_ms, ..with(ask("www.a.example", Rtype::A), b"") };
+        assert!(options(&late.of(&view))[0].1.starts_with(b"\0\x18zone expired 4294967295 s ago"));
+    }
 }
 
 #[test]
@@ -102,8 +128,7 @@ fn a_zone_that_may_be_served_stale_is_answered_for_and_the_answer_says_so() {
         (reply[3] & 0xf, options(&reply))
     };
     assert_eq!(asked("www.a.example", 999_999), (0, vec![]));
-    let told =
-        |code: u8| vec![(15, [&[0, code][..], b"zone expired: no primary reached"].concat())];
+    let told = |code: u8| vec![(15, [&[0, code][..], b"zone expired"].concat())];
     assert_eq!(asked("www.a.example", 1_000_000), (0, told(3)));
     assert_eq!(asked("x.a.example", 1_000_000), (3, told(19)), "RFC 8914 section 4.20");
     // Who copies zones from us is not given what is stale.

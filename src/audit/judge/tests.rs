@@ -206,6 +206,47 @@ fn who_differs_is_who_differs_from_the_primary_or_from_most() {
 }
 
 #[test]
+fn an_independent_primary_with_other_data_by_the_same_number_is_no_fault() {
+    let mut own = primary(1, 5);
+    own.server.independent = true;
+    let others = [with_whole(primary(2, 5), 2, 2), with_whole(server(3, 5), 2, 2)];
+    let all = found([vec![with_whole(own, 1, 1)], others.to_vec()].concat());
+    let (code, lines) = judged(&all);
+    let differing: Vec<_> = lines.iter().filter(|line| line.contains("the same serial")).collect();
+    assert_eq!((code, differing.len()), (0, 1), "{lines:?}");
+    assert!(differing[0].starts_with("Note 1 not the data of 192.0.2.2:53"), "{lines:?}");
+    // Between those that share a history it is.
+    let mut all = all;
+    all.servers[2] = with_whole(server(3, 5), 3, 3);
+    assert_eq!(judged(&all).0, 6);
+}
+
+/// One that answers nothing differs from nobody: it must not be what the others are compared with.
+#[test]
+fn who_answers_no_samples_hides_no_difference() {
+    let sample = |mut one: Observation, sums: &[Option<u64>]| {
+        one.samples = sums.to_vec();
+        one
+    };
+    for silent in [primary(1, 7), server(1, 7)] {
+        let mut all = found([
+            sample(silent, &[None, None]),
+            sample(server(2, 7), &[Some(1), None]),
+            sample(server(3, 7), &[Some(1), Some(2)]),
+            sample(server(4, 7), &[Some(1), Some(2)]),
+            sample(server(5, 7), &[Some(1), Some(9)]),
+        ]);
+        let zone: NameBuf = name("example.");
+        let sampled = |rtype| Sample { name: zone.clone(), rtype };
+        all.samples = vec![sampled(Rtype::SOA), sampled(Rtype::MX)];
+        let (code, lines) = judged(&all);
+        let differing: Vec<_> = lines.iter().filter(|line| line.starts_with("Data")).collect();
+        assert_eq!((code, differing.len()), (6, 1), "{lines:?}");
+        assert!(differing[0].starts_with("Data 5 not the data of 192.0.2.3:53"), "{lines:?}");
+    }
+}
+
+#[test]
 fn other_signatures_alone_are_called_so() {
     let found = found([with_whole(server(1, 7), 1, 1), with_whole(server(2, 7), 1, 2)]);
     let (code, findings) = judged(&found);
