@@ -189,7 +189,7 @@ mod tests {
     use super::*;
     use crate::replica::limits::Options;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpSocket};
     use tokio::sync::oneshot;
 
     const UPDATE: &[u8] = b"\x12\x34\x28\0\0\x01\0\0\0\0\0\0\x07example\0\0\x06\0\x01";
@@ -251,8 +251,11 @@ mod tests {
 
     #[tokio::test]
     async fn the_next_is_asked_when_one_is_not_there_or_does_not_decide() {
-        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let gone = Arc::new(Primary { address: closed, source: None, key: None });
+        // Bound, so that nobody else is there, and not listening.
+        let closed = TcpSocket::new_v4().unwrap();
+        closed.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = closed.local_addr().unwrap();
+        let gone = Arc::new(Primary { address, source: None, key: None });
         let (mute, _) = primary(None).await;
         let (other, _) = primary(Some(Rcode::NOTIMP)).await;
         let (real, _) = primary(Some(Rcode::NOERROR)).await;
