@@ -5,8 +5,8 @@
 //!
 //! **Invariants.**
 //! - *in step* and *in order*: see `keeper`.
-//! - *owned*: every id in `base` and `journal` is in one row or in `doomed`, after every
-//!   transaction.
+//! - *owned*: every id in `base` and `journal` is in one row, of `zones` or of `before`, or in
+//!   `doomed`, after every transaction.
 
 use super::format::{CHUNK, Id, META_NEXT_ID, META_USER, NO_BASE, Row, ZoneKey};
 use super::format::{base_key, encode_diff, journal_key, seal};
@@ -106,8 +106,8 @@ impl Keeper {
                 outcome.meta.push((key, value));
                 (done, put.map_err(Failed::from))
             }
-            Request::Read { key, read } => {
-                outcome.reads.push((key, read));
+            Request::Read(read) => {
+                outcome.reads.push(read);
                 return Ok(());
             }
             Request::Sweep { now_ms } => return self.sweep(tables, txn, now_ms, outcome),
@@ -232,16 +232,23 @@ impl Keeper {
     ) -> heed::Result<()> {
         let state = State { has_data: true, ..state };
         let old = known(tables.row(txn, &stage.key))?;
-        if let Some(old) = &old {
-            discard_base(tables, txn, old, outcome)?;
+        if history != History::Keep {
+            discard_before(tables, txn, &stage.key, outcome)?;
         }
+        let before = old.as_ref().filter(|old| history == History::Before && old.base != NO_BASE);
+        match (before, &old) {
+            (Some(before), _) => tables.put_row_before(txn, &stage.key, before)?,
+            (None, Some(old)) => discard_base(tables, txn, old, outcome)?,
+            (None, None) => {}
+        }
+        let is_before = before.is_some();
         let mut row = match old {
-            None => Row::new(state, self.new_id(), 0),
             Some(old) if history == History::Keep => Row { state, ..old },
-            Some(old) => match discard_journal(tables, txn, &old, outcome)? {
+            Some(old) if !is_before => match discard_journal(tables, txn, &old, outcome)? {
                 Some(journal) => Row::new(state, journal, old.next_seq),
                 None => Row::new(state, self.new_id(), 0),
             },
+            _ => Row::new(state, self.new_id(), 0),
         };
         stage.become_base(tables, txn, &mut row)?;
         row.base_serial = row.state.serial;
@@ -327,6 +334,7 @@ impl Keeper {
             discard_base(tables, txn, &row, outcome)?;
             discard_journal(tables, txn, &row, outcome)?;
         }
+        discard_before(tables, txn, key, outcome)?;
         tables.zones.delete(txn, key.as_bytes())?;
         outcome.retired.push((key.clone(), None));
         Ok(())
@@ -474,6 +482,20 @@ fn discard_base(
         tables.base.delete(txn, &base_key(row.base, chunk))?;
     }
     Ok(())
+}
+
+/// Forgets the version that is kept beside the newest of a zone, if one is.
+fn discard_before(
+    tables: Tables<'_>,
+    txn: &mut RwTxn<'_>,
+    key: &ZoneKey,
+    outcome: &mut Outcome,
+) -> heed::Result<()> {
+    if let Some(row) = known(tables.row_before(txn, key))? {
+        discard_base(tables, txn, &row, outcome)?;
+        discard_journal(tables, txn, &row, outcome)?;
+    }
+    tables.before.delete(txn, &key.before()).map(|_| ())
 }
 
 /// `Some` journal if it is empty now and may be used further.

@@ -102,7 +102,7 @@ pub(super) struct Outcome {
     /// What ended in this transaction, but was begun in an earlier one.
     pub(super) begun: Vec<Id>,
     /// Zones to be read.
-    pub(super) reads: Vec<(ZoneKey, Read)>,
+    pub(super) reads: Vec<Read>,
     /// Values of the caller's.
     pub(super) meta: Vec<(String, Vec<u8>)>,
     /// Whether zones are retired, as of now.

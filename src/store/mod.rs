@@ -8,7 +8,8 @@
 //!
 //! A zone is kept as a *base*, its whole content at some serial, and the *diffs* since; older diffs
 //! stay for outgoing IXFR. When the diffs outgrow a tenth of the base, the keeper *folds* them: it
-//! writes a new base from the snapshot that came with the last diff, in slices between commits.
+//! writes a new base from the snapshot that came with the last diff, in slices between commits. Where
+//! a whole zone comes in the place of another, that one can be kept beside it, to go back to.
 //!
 //! The files in the state directory: `lock` (one process at a time), `data.mdb` and `lock.mdb`
 //! (LMDB), `log.0` and `log.1` (diffs on their way to LMDB, 8 MiB each), `damaged/` (what was set
@@ -56,7 +57,7 @@ use crate::tree::Tree;
 use crossbeam::channel::{self, Sender};
 use format::ZoneKey;
 use intake::{QUEUE_MAX, UnderWay};
-use request::{Append, Done, Request};
+use request::{Append, Done, Read, Request, Which};
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
@@ -173,12 +174,31 @@ impl Store {
         apex: Name<'_>,
         with: impl FnOnce(Result<Stored<'_>, Damage>) -> T + Send + 'static,
     ) -> Pin<Box<dyn Future<Output = Option<T>> + Send>> {
+        self.read_one(apex, Which::Newest, with)
+    }
+
+    /// As [`read`](Self::read), the version in whose place the newest whole zone came, if it was
+    /// kept ([`History::Before`]).
+    pub fn read_before<T: Send + 'static>(
+        &self,
+        apex: Name<'_>,
+        with: impl FnOnce(Result<Stored<'_>, Damage>) -> T + Send + 'static,
+    ) -> Pin<Box<dyn Future<Output = Option<T>> + Send>> {
+        self.read_one(apex, Which::Before, with)
+    }
+
+    fn read_one<T: Send + 'static>(
+        &self,
+        apex: Name<'_>,
+        which: Which,
+        with: impl FnOnce(Result<Stored<'_>, Damage>) -> T + Send + 'static,
+    ) -> Pin<Box<dyn Future<Output = Option<T>> + Send>> {
         let (given, made) = oneshot::channel();
-        let read = Box::new(move |stored: Option<Result<Stored<'_>, Damage>>| {
+        let with = Box::new(move |stored: Option<Result<Stored<'_>, Damage>>| {
             given.send(stored.map(with)).ok();
         });
         // If it cannot be sent, it is dropped, and with it the sender.
-        self.send(Request::Read { key: ZoneKey::of(apex), read }).ok();
+        self.send(Request::Read(Read { key: ZoneKey::of(apex), which, with })).ok();
         Box::pin(async move { made.await.ok().flatten() })
     }
 
@@ -242,6 +262,9 @@ pub enum History {
     Drop,
     /// Keep them: the new version has the serial that they lead to.
     Keep,
+    /// Drop them, but keep the version that they lead to beside the new one, in the place of any
+    /// kept so before ([`Store::read_before`]): nothing is written for that.
+    Before,
 }
 
 /// What a snapshot calls with key and blob of each entry, until it breaks.

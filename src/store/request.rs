@@ -51,8 +51,20 @@ pub(super) struct Logged {
     pub(super) claim: Claim,
 }
 
-/// What is done with a zone that is read: on the reader's thread, `None` if nothing is kept of it.
-pub(super) type Read = Box<dyn FnOnce(Option<Result<Stored<'_>, Damage>>) + Send>;
+/// A zone to be read.
+pub(super) struct Read {
+    pub(super) key: ZoneKey,
+    pub(super) which: Which,
+    /// What is done with it: on the reader's thread, `None` if nothing is kept of it.
+    pub(super) with: Box<dyn FnOnce(Option<Result<Stored<'_>, Damage>>) + Send>,
+}
+
+/// Which version of a zone.
+#[derive(Clone, Copy)]
+pub(super) enum Which {
+    Newest,
+    Before,
+}
 
 /// A change that waits.
 pub(super) enum Request {
@@ -83,11 +95,8 @@ pub(super) enum Request {
         value: Vec<u8>,
         done: Done,
     },
-    /// Reads a zone as it is after what came before.
-    Read {
-        key: ZoneKey,
-        read: Read,
-    },
+    /// As it is after all that was handed over before.
+    Read(Read),
     Sweep {
         now_ms: u64,
     },
@@ -103,7 +112,7 @@ impl Request {
             | Self::Append { append: Append { key, .. }, .. }
             | Self::Logged(Logged { append: Append { key, .. }, .. })
             | Self::Retire { key, .. }
-            | Self::Read { key, .. }
+            | Self::Read(Read { key, .. })
             | Self::Forget { key, .. } => Some(key),
             Self::PutMeta { .. } | Self::Sweep { .. } | Self::Wake => None,
         }
@@ -131,7 +140,7 @@ impl Request {
             | Self::Retire { done, .. }
             | Self::Forget { done, .. }
             | Self::PutMeta { done, .. } => Some(done),
-            Self::Logged(_) | Self::Read { .. } | Self::Sweep { .. } | Self::Wake => None,
+            Self::Logged(_) | Self::Read(_) | Self::Sweep { .. } | Self::Wake => None,
         }
     }
 }
