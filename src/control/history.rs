@@ -83,6 +83,7 @@ impl History {
             let diff = before.map(|(diff, _)| &**diff);
             listed.push(version(after.from, Place::Older, note, diff));
         }
+        listed.extend(versions.before.map(|before| version(before, Place::Older, None, None)));
         Self { zone: apex.into(), versions: listed }
     }
 

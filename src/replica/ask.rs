@@ -419,31 +419,28 @@ fn changed(have: &Zone, diffs: Vec<Diff>) -> Result<Answer, AskError> {
 }
 
 fn whole(builder: Builder, have: Option<Arc<Zone>>) -> Result<Answer, AskError> {
-    Ok(compare(Arc::new(builder.build()?), have.as_deref()))
+    Ok(compare(builder.build()?, have.as_deref())?)
 }
 
-/// So many records may differ in any zone, whatever its size, for the difference to be kept.
-const FEW: u64 = 1000;
-
-/// A whole zone becomes the version held and a difference, if that is not larger than the zone:
-/// it can be undone then, and a small one be sent on as an IXFR. Where it is a quarter at most,
-/// the zone shares the memory of the version held, and costs the store little.
-pub(super) fn compare(zone: Arc<Zone>, have: Option<&Zone>) -> Answer {
-    let Some(have) = have else { return Answer::Whole { zone, differs: false } };
-    if zone.serial() != have.serial() && !zone.serial().is_after(have.serial()) {
-        return Answer::Whole { zone, differs: false };
-    }
+/// A whole zone becomes the version held and a difference, if that is not large: see
+/// [`Zone::follow`].
+///
+/// # Errors
+/// Those of that.
+pub(super) fn compare(zone: Zone, have: Option<&Zone>) -> Result<Answer, OutOfSync> {
+    let whole = |zone, differs| Ok(Answer::Whole { zone: Arc::new(zone), differs });
+    let Some(have) = have else { return whole(zone, false) };
     if zone.serial() == have.serial() {
         let differs = Diff::within(have, &zone, 0).is_none();
-        return Answer::Whole { zone, differs };
+        return whole(zone, differs);
     }
-    let Some(diff) = Diff::within(have, &zone, have.records().max(FEW)) else {
-        return Answer::Whole { zone, differs: false };
-    };
-    let is_little = diff.records() as u64 <= have.records() / 4;
-    let shared = is_little.then(|| have.apply(&diff).ok()).flatten();
-    let zone = shared.map_or(zone, Arc::new);
-    Answer::Changed { changes: vec![Change { diff: Arc::new(diff), zone }], compared: true }
+    if !zone.serial().is_after(have.serial()) {
+        return whole(zone, false);
+    }
+    let (zone, diff) = zone.follow(have)?;
+    let Some(diff) = diff else { return whole(zone, false) };
+    let changes = vec![Change { diff: Arc::new(diff), zone: Arc::new(zone) }];
+    Ok(Answer::Changed { changes, compared: true })
 }
 
 pub(super) async fn connect(primary: &Primary, wait: Duration) -> Result<TcpStream, AskError> {

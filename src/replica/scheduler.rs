@@ -26,7 +26,7 @@ use crate::store::{Store, StoreError};
 use crate::tsig::Keys;
 use crate::view::{Served, Views};
 use crate::wire::Serial;
-use crate::zone::{OutOfSync, Zone};
+use crate::zone::Zone;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -81,7 +81,7 @@ pub(super) enum What {
     Compared { primary: usize, have: Option<Arc<Zone>>, asked: Asked },
     Read(Result<Answer, String>, Instant),
     Judged(Result<(), Reason>, Version),
-    Undone(Result<Undone, (OutOfSync, Reply)>),
+    Undone(Result<Undone, (String, Reply)>),
     Signatures(Option<Ending>),
     Stored(Result<(), StoreError>, Version),
     Recalled(Recalled),
@@ -247,6 +247,7 @@ impl Scheduler {
             served: entry.zone.clone(),
             since: entry.since,
             steps: entry.history.steps().map(|(diff, note)| (Arc::clone(diff), note)).collect(),
+            before: entry.older_than_history(),
             held: entry.held().map(|held| Arc::clone(&held.version.zone)),
         })
     }

@@ -30,6 +30,8 @@ pub(super) struct Version {
     pub(super) zone: Arc<Zone>,
     /// How it came from the version held; empty if it replaces it.
     pub(super) changes: Vec<Change>,
+    /// The version that the store keeps beside it, once it is stored.
+    pub(super) before: Option<Serial>,
     /// What was asked for; `None`: no primary was asked.
     pub(super) asked: Option<Ask>,
     /// What it is noted as.
@@ -83,15 +85,15 @@ impl Scheduler {
                     transferred");
                 entry.rare_mut().damaged = Some(what);
             }
-            Ok(Some(((zone, history), state))) => {
+            Ok(Some((restored, state))) => {
                 let until = match entry.file() {
                     Some(_) => "its file can be read",
                     None => "a primary has been asked",
                 };
-                info!(zone = %entry.apex, serial = %zone.serial(), "configured again: served as \
+                info!(zone = %entry.apex, serial = state.serial, "configured again: served as \
                     it was kept until {until}");
                 let kept = store::State { retired_at_ms: None, ..state.clone() };
-                entry.restore(zone, history, &state, now_ms, now_ms);
+                entry.restore(restored, &state, now_ms, now_ms);
                 entry.recall_pin(&self.store);
                 let (apex, served) = (entry.apex.clone(), entry.served());
                 self.store.touch(apex.as_name(), kept);
@@ -117,6 +119,7 @@ impl Scheduler {
         let version = |zone: &Arc<Zone>, changes, kind, differs| Version {
             zone: Arc::clone(zone),
             changes,
+            before: None,
             asked: Some(ask),
             kind,
             from: entry.zone.as_ref().map(|zone| zone.serial()),
@@ -208,7 +211,7 @@ impl Scheduler {
     }
 
     /// Gives a version to the store; it is published when that has it.
-    pub(super) fn keep(&mut self, id: usize, version: Version) {
+    pub(super) fn keep(&mut self, id: usize, mut version: Version) {
         let now_ms = self.clock.now_ms();
         let entry = &mut self.zones[id];
         if let Some(primary) = version.primary {
@@ -222,23 +225,28 @@ impl Scheduler {
         };
         let apex = entry.apex.as_name();
         let epoch = entry.epoch;
+        let keeps_before = entry.settings().history > 0;
+        let mut before = entry.before();
+        let mut replace = |from: Option<Serial>, zone: &Arc<Zone>| {
+            before = from.filter(|&from| keeps_before && zone.serial().is_after(from));
+            let history = before.map_or(store::History::Drop, |_| store::History::Before);
+            self.store.replace(apex, kept(zone.soa()), history, Kept(Arc::clone(zone)))
+        };
         let mut ticket = None;
-        for change in &version.changes {
-            let snapshot = Kept(Arc::clone(&change.zone));
-            let state = kept(change.zone.soa());
+        for Change { diff, zone } in &version.changes {
             // If a step fails, so does the last one, which is out of step then.
-            ticket = Some(if change.diff.octets() > store::DIFF_MAX {
+            ticket = Some(if diff.octets() > store::DIFF_MAX {
                 // The store would keep no such difference: it need not be encoded here.
-                self.store.replace(apex, state, store::History::Drop, snapshot)
+                replace(Some(diff.from), zone)
             } else {
-                let diff = Note::now(version.kind).encode(&change.diff);
-                self.store.append(apex, state, change.diff.from.0, diff, snapshot)
+                let encoded = Note::now(version.kind).encode(diff);
+                let snapshot = Kept(Arc::clone(zone));
+                self.store.append(apex, kept(zone.soa()), diff.from.0, encoded, snapshot)
             });
         }
-        let ticket = ticket.unwrap_or_else(|| {
-            let snapshot = Kept(Arc::clone(&version.zone));
-            self.store.replace(apex, kept(version.zone.soa()), store::History::Drop, snapshot)
-        });
+        let ours = entry.zone.as_ref().map(|zone| zone.serial());
+        let ticket = ticket.unwrap_or_else(|| replace(ours, &version.zone));
+        version.before = before;
         self.storing += 1;
         let done = self.done.clone();
         tokio::spawn(async move {
@@ -287,6 +295,9 @@ impl Scheduler {
             entry.history.extend(new);
         }
         entry.since = Some(note);
+        if entry.before() != version.before {
+            entry.rare_mut().before = version.before;
+        }
         tell_iterations(entry, &version.zone);
         entry.zone = Some(Arc::clone(&version.zone));
         entry.note_signatures(&version, now_ms);
@@ -378,7 +389,7 @@ impl Scheduler {
                 let builder = file::read(&path, apex.as_name(), file::Limits { octets })
                     .map_err(|error| error.to_string())?;
                 let zone = builder.build().map_err(|e| format!("{}: {e}", path.display()))?;
-                Ok(compare(Arc::new(zone), have.as_deref()))
+                compare(zone, have.as_deref()).map_err(|error| error.to_string())
             });
             let read = read.await.unwrap_or_else(|error| Err(error.to_string()));
             let _ = done.send(Done { id, epoch, what: What::Read(read, began) });
@@ -421,6 +432,7 @@ impl Scheduler {
             Version {
                 zone,
                 changes,
+                before: None,
                 asked,
                 kind,
                 from,

@@ -96,9 +96,8 @@ impl ZoneKey {
 
     /// Is this such a key?
     pub(super) fn is_before(key: &[u8]) -> bool {
-        key.split_first().is_some_and(|(&tag, key)| {
-            tag == Self::TAG_BEFORE && Key::from_bytes(key).is_some()
-        })
+        key.split_first()
+            .is_some_and(|(&tag, key)| tag == Self::TAG_BEFORE && Key::from_bytes(key).is_some())
     }
 }
 

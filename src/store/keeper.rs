@@ -47,8 +47,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// After so many changes, what they touched of the data file is taken out of this process's memory
 /// once nothing waits. A page here and there each: some megabytes.
 const FORGET_AFTER: usize = 512;
-/// How many changes a slice of background work is as good as.
+/// How many changes a slice of background work is as good as, and a step of deletion, which touches
+/// every page that it frees.
 const SLICE_CHANGES: usize = 8;
+const DELETION_CHANGES: usize = 64;
 
 /// The thread's state; what LMDB lends lives on its stack.
 pub(super) struct Keeper {
@@ -224,10 +226,9 @@ impl Keeper {
         }
     }
 
-    /// Forgets what was touched, if that is much and there is nothing else to do.
+    /// Forgets what was touched, if that is much and nothing waits.
     fn forget_touched(&mut self) {
-        let idle = self.stages.is_empty() && self.doomed.is_empty() && self.requests.is_empty();
-        if self.unforgotten >= FORGET_AFTER && idle {
+        if self.unforgotten >= FORGET_AFTER && self.requests.is_empty() {
             self.unforgotten = 0;
             // It only counts as ours: the system takes it when it needs room.
             let _ = forget_mapped(&self.dir.join(DATA_FILE));
@@ -392,6 +393,8 @@ impl Keeper {
     /// A slice of the stages in turn, or else of the folds, and a step of deletion.
     fn background(&mut self, env: &Environment, tables: Tables<'_>) -> heed::Result<()> {
         let mut outcome = Outcome::default();
+        let deletes = !self.doomed.is_empty() && self.background_due();
+        self.unforgotten += SLICE_CHANGES + if deletes { DELETION_CHANGES } else { 0 };
         let written = env.write_txn().and_then(|mut txn| {
             let mut budget = SLICE;
             while budget > 0
@@ -410,7 +413,6 @@ impl Keeper {
             self.save_next_id(tables, &mut txn)?;
             txn.commit()
         });
-        self.unforgotten += SLICE_CHANGES;
         self.settle(env, written, outcome)
     }
 
