@@ -183,7 +183,7 @@ fn upgrade(env: &Environment) -> heed::Result<Position> {
     {
         return Ok(position);
     }
-    let position = position.unwrap_or(Position::begin(0));
+    let position = position.unwrap_or_else(|| Position::begin(0));
     tables.put_meta(&mut txn, META_FORMAT, FORMAT.to_be_bytes().to_vec())?;
     tables.put_position(&mut txn, position)?;
     txn.commit()?;
@@ -344,7 +344,7 @@ fn survey<T: Send, R: Fn(Stored<'_>) -> T + Sync>(
     for entry in tables.before.iter(&txn)? {
         let (key, value) = entry?;
         if !ZoneKey::is_before(key) || unseal(key, value).and_then(Row::decode).is_none() {
-            // It can still be served what is kept of the zone itself.
+            // What is served is not hurt.
             tracing::error!("the row of a version that could be gone back to is damaged");
             ownerless = true;
             removals.push(Removal { key: Some(key.into()), ids: Vec::new() });

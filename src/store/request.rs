@@ -51,12 +51,14 @@ pub(super) struct Logged {
     pub(super) claim: Claim,
 }
 
+/// What is done with a zone that is read: on the reader's thread, `None` if nothing is kept of it.
+pub(super) type With = Box<dyn FnOnce(Option<Result<Stored<'_>, Damage>>) + Send>;
+
 /// A zone to be read.
 pub(super) struct Read {
     pub(super) key: ZoneKey,
     pub(super) which: Which,
-    /// What is done with it: on the reader's thread, `None` if nothing is kept of it.
-    pub(super) with: Box<dyn FnOnce(Option<Result<Stored<'_>, Damage>>) + Send>,
+    pub(super) with: With,
 }
 
 /// Which version of a zone.
