@@ -15,6 +15,7 @@ use super::sameness::Difference;
 use crate::clock::now_s;
 use crate::name::NameBuf;
 use crate::refresh::{Ask, Failure};
+use crate::store::Ahead;
 use crate::tsig::{Key, TsigError, Verifier};
 use crate::wire::{Rcode, Serial};
 use crate::xfr::{self, Incoming, Progress, Statistics, XfrError};
@@ -47,6 +48,8 @@ pub(super) struct Job {
     /// The whole zone is only to be compared with that.
     pub(super) compares: bool,
     pub(super) max_octets: u64,
+    /// Where a zone is written to while it comes in, if none is held.
+    pub(super) ahead: Option<Ahead>,
     /// What is told of it while it lasts.
     pub(super) course: Arc<Course>,
 }
@@ -162,6 +165,8 @@ pub(super) struct Asked {
     pub(super) expire_s: Option<u32>,
     /// A sign that the primary has other data under our serial.
     pub(super) difference: Option<Difference>,
+    /// What of the whole zone that came is written already.
+    pub(super) ahead: Option<Ahead>,
     /// Who was asked, and in which lane.
     pub(super) address: IpAddr,
     pub(super) lane: Lane,
@@ -175,7 +180,7 @@ impl Asked {
 }
 
 /// Asks, in the place given.
-pub(super) async fn ask(job: Job, limits: Arc<Limits>, _place: Place) -> Asked {
+pub(super) async fn ask(mut job: Job, limits: Arc<Limits>, _place: Place) -> Asked {
     let address = job.primary.address.ip();
     let mut asked = Asked {
         answer: Ok(Answer::Told(Serial(0))),
@@ -183,6 +188,7 @@ pub(super) async fn ask(job: Job, limits: Arc<Limits>, _place: Place) -> Asked {
         began: Instant::now(),
         expire_s: None,
         difference: None,
+        ahead: job.ahead.take(),
         address,
         lane: job.lane,
     };
@@ -225,11 +231,17 @@ struct Reading {
     verifier: Option<Verifier>,
     /// Seconds until the zone expires at the primary: what the first message says.
     expire_s: Option<u32>,
+    /// Where what is final is written to, and how many pages of it are.
+    ahead: Option<Ahead>,
+    pages: usize,
 }
 
 /// Stretches of up to so many octets are read where they arrive: handing them to a builder would
 /// take longer.
 const READ_HERE: usize = 32 * 1024;
+
+/// A zone of fewer pages is written when it has come: it takes as long.
+const AHEAD_MIN: usize = 2048;
 
 /// How long more than one newer SOA is waited for in answer to an IXFR.
 const LONE_SOA_WAIT: Duration = Duration::from_secs(1);
@@ -257,6 +269,25 @@ impl Reading {
             }
         }
         Ok(Progress::More)
+    }
+}
+
+impl Reading {
+    /// Has the store write what is final of a whole zone; as much as there is room for now.
+    fn write_ahead(&mut self) {
+        let Some(builder) = self.incoming.builder() else { return };
+        let Some(ahead) = self.ahead.as_mut().filter(|_| builder.is_in_order()) else {
+            self.ahead = None;
+            return;
+        };
+        let pages = builder.final_pages();
+        if pages < AHEAD_MIN {
+            return;
+        }
+        while self.pages < pages && ahead.has_room() {
+            builder.final_page(self.pages).for_each(|(key, blob)| ahead.push(key.as_bytes(), blob));
+            self.pages += 1;
+        }
     }
 }
 
@@ -290,7 +321,8 @@ async fn transfer(
     let key = job.primary.key.as_ref();
     let verifier = key.map(|key| key.sign_request(&mut request, now_s()));
     let mut inbox = begin(job, limits, &request).await?;
-    let mut reading = Reading { incoming, verifier, expire_s: None };
+    let ahead = asked.ahead.take();
+    let mut reading = Reading { incoming, verifier, expire_s: None, ahead, pages: 0 };
     let end = receive(job, &mut inbox, &mut reading, options.stall_timeout).await;
     asked.statistics = reading.incoming.statistics();
     asked.expire_s = reading.expire_s;
@@ -303,6 +335,9 @@ async fn transfer(
     };
     if let Some(stream) = inbox.into_stream() {
         limits.connections.keep(&job.primary, stream);
+    }
+    if matches!(&end, Progress::Whole(builder, _) if builder.is_in_order()) {
+        asked.ahead = reading.ahead;
     }
     job.course.received();
     install(job, end, asked.statistics.octets).await
@@ -356,10 +391,13 @@ async fn receive(
             incoming: Incoming::axfr(crate::name::Name::ROOT, 0, 0),
             verifier: None,
             expire_s: None,
+            ahead: None,
+            pages: 0,
         };
         let mut away = std::mem::replace(reading, empty);
         let mut built = spawn_blocking(move || {
             let progress = away.read(&mut stretch);
+            away.write_ahead();
             (away, progress)
         });
         let (back, next) = tokio::select! {

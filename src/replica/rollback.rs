@@ -273,6 +273,7 @@ impl Scheduler {
         let version = |zone, changes, kind| Version {
             zone,
             changes,
+            ahead: None,
             before: None,
             asked: None,
             kind,

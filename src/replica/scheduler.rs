@@ -423,6 +423,7 @@ impl Scheduler {
             is_source: entry.source() == Some(primary),
             compares: lane == Lane::Idle,
             max_octets: entry.settings().max_size,
+            ahead: (what != Ask::Soa && have.is_none()).then(|| self.store.ahead()),
             course,
         };
         let replicated = &self.stats.replicated;

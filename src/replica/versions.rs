@@ -13,7 +13,7 @@ use super::zone::{Entry, Last, millis};
 use crate::config::SameSerial;
 use crate::refresh::{Ask, Event, Failure, Step};
 use crate::stats::Replicated;
-use crate::store::{self, StoreError};
+use crate::store::{self, Ahead, StoreError};
 use crate::view::Expiry;
 use crate::wire::Serial;
 use crate::xfr::Statistics;
@@ -30,6 +30,8 @@ pub(super) struct Version {
     pub(super) zone: Arc<Zone>,
     /// How it came from the version held; empty if it replaces it.
     pub(super) changes: Vec<Change>,
+    /// What of it the store has written already.
+    pub(super) ahead: Option<Arc<Ahead>>,
     /// The version that the store keeps beside it, once it is stored.
     pub(super) before: Option<Serial>,
     /// What was asked for; `None`: no primary was asked.
@@ -119,6 +121,7 @@ impl Scheduler {
         let version = |zone: &Arc<Zone>, changes, kind, differs| Version {
             zone: Arc::clone(zone),
             changes,
+            ahead: None,
             before: None,
             asked: Some(ask),
             kind,
@@ -152,7 +155,8 @@ impl Scheduler {
             // It is not asked for here.
             Answer::Compared { .. } => self.on(id, Event::Failed(Failure::Primary)),
             Answer::Whole { zone, differs } => {
-                let version = version(&zone, Vec::new(), "AXFR", differs);
+                let mut version = version(&zone, Vec::new(), "AXFR", differs);
+                version.ahead = asked.ahead.map(Arc::new);
                 self.whole(id, primary, version);
             }
         }
@@ -227,17 +231,18 @@ impl Scheduler {
         let epoch = entry.epoch;
         let keeps_before = entry.settings().history > 0;
         let mut before = entry.before();
-        let mut replace = |from: Option<Serial>, zone: &Arc<Zone>| {
+        let mut replace = |from: Option<Serial>, zone: &Arc<Zone>, ahead| {
             before = from.filter(|&from| keeps_before && zone.serial().is_after(from));
             let history = before.map_or(store::History::Drop, |_| store::History::Before);
-            self.store.replace(apex, kept(zone.soa()), history, Kept(Arc::clone(zone)))
+            let snapshot = Kept(Arc::clone(zone));
+            self.store.replace_ahead(apex, kept(zone.soa()), history, snapshot, ahead)
         };
         let mut ticket = None;
         for Change { diff, zone } in &version.changes {
             // If a step fails, so does the last one, which is out of step then.
             ticket = Some(if diff.octets() > store::DIFF_MAX {
                 // The store would keep no such difference: it need not be encoded here.
-                replace(Some(diff.from), zone)
+                replace(Some(diff.from), zone, None)
             } else {
                 let encoded = Note::now(version.kind).encode(diff);
                 let snapshot = Kept(Arc::clone(zone));
@@ -245,7 +250,8 @@ impl Scheduler {
             });
         }
         let ours = entry.zone.as_ref().map(|zone| zone.serial());
-        let ticket = ticket.unwrap_or_else(|| replace(ours, &version.zone));
+        let ahead = version.ahead.take().and_then(Arc::into_inner);
+        let ticket = ticket.unwrap_or_else(|| replace(ours, &version.zone, ahead));
         version.before = before;
         self.storing += 1;
         let done = self.done.clone();
@@ -432,6 +438,7 @@ impl Scheduler {
             Version {
                 zone,
                 changes,
+                ahead: None,
                 before: None,
                 asked,
                 kind,

@@ -12,7 +12,7 @@ use super::format::{CHUNK, Id, META_NEXT_ID, META_USER, NO_BASE, Row, ZoneKey};
 use super::format::{base_key, encode_diff, journal_key, seal};
 use super::keeper::{Failed, Keeper, Outcome, SLICE};
 use super::request::{Append, Request};
-use super::stage::{Goal, Stage};
+use super::stage::{Base, Goal, Stage};
 use super::tables::Tables;
 use super::{History, State, StoreError, lock};
 use heed::RwTxn;
@@ -81,15 +81,17 @@ impl Keeper {
     ) -> heed::Result<()> {
         let mut small_fold = None;
         let (done, result) = match request {
-            Request::Replace { key, state, history, snapshot, done } => {
+            Request::Replace { key, state, history, snapshot, ahead, done } => {
                 let goal = Goal::Replace { state, history, done };
-                let stage = Stage::new(key, self.new_id(), goal, snapshot);
+                let begun = self.take_ahead(ahead, outcome);
+                let base = begun.unwrap_or_else(|| Base::new(self.new_id()));
+                let stage = Stage::new(key, base, goal, snapshot);
                 return self.advance(tables, txn, stage, budget, outcome);
             }
             Request::Append { append, done } if append.diff.len() > DIFF_MAX => {
                 let Append { key, state, snapshot, .. } = append;
                 let goal = Goal::Replace { state, history: History::Drop, done };
-                let stage = Stage::new(key, self.new_id(), goal, snapshot);
+                let stage = Stage::new(key, Base::new(self.new_id()), goal, snapshot);
                 return self.advance(tables, txn, stage, budget, outcome);
             }
             Request::Append { append, done } => {
@@ -108,6 +110,11 @@ impl Keeper {
             }
             Request::Read(read) => {
                 outcome.reads.push(read);
+                return Ok(());
+            }
+            Request::Piece(piece) => return self.write_piece(tables, txn, &piece, outcome),
+            Request::Abandon { number } => {
+                self.abandon_ahead(number, outcome);
                 return Ok(());
             }
             Request::Sweep { now_ms } => return self.sweep(tables, txn, now_ms, outcome),
@@ -162,7 +169,8 @@ impl Keeper {
         let Append { key, state, from, diff, snapshot } = append;
         let fold = self.append(tables, txn, (key, state), (*from, diff), outcome)?;
         let Some((goal, base_len)) = fold else { return Ok(None) };
-        let stage = Stage::new(key.clone(), self.new_id(), goal, Arc::clone(snapshot));
+        let base = Base::new(self.new_id());
+        let stage = Stage::new(key.clone(), base, goal, Arc::clone(snapshot));
         if base_len <= FOLD_MIN {
             return Ok(Some(stage));
         }
@@ -197,7 +205,7 @@ impl Keeper {
         mut stage: Stage,
         outcome: &mut Outcome,
     ) -> heed::Result<()> {
-        outcome.begun.extend(stage.started().then_some(stage.id));
+        outcome.begun.extend(stage.started().then_some(stage.base.id));
         match stage.goal.take() {
             Goal::Replace { state, history, done } => {
                 outcome.finished.push(stage.key.clone());
@@ -210,8 +218,8 @@ impl Keeper {
                 let Some(mut row) = row else {
                     // The zone was replaced or forgotten meanwhile. What replaced it may go on with
                     // the same journal: from where that was.
-                    outcome.doomed.push(stage.id);
-                    return tables.doom(txn, stage.id);
+                    outcome.doomed.push(stage.base.id);
+                    return tables.doom(txn, stage.base.id);
                 };
                 discard_base(tables, txn, &row, outcome)?;
                 stage.become_base(tables, txn, &mut row)?;

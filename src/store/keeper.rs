@@ -18,6 +18,7 @@
 //! logged diffs and background work rest for a second. After an error that LMDB does not survive, the environment
 //! is closed and opened again.
 
+use super::ahead::Begun;
 use super::format::{Id, ZoneKey};
 use super::load::DATA_FILE;
 use super::log::Position;
@@ -70,6 +71,8 @@ pub(super) struct Keeper {
     stages: VecDeque<Stage>,
     /// Folds, one after the other, when there is no stage.
     folds: VecDeque<Stage>,
+    /// Bases of zones that are still coming in.
+    pub(super) begun_ahead: Vec<Begun>,
     /// What came for zones whose stage is being written.
     pub(super) waiting: HashMap<ZoneKey, VecDeque<Request>>,
     /// What came for them and may go on.
@@ -99,6 +102,8 @@ pub(super) struct Outcome {
     /// Stages to go on with, and folds.
     pub(super) stages: Vec<Stage>,
     pub(super) folds: Vec<Stage>,
+    /// Bases of zones that are still coming in, which it has written to.
+    pub(super) begun_ahead: Vec<Begun>,
     /// Zones whose stage has ended.
     pub(super) finished: Vec<ZoneKey>,
     /// What ended in this transaction, but was begun in an earlier one.
@@ -162,6 +167,7 @@ impl Keeper {
             doomed: VecDeque::new(),
             stages: VecDeque::new(),
             folds: VecDeque::new(),
+            begun_ahead: Vec::new(),
             waiting: HashMap::new(),
             ready: VecDeque::new(),
             group: Vec::new(),
@@ -356,7 +362,8 @@ impl Keeper {
         touches: HashMap<ZoneKey, State>,
     ) -> heed::Result<()> {
         let mut outcome = Outcome::default();
-        self.unforgotten += group.len() + touches.len();
+        let pieces = group.iter().filter(|request| matches!(request, Request::Piece(_))).count();
+        self.unforgotten += group.len() + pieces * SLICE_CHANGES + touches.len();
         let written = env.write_txn().and_then(|mut txn| {
             self.write_group(tables, &mut txn, group, &mut outcome)?;
             for (key, state) in &touches {
@@ -455,6 +462,7 @@ impl Keeper {
         for fold in outcome.folds {
             self.offer_fold(fold);
         }
+        self.begun_ahead.extend(outcome.begun_ahead);
         for read in outcome.reads {
             self.reader.get_or_insert_with(|| Reader::start(env.clone())).take(read);
         }
@@ -483,6 +491,7 @@ impl Keeper {
             self.group_due = Some(self.rest_until);
         }
         self.doomed.extend(outcome.begun);
+        self.doomed.extend(outcome.begun_ahead.iter().map(|begun| begun.base.id));
         for key in &outcome.finished {
             self.release(key);
         }
@@ -526,6 +535,7 @@ impl Keeper {
             self.abandon(stage, failed);
         }
         self.folds.clear();
+        self.doomed.extend(self.begun_ahead.drain(..).map(|begun| begun.base.id));
         let until = Instant::now() + PAUSE;
         loop {
             let request = match self.ready.pop_front() {
@@ -550,7 +560,7 @@ impl Keeper {
     /// Gives a stage up after a failure.
     fn abandon(&mut self, stage: Stage, failed: &StoreError) {
         if stage.started() {
-            self.doomed.push_back(stage.id);
+            self.doomed.push_back(stage.base.id);
         }
         if let Goal::Replace { done, .. } = stage.goal {
             self.release(&stage.key);

@@ -148,7 +148,7 @@ impl Opened {
                 intake.run();
             }),
         )?;
-        Ok(Store { requests: sender, shared, threads: vec![intake, keeper] })
+        Ok(Store { requests: Arc::new(sender), shared, threads: vec![intake, keeper] })
     }
 }
 

@@ -30,6 +30,7 @@
 //! It never serves: a version that is not in memory is read at start, or when its zone is
 //! configured again. It does not shrink its file: the room of what was deleted is used again.
 
+mod ahead;
 mod change;
 mod format;
 mod inspect;
@@ -48,6 +49,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+pub use ahead::Ahead;
 pub use change::DIFF_MAX;
 pub use load::Opened;
 pub use stored::{Diff, Diffs, Entries, Stored};
@@ -73,7 +75,7 @@ use tokio::sync::oneshot;
 
 /// The zones kept in a state directory; dropped, it finishes what is queued and closes.
 pub struct Store {
-    requests: Sender<Request>,
+    requests: Arc<Sender<Request>>,
     shared: Arc<Shared>,
     /// The intake and the keeper, in the order in which they end.
     threads: Vec<JoinHandle<()>>,
@@ -100,11 +102,31 @@ impl Store {
         history: History,
         snapshot: impl Snapshot,
     ) -> Ticket {
+        self.replace_ahead(apex, state, history, snapshot, None)
+    }
+
+    /// As [`replace`](Self::replace), of a zone that was written `ahead` in part: with what is the
+    /// beginning of `snapshot`, entry by entry.
+    pub fn replace_ahead(
+        &self,
+        apex: Name<'_>,
+        state: State,
+        history: History,
+        snapshot: impl Snapshot,
+        ahead: Option<Ahead>,
+    ) -> Ticket {
         let key = ZoneKey::of(apex);
+        let ahead = ahead.and_then(Ahead::sent);
         self.ask(|done| {
             let snapshot = Arc::new(snapshot);
-            Request::Replace { key, state, history, snapshot, done }
+            Request::Replace { key, state, history, snapshot, ahead, done }
         })
+    }
+
+    /// Room for a zone that is about to come in. Nothing is written before anything is pushed.
+    pub fn ahead(&self) -> Ahead {
+        let number = self.shared.aheads.fetch_add(1, Ordering::Relaxed);
+        Ahead::new(Arc::downgrade(&self.requests), number)
     }
 
     /// Keeps one more version: the bytes that lead from serial `from` to `state.serial`, and a
@@ -248,7 +270,7 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         let (none, _) = channel::bounded(0);
-        drop(std::mem::replace(&mut self.requests, none));
+        drop(std::mem::replace(&mut self.requests, Arc::new(none)));
         for thread in self.threads.drain(..) {
             thread.join().ok();
         }
@@ -536,6 +558,8 @@ struct Shared {
     applied: AtomicU64,
     /// What waits for the keeper.
     queued: AtomicUsize,
+    /// How many zones were about to come in.
+    aheads: AtomicU64,
 }
 
 /// No holder of these locks leaves anything half done, so a panic elsewhere changes nothing.

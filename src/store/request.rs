@@ -3,6 +3,7 @@
 //! **How it fits.** `Store` makes requests, `intake` and `keeper` take them in their order and
 //! answer each where its [`Done`] says: those that are logged the one, all others the other.
 
+use super::ahead::{Piece, Sent};
 use super::format::ZoneKey;
 use super::intake::Claim;
 use super::stored::Stored;
@@ -75,6 +76,8 @@ pub(super) enum Request {
         state: State,
         history: History,
         snapshot: Arc<dyn Snapshot>,
+        /// What of it was written ahead.
+        ahead: Option<Sent>,
         done: Done,
     },
     Append {
@@ -97,6 +100,12 @@ pub(super) enum Request {
         value: Vec<u8>,
         done: Done,
     },
+    /// Entries of a zone that is still coming in.
+    Piece(Piece),
+    /// It does not come.
+    Abandon {
+        number: u64,
+    },
     /// As it is after all that was handed over before.
     Read(Read),
     Sweep {
@@ -117,6 +126,7 @@ impl Request {
             | Self::Read(Read { key, .. })
             | Self::Forget { key, .. } => Some(key),
             Self::PutMeta { .. } | Self::Sweep { .. } | Self::Wake => None,
+            Self::Piece(_) | Self::Abandon { .. } => None,
         }
     }
 
@@ -125,6 +135,7 @@ impl Request {
         match self {
             Self::Append { append, .. } | Self::Logged(Logged { append, .. }) => append.diff.len(),
             Self::PutMeta { value, .. } => value.len(),
+            Self::Piece(piece) => piece.len(),
             _ => 0,
         }
     }
@@ -143,6 +154,7 @@ impl Request {
             | Self::Forget { done, .. }
             | Self::PutMeta { done, .. } => Some(done),
             Self::Logged(_) | Self::Read(_) | Self::Sweep { .. } | Self::Wake => None,
+            Self::Piece(_) | Self::Abandon { .. } => None,
         }
     }
 }

@@ -509,3 +509,80 @@ fn a_store_without_versions_beside_the_newest_is_brought_to_this_format() {
     drop(store);
     assert_eq!(load(dir.path()).1[&apex].state, state(2));
 }
+
+/// Hands over the first `count` entries of a zone, a piece after every `step`, ahead of it.
+fn pushed(store: &Store, content: &Content, count: usize, step: usize) -> Ahead {
+    let mut ahead = store.ahead();
+    for (n, (key, blob)) in content.0.iter().take(count).enumerate() {
+        ahead.push(key, blob);
+        if n % step == step - 1 {
+            ahead.send();
+        }
+    }
+    ahead
+}
+
+/// How many values there are of bases and journals, once nothing more is to be deleted.
+fn chunks_left(dir: &Path) -> u64 {
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        let (store, _) = load(dir);
+        std::thread::sleep(Duration::from_millis(20));
+        drop(store);
+        let env = tables::open(dir).unwrap();
+        let tables = Tables::of(&env).unwrap();
+        let txn = env.read_txn().unwrap();
+        let doomed = tables.doomed.len(&txn).unwrap();
+        if doomed == 0 || std::time::Instant::now() > deadline {
+            assert_eq!(doomed, 0, "not deleted in a minute");
+            return tables.base.len(&txn).unwrap() + tables.journal.len(&txn).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_zone_that_was_written_ahead_is_the_zone_that_it_would_be_otherwise() {
+    let content = Content::of(3000, 100, 7);
+    let apex = name("example.");
+    let lengths = [(0, 1), (1, 1), (1000, 70), (1000, 5000), (2999, 500), (3000, 1000)];
+    for (count, step) in lengths {
+        let (dir, store) = empty();
+        let ahead = pushed(&store, &content, count, step);
+        store.touch(apex.as_name(), State::default());
+        let ahead = Some(ahead);
+        let kept = content.clone();
+        let ticket = store.replace_ahead(apex.as_name(), state(1), History::Drop, kept, ahead);
+        ticket.wait().unwrap();
+        drop(store);
+        assert_all_is_owned(dir.path());
+        let (_, found) = load(dir.path());
+        assert!(found[&apex].base == content, "{count} ahead, {step} at once");
+        let chunks = 3000 * (5 + 14 + 100) / format::CHUNK as u64 + 1;
+        assert_eq!(chunks_left(dir.path()), chunks);
+    }
+}
+
+#[test]
+fn what_was_written_ahead_of_a_zone_that_does_not_come_is_deleted() {
+    let (dir, store) = empty();
+    let content = Content::of(3000, 100, 7);
+    let (apex, other) = (name("example."), name("other.example."));
+    // One that is given up, one that has a gap, one that outlives the store: as in a crash.
+    drop(pushed(&store, &content, 3000, 500));
+    let mut gap = pushed(&store, &content, 1000, 500);
+    gap.skip_one();
+    let ahead = Some(gap);
+    let kept = content.clone();
+    let ticket = store.replace_ahead(apex.as_name(), state(1), History::Drop, kept, ahead);
+    ticket.wait().unwrap();
+    let unfinished = pushed(&store, &content, 3000, 500);
+    let kept = Content::of(1, 1, 1);
+    store.replace(other.as_name(), state(1), History::Drop, kept).wait().unwrap();
+    drop(store);
+    drop(unfinished);
+    assert_all_is_owned(dir.path());
+    assert_eq!(chunks_left(dir.path()), 3000 * (5 + 14 + 100) / format::CHUNK as u64 + 2);
+    let (_, found) = load(dir.path());
+    assert_eq!(found.keys().collect::<Vec<_>>(), [&apex, &other]);
+    assert_eq!(found[&apex].base, content);
+}

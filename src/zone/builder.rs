@@ -99,6 +99,24 @@ impl Builder {
         self.names.octets + self.hashes.octets
     }
 
+    /// Have all records come in order so far, so that what is [`final_pages`](Self::final_pages)
+    /// is what the zone's [`kept`](Zone::kept) entries begin with?
+    pub fn is_in_order(&self) -> bool {
+        let hashes = &self.hashes;
+        let no_hashes = hashes.owner.records.is_empty() && hashes.laid.records == 0;
+        no_hashes && self.names.late.key(0).is_none()
+    }
+
+    /// How many pages of entries are as they will be if all goes on to come in order.
+    pub fn final_pages(&self) -> usize {
+        self.names.laid.draft.pages()
+    }
+
+    /// Key and blob of the entries of one of them.
+    pub fn final_page(&self, at: usize) -> impl Iterator<Item = (Key, &[u8])> {
+        self.names.laid.draft.page(at).map(|entry| (entry.key.to_key(), entry.blob))
+    }
+
     /// The zone.
     pub fn build(self) -> Result<Zone, BuildError> {
         if let Some(iterations) = self.excessive {

@@ -2,7 +2,7 @@
 
 use super::random::Random;
 use backstop::name::NameBuf;
-use backstop::store::{Damage, Each, History, Options, Snapshot, State, Store, StoreError};
+use backstop::store::{Ahead, Damage, Each, History, Options, Snapshot, State, Store, StoreError};
 use backstop::store::{Stored, Ticket};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -67,10 +67,27 @@ pub(crate) fn advance(store: &Store, zone: u32, serial: u32, random: &mut Random
     let apex = apex(zone);
     if serial == 0 || random.below(5) == 0 {
         let history = if random.below(2) == 0 { History::Drop } else { History::Before };
-        store.replace(apex.as_name(), state(next.serial), history, next)
+        let ahead = (random.below(2) == 0).then(|| ahead(store, next, random));
+        store.replace_ahead(apex.as_name(), state(next.serial), history, next, ahead)
     } else {
         append(store, zone, serial)
     }
+}
+
+/// Some of a version, written before it is known as a whole; now and then another one that does not
+/// come.
+fn ahead(store: &Store, version: Version, random: &mut Random) -> Ahead {
+    let given_up = random.below(4) == 0;
+    let count = version.count();
+    let mut ahead = store.ahead();
+    for n in 0..random.index(1 + count as usize) {
+        let (key, blob) = version.entry(u32::try_from(n).unwrap());
+        ahead.push(&key, &blob);
+        if random.below(u64::from(count) / 8 + 1) == 0 {
+            ahead.send();
+        }
+    }
+    if given_up { self::ahead(store, version, random) } else { ahead }
 }
 
 /// Brings a zone from `serial` to the next by a diff.
