@@ -285,7 +285,7 @@ impl Reading {
             return;
         }
         while self.pages < pages && ahead.has_room() {
-            builder.final_page(self.pages).for_each(|(key, blob)| ahead.push(key.as_bytes(), blob));
+            builder.final_page(self.pages, |key, blob| ahead.push(key, blob));
             self.pages += 1;
         }
     }

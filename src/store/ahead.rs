@@ -69,9 +69,6 @@ pub(super) struct Begun {
     pub(super) base: Base,
 }
 
-/// All that was sent: whose, and how many pieces.
-pub(super) type Sent = (u64, u32);
-
 impl Ahead {
     pub(super) fn new(requests: Weak<Sender<Request>>, number: u64) -> Self {
         let (octets, last) = (Vec::new(), Vec::new());
@@ -113,12 +110,6 @@ impl Ahead {
     pub(super) fn skip_one(&mut self) {
         self.pieces += 1;
     }
-
-    /// What the keeper is to go on from.
-    pub(super) fn sent(mut self) -> Option<Sent> {
-        let pieces = std::mem::take(&mut self.pieces);
-        (pieces > 0).then_some((self.number, pieces))
-    }
 }
 
 impl Drop for Ahead {
@@ -158,10 +149,10 @@ impl Keeper {
         written
     }
 
-    /// The base whose pieces these were, if all of them were written.
-    pub(super) fn take_ahead(&mut self, sent: Option<Sent>, outcome: &mut Outcome) -> Option<Base> {
-        let (number, pieces) = sent?;
-        let begun = self.take_begun(number, outcome)?;
+    /// The base whose pieces were sent, if all of them were written.
+    pub(super) fn take_ahead(&mut self, mut sent: Ahead, outcome: &mut Outcome) -> Option<Base> {
+        let begun = self.take_begun(sent.number, outcome)?;
+        let pieces = std::mem::take(&mut sent.pieces);
         if begun.pieces != pieces {
             give_up(&begun, outcome);
             return None;

@@ -83,7 +83,7 @@ impl Keeper {
         let (done, result) = match request {
             Request::Replace { key, state, history, snapshot, ahead, done } => {
                 let goal = Goal::Replace { state, history, done };
-                let begun = self.take_ahead(ahead, outcome);
+                let begun = ahead.and_then(|sent| self.take_ahead(sent, outcome));
                 let base = begun.unwrap_or_else(|| Base::new(self.new_id()));
                 let stage = Stage::new(key, base, goal, snapshot);
                 return self.advance(tables, txn, stage, budget, outcome);

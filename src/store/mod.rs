@@ -116,7 +116,6 @@ impl Store {
         ahead: Option<Ahead>,
     ) -> Ticket {
         let key = ZoneKey::of(apex);
-        let ahead = ahead.and_then(Ahead::sent);
         self.ask(|done| {
             let snapshot = Arc::new(snapshot);
             Request::Replace { key, state, history, snapshot, ahead, done }

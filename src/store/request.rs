@@ -3,7 +3,7 @@
 //! **How it fits.** `Store` makes requests, `intake` and `keeper` take them in their order and
 //! answer each where its [`Done`] says: those that are logged the one, all others the other.
 
-use super::ahead::{Piece, Sent};
+use super::ahead::{Ahead, Piece};
 use super::format::ZoneKey;
 use super::intake::Claim;
 use super::stored::Stored;
@@ -77,7 +77,7 @@ pub(super) enum Request {
         history: History,
         snapshot: Arc<dyn Snapshot>,
         /// What of it was written ahead.
-        ahead: Option<Sent>,
+        ahead: Option<Ahead>,
         done: Done,
     },
     Append {

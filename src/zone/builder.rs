@@ -112,9 +112,13 @@ impl Builder {
         self.names.laid.draft.pages()
     }
 
-    /// Key and blob of the entries of one of them.
-    pub fn final_page(&self, at: usize) -> impl Iterator<Item = (Key, &[u8])> {
-        self.names.laid.draft.page(at).map(|entry| (entry.key.to_key(), entry.blob))
+    /// Calls `each` with key and blob of the entries of one of them.
+    pub fn final_page(&self, at: usize, mut each: impl FnMut(&[u8], &[u8])) {
+        let mut key = [0; Key::MAX];
+        for entry in self.names.laid.draft.page(at) {
+            entry.key.copy_octets(&mut key);
+            each(&key[..entry.key.len()], entry.blob);
+        }
     }
 
     /// The zone.
