@@ -270,9 +270,7 @@ impl Reading {
         }
         Ok(Progress::More)
     }
-}
 
-impl Reading {
     /// Has the store write what is final of a whole zone; as much as there is room for now.
     fn write_ahead(&mut self) {
         let Some(builder) = self.incoming.builder() else { return };

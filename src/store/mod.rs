@@ -9,7 +9,8 @@
 //! A zone is kept as a *base*, its whole content at some serial, and the *diffs* since; older diffs
 //! stay for outgoing IXFR. When the diffs outgrow a tenth of the base, the keeper *folds* them: it
 //! writes a new base from the snapshot that came with the last diff, in slices between commits. Where
-//! a whole zone comes in the place of another, that one can be kept beside it, to go back to.
+//! a whole zone comes in the place of another, that one can be kept beside it, to go back to. What
+//! has come of a large zone can be written while the rest is on its way (`ahead`).
 //!
 //! The files in the state directory: `lock` (one process at a time), `data.mdb` and `lock.mdb`
 //! (LMDB), `log.0` and `log.1` (diffs on their way to LMDB, 8 MiB each), `damaged/` (what was set
