@@ -8,7 +8,7 @@
 //! - *doomed until it is a base*: see `stage`. After a crash, after a failed transfer, and where it
 //!   turns out that an entry was not final, what was written is deleted like any other.
 //! - *no gap*: pieces are numbered. One that is lost, as its transaction failed, ends it, and the
-//!   zone is written as a whole.
+//!   zone is written as a whole. They have transactions of their own: nothing else fails with them.
 //! - *bounded*: little is on its way to the keeper. Who pushes asks for room, and loses nothing by
 //!   going without: what was not pushed is written in the end.
 

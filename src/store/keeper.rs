@@ -209,11 +209,18 @@ impl Keeper {
 
     fn serve(&mut self, env: &Environment, tables: Tables<'_>) -> Ended {
         loop {
-            let group = self.gather();
+            let group = self.gather().into_iter();
+            let (pieces, group): (Vec<_>, Vec<_>) = group.partition(Request::is_piece);
             let touches = self.due_touches();
             let mut result = Ok(());
+            if !pieces.is_empty() {
+                // Nothing small is to fail with what is large.
+                self.unforgotten += pieces.len() * SLICE_CHANGES;
+                result = self.commit_group(env, tables, pieces, HashMap::new());
+            }
             if !group.is_empty() || !touches.is_empty() {
-                result = self.commit_group(env, tables, group, touches);
+                let committed = self.commit_group(env, tables, group, touches);
+                result = result.and(committed);
             }
             if result.is_ok() && (!self.stages.is_empty() || self.background_due()) {
                 result = self.background(env, tables);
@@ -362,8 +369,7 @@ impl Keeper {
         touches: HashMap<ZoneKey, State>,
     ) -> heed::Result<()> {
         let mut outcome = Outcome::default();
-        let pieces = group.iter().filter(|request| matches!(request, Request::Piece(_))).count();
-        self.unforgotten += group.len() + pieces * SLICE_CHANGES + touches.len();
+        self.unforgotten += group.len() + touches.len();
         let written = env.write_txn().and_then(|mut txn| {
             self.write_group(tables, &mut txn, group, &mut outcome)?;
             for (key, state) in &touches {

@@ -130,6 +130,10 @@ impl Request {
         }
     }
 
+    pub(super) fn is_piece(&self) -> bool {
+        matches!(self, Self::Piece(_))
+    }
+
     /// Octets that it adds to a group.
     pub(super) fn len(&self) -> usize {
         match self {

@@ -10,8 +10,9 @@
 //!   first one; a file in which there is nothing of ours is left where it is.
 //! - *the last version*: the free pages, which hold older versions, are left out. If the meta pages
 //!   or the tree of free pages are damaged too, they cannot be known. Then the newest row of a
-//!   zone is taken (ids and sequence numbers only grow), and nothing of what was doomed, kept
-//!   beside a newer version, or the caller's own; chunks need no care, as none is ever written twice under the same key.
+//!   zone is taken (ids and sequence numbers only grow), and nothing of what was doomed, kept beside
+//!   a newer version, or the caller's own; chunks need no care, as none is ever written twice under
+//!   the same key.
 //! - *whole*: a row whose journal goes on after it is an older one, and the zone is lost.
 //! - *the log*: what of it was contained is known if the free pages are; if not, `replay` finds out.
 
