@@ -5,7 +5,7 @@
 use backstop::name::{Name, NameBuf};
 use backstop::view::{Access, Expiry, Served, View, Views, reap};
 use backstop::wire::Rtype;
-use backstop::zone::{Builder, Record, Zone};
+use backstop::zone::{Builder, Diff, Record, Zone};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -52,13 +52,22 @@ fn name(text: &str) -> NameBuf {
 }
 
 /// Delegations and their glue, in the order in which primaries send them.
-fn owners() -> Vec<NameBuf> {
-    let mut labels: Vec<String> = (0..NAMES).map(|i| format!("d{i}")).collect();
+fn owners(names: usize) -> Vec<NameBuf> {
+    let mut labels: Vec<String> = (0..names).map(|i| format!("d{i}")).collect();
     labels.sort();
     labels.iter().map(|label| name(&format!("ns1.{label}.example"))).collect()
 }
 
 fn build<'n>(serial: u8, owners: impl Iterator<Item = &'n NameBuf>) -> Zone {
+    changed(serial, owners, |_| true)
+}
+
+/// The version `serial`, where only the addresses of these glue records are its own.
+fn changed<'n>(
+    serial: u8,
+    owners: impl Iterator<Item = &'n NameBuf>,
+    is_new: impl Fn(usize) -> bool,
+) -> Zone {
     let apex = name("example");
     let mut builder = Builder::new(apex.as_name());
     let mut add = |owner: Name<'_>, rtype, data: &[u8]| {
@@ -66,10 +75,11 @@ fn build<'n>(serial: u8, owners: impl Iterator<Item = &'n NameBuf>) -> Zone {
     };
     let numbers = [&[0, 0, 0, 0, 0, serial][..], &[0; 16]].concat();
     add(apex.as_name(), Rtype::SOA, &numbers);
-    for glue in owners {
+    for (n, glue) in owners.enumerate() {
+        let address = if is_new(n) { serial } else { 1 };
         add(glue.as_name().skip(1), Rtype::NS, glue.as_name().as_wire());
         add(glue.as_name().skip(1), Rtype::NS, b"\x03ns2\x06hoster\x03net\0");
-        add(glue.as_name(), Rtype::A, &[192, 0, 2, serial]);
+        add(glue.as_name(), Rtype::A, &[192, 0, 2, address]);
     }
     builder.build().unwrap()
 }
@@ -77,7 +87,7 @@ fn build<'n>(serial: u8, owners: impl Iterator<Item = &'n NameBuf>) -> Zone {
 #[test]
 fn building_a_zone_that_comes_in_order_takes_hardly_more_than_the_zone() {
     let _alone = ALONE.lock().unwrap();
-    let owners = owners();
+    let owners = owners(NAMES);
     let before = live();
     PEAK.store(before, Ordering::Relaxed);
     let zone = build(1, owners.iter());
@@ -93,9 +103,36 @@ fn building_a_zone_that_comes_in_order_takes_hardly_more_than_the_zone() {
 }
 
 #[test]
+fn a_whole_transfer_of_a_zone_held_takes_no_more_than_the_zone_again_and_gives_it_back() {
+    let _alone = ALONE.lock().unwrap();
+    let names = 5 * NAMES;
+    let owners = owners(names);
+    let before = live();
+    let have = build(1, owners.iter());
+    let own = live() - before;
+    // One in so many delegations has another address; is the difference held?
+    for (one_in, is_held) in [(1, false), (4, false), (8, true), (50, true), (2_000, true)] {
+        let held = live();
+        PEAK.store(held, Ordering::Relaxed);
+        let came = changed(2, owners.iter(), |n| n % one_in == 0);
+        let (next, diff) = came.follow(&have).unwrap();
+        let (peak, after) = (PEAK.load(Ordering::Relaxed) - held, live() - held);
+        assert_eq!((next.serial().0, next.records()), (2, have.records()));
+        let records = diff.as_ref().map(Diff::records);
+        assert_eq!(records, is_held.then_some(2 * names / one_in + 2), "1/{one_in}");
+        let octets = diff.as_ref().map_or(0, Diff::octets);
+        assert!(peak < own + octets + SLACK, "1/{one_in}: {peak} at the peak beside {own}");
+        let shares = one_in >= 2_000;
+        assert!(!shares || after < own / 4, "1/{one_in}: {after} beside {own}");
+        drop((next, diff));
+        assert!(live() < held + SLACK, "1/{one_in}: {} are not given back", live() - held);
+    }
+}
+
+#[test]
 fn after_many_transfers_memory_is_what_it_was_after_one() {
     let _alone = ALONE.lock().unwrap();
-    let owners = owners();
+    let owners = owners(NAMES);
     let before = live();
     let (views, retired) = Views::new(View::default());
     let reaper = thread::spawn(move || reap(&retired));

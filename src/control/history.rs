@@ -87,6 +87,7 @@ impl History {
             let place = if is_skipped { Place::Skipped } else { Place::Older };
             listed.push(version(after.from, place, note, diff));
         }
+        listed.extend(versions.before.map(|before| version(before, Place::Older, None, None)));
         Self { zone: apex.into(), versions: listed }
     }
 

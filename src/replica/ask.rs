@@ -16,6 +16,7 @@ use crate::clock::now_s;
 use crate::edns::Obstacle;
 use crate::name::NameBuf;
 use crate::refresh::{Ask, Failure};
+use crate::store::Ahead;
 use crate::tsig::{Key, TsigError, Verifier};
 use crate::wire::{Rcode, Serial};
 use crate::xfr::{self, Incoming, Progress, Statistics, XfrError};
@@ -48,6 +49,8 @@ pub(super) struct Job {
     /// The whole zone is only to be compared with that.
     pub(super) compares: bool,
     pub(super) max_octets: u64,
+    /// Where a zone is written to while it comes in, if none is held.
+    pub(super) ahead: Option<Ahead>,
     /// What is told of it while it lasts.
     pub(super) course: Arc<Course>,
 }
@@ -186,6 +189,8 @@ pub(super) struct Asked {
     pub(super) expire_s: Option<u32>,
     /// A sign that the primary has other data under our serial.
     pub(super) difference: Option<Difference>,
+    /// What of the whole zone that came is written already.
+    pub(super) ahead: Option<Ahead>,
     /// Who was asked, and in which lane.
     pub(super) address: IpAddr,
     pub(super) lane: Lane,
@@ -199,7 +204,7 @@ impl Asked {
 }
 
 /// Asks, in the place given.
-pub(super) async fn ask(job: Job, limits: Arc<Limits>, _place: Place) -> Asked {
+pub(super) async fn ask(mut job: Job, limits: Arc<Limits>, _place: Place) -> Asked {
     let address = job.primary.address.ip();
     let mut asked = Asked {
         answer: Ok(Answer::Told(Serial(0))),
@@ -207,6 +212,7 @@ pub(super) async fn ask(job: Job, limits: Arc<Limits>, _place: Place) -> Asked {
         began: Instant::now(),
         expire_s: None,
         difference: None,
+        ahead: job.ahead.take(),
         address,
         lane: job.lane,
     };
@@ -249,11 +255,17 @@ struct Reading {
     verifier: Option<Verifier>,
     /// Seconds until the zone expires at the primary: what the first message says.
     expire_s: Option<u32>,
+    /// Where what is final is written to, and how many pages of it are.
+    ahead: Option<Ahead>,
+    pages: usize,
 }
 
 /// Stretches of up to so many octets are read where they arrive: handing them to a builder would
 /// take longer.
 const READ_HERE: usize = 32 * 1024;
+
+/// A zone of fewer pages is written when it has come: it takes as long.
+const AHEAD_MIN: usize = 2048;
 
 /// How long more than one newer SOA is waited for in answer to an IXFR.
 const LONE_SOA_WAIT: Duration = Duration::from_secs(1);
@@ -281,6 +293,23 @@ impl Reading {
             }
         }
         Ok(Progress::More)
+    }
+
+    /// Has the store write what is final of a whole zone; as much as there is room for now.
+    fn write_ahead(&mut self) {
+        let Some(builder) = self.incoming.builder() else { return };
+        let Some(ahead) = self.ahead.as_mut().filter(|_| builder.is_in_order()) else {
+            self.ahead = None;
+            return;
+        };
+        let pages = builder.final_pages();
+        if pages < AHEAD_MIN {
+            return;
+        }
+        while self.pages < pages && ahead.has_room() {
+            builder.final_page(self.pages, |key, blob| ahead.push(key, blob));
+            self.pages += 1;
+        }
     }
 }
 
@@ -314,7 +343,8 @@ async fn transfer(
     let key = job.primary.key.as_ref();
     let verifier = key.map(|key| key.sign_request(&mut request, now_s()));
     let mut inbox = begin(job, limits, &request).await?;
-    let mut reading = Reading { incoming, verifier, expire_s: None };
+    let ahead = asked.ahead.take();
+    let mut reading = Reading { incoming, verifier, expire_s: None, ahead, pages: 0 };
     let end = receive(job, &mut inbox, &mut reading, options.stall_timeout).await;
     asked.statistics = reading.incoming.statistics();
     asked.expire_s = reading.expire_s;
@@ -327,6 +357,9 @@ async fn transfer(
     };
     if let Some(stream) = inbox.into_stream() {
         limits.connections.keep(&job.primary, stream);
+    }
+    if matches!(&end, Progress::Whole(builder, _) if builder.is_in_order()) {
+        asked.ahead = reading.ahead;
     }
     job.course.received();
     install(job, end, asked.statistics.octets).await
@@ -380,10 +413,13 @@ async fn receive(
             incoming: Incoming::axfr(crate::name::Name::ROOT, 0, 0),
             verifier: None,
             expire_s: None,
+            ahead: None,
+            pages: 0,
         };
         let mut away = std::mem::replace(reading, empty);
         let mut built = spawn_blocking(move || {
             let progress = away.read(&mut stretch);
+            away.write_ahead();
             (away, progress)
         });
         let (back, next) = tokio::select! {
@@ -443,32 +479,28 @@ fn changed(have: &Zone, diffs: Vec<Diff>) -> Result<Answer, AskError> {
 }
 
 fn whole(builder: Builder, have: Option<Arc<Zone>>) -> Result<Answer, AskError> {
-    Ok(compare(Arc::new(builder.build()?), have.as_deref()))
+    Ok(compare(builder.build()?, have.as_deref())?)
 }
 
-/// So many records may differ in any zone, whatever its size, for the difference to be kept.
-const FEW: u64 = 1000;
-
-/// A whole zone becomes the version held and a difference, if that is not larger than the zone:
-/// it can be undone then, and a small one be sent on as an IXFR. Where it is a quarter at most,
-/// the zone shares the memory of the version held, and costs the store little.
-pub(super) fn compare(zone: Arc<Zone>, have: Option<&Zone>) -> Answer {
-    let Some(have) = have else { return Answer::Whole { zone, differs: false } };
-    if zone.serial() != have.serial() && !zone.serial().is_after(have.serial()) {
-        return Answer::Whole { zone, differs: false };
-    }
+/// A whole zone becomes the version held and a difference, if that is not large: see
+/// [`Zone::follow`].
+///
+/// # Errors
+/// Those of that.
+pub(super) fn compare(zone: Zone, have: Option<&Zone>) -> Result<Answer, OutOfSync> {
+    let whole = |zone, differs| Ok(Answer::Whole { zone: Arc::new(zone), differs });
+    let Some(have) = have else { return whole(zone, false) };
     if zone.serial() == have.serial() {
         let differs = Diff::within(have, &zone, 0).is_none();
-        return Answer::Whole { zone, differs };
+        return whole(zone, differs);
     }
-    let Some(diff) = Diff::within(have, &zone, have.records().max(FEW)) else {
-        return Answer::Whole { zone, differs: false };
-    };
-    let is_little = diff.records() as u64 <= have.records() / 4;
-    let shared = is_little.then(|| have.apply(&diff).ok()).flatten();
-    let zone = shared.map_or(zone, Arc::new);
-    let change = Change { diff: Arc::new(diff), zone, was_served: false };
-    Answer::Changed { changes: vec![change], compared: true }
+    if !zone.serial().is_after(have.serial()) {
+        return whole(zone, false);
+    }
+    let (zone, diff) = zone.follow(have)?;
+    let Some(diff) = diff else { return whole(zone, false) };
+    let changes = vec![Change { diff: Arc::new(diff), zone: Arc::new(zone), was_served: false }];
+    Ok(Answer::Changed { changes, compared: true })
 }
 
 pub(super) async fn connect(primary: &Primary, wait: Duration) -> Result<TcpStream, AskError> {

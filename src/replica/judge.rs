@@ -158,6 +158,8 @@ impl Scheduler {
 
     /// Holds a version; told when it is another one, or for another reason, than before.
     fn hold(&mut self, id: usize, reason: Reason, version: Version) {
+        // Who knows for how long: it is not to stay on the disk so long.
+        let version = Version { ahead: None, ..version };
         let now_ms = self.clock.now_ms();
         let entry = &mut self.zones[id];
         let serial = version.zone.serial();

@@ -12,6 +12,7 @@ use crate::name::NameBuf;
 use crate::store::{Opened, State, Store, StoreError, Stored};
 use crate::tsig::Keys;
 use crate::view::Served;
+use crate::wire::Serial;
 use crate::zone::{BuildError, Part, Zone};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
@@ -95,9 +96,9 @@ pub fn load(
             }
             Ok(Found::Unwanted(apex)) => unwanted.push(apex),
             Ok(Found::Unused) => {}
-            Ok(Found::Restored(id, (zone, history), state)) => {
+            Ok(Found::Restored(id, restored, state)) => {
                 let due_ms = due(state.refresh_at_ms);
-                zones[id].restore(zone, history, &state, due_ms, now_ms);
+                zones[id].restore(restored, &state, due_ms, now_ms);
                 with_data += 1;
             }
             Ok(Found::Broken(id, what)) => {
@@ -146,7 +147,13 @@ fn look(stored: &Stored<'_>, zones: &Zones) -> Found {
     }
 }
 
-pub(super) type Restored = (Arc<Zone>, History);
+/// What was kept of a zone.
+pub(super) struct Restored {
+    pub(super) zone: Arc<Zone>,
+    pub(super) history: History,
+    /// The version that is kept beside it.
+    pub(super) before: Option<Serial>,
+}
 
 /// Builds the version that was kept, and what led to it.
 pub(super) fn restore(stored: &Stored<'_>) -> Result<Restored, String> {
@@ -166,7 +173,7 @@ pub(super) fn restore(stored: &Stored<'_>) -> Result<Restored, String> {
     if !steps.is_empty() {
         history.extend(steps);
     }
-    Ok((Arc::new(zone), history))
+    Ok(Restored { zone: Arc::new(zone), history, before: stored.before().map(Serial) })
 }
 
 /// Builds the base, a large one by several threads.

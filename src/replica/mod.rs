@@ -165,6 +165,8 @@ pub struct Versions {
     pub since: Option<Note>,
     /// What led to it, the newest last, each with when and how it came.
     pub steps: Vec<(Arc<Diff>, Note)>,
+    /// The one before all these, which is kept on disk alone.
+    pub before: Option<Serial>,
     /// The one that is held by a check.
     pub held: Option<Arc<Zone>>,
 }

@@ -2,19 +2,21 @@
 //!
 //! The diffs held are undone from the version served down to the one wanted, on a builder's
 //! thread. What that makes is stored as one more diff, whose serial goes back, so that a crash
-//! leaves the one version or the other. A [`Pin`], stored with it, keeps the primary's newer version
-//! from being taken again: it is held, and approving it undoes the rollback.
+//! leaves the one version or the other. The version that a whole zone replaced is read from the
+//! store, and stored as a whole zone again. A [`Pin`], stored with it, keeps the primary's newer
+//! version from being taken again: it is held, and approving it undoes the rollback.
 
 use super::CommandError;
 use super::ask::Change;
 use super::dial::random;
-use super::history::ROLLBACK;
+use super::history::{Note, ROLLBACK};
 use super::judge::{Held, Reason};
+use super::load::{Restored, restore};
 use super::scheduler::{Done, Scheduler, What};
 use super::versions::Version;
 use crate::name::{Name, NameBuf};
 use crate::refresh::Event;
-use crate::store::Store;
+use crate::store::{Damage, Store, Stored};
 use crate::wire::Serial;
 use crate::xfr::Statistics;
 use crate::zone::{Diff, OutOfSync, Zone};
@@ -100,8 +102,6 @@ fn key(apex: Name<'_>) -> String {
 pub(super) struct Undo {
     /// What is served.
     served: Arc<Zone>,
-    /// The diffs to undo, the newest last, and whether the versions that they lead to were served.
-    steps: Vec<(Arc<Diff>, bool)>,
     hold: bool,
     reply: Reply,
 }
@@ -109,27 +109,72 @@ pub(super) struct Undo {
 /// A rollback that is made, and not stored yet.
 pub(super) struct Undone {
     undo: Undo,
-    back: Change,
-    /// What leads forward again.
+    back: Back,
+}
+
+/// How a version is gone back to.
+enum Way {
+    /// These diffs are undone, the newest last.
+    Steps(Vec<Step>),
+    /// The store has this version.
+    Stored(Serial),
+}
+
+/// A difference, and whether the version that it leads to was served.
+struct Step {
+    diff: Arc<Diff>,
+    was_served: bool,
+}
+
+impl Step {
+    fn of((diff, note): (&Arc<Diff>, Note)) -> Self {
+        Self { diff: Arc::clone(diff), was_served: note.served }
+    }
+}
+
+/// The version gone back to.
+struct Back {
+    zone: Arc<Zone>,
+    /// How it comes from the one served; empty if it replaces that.
+    changes: Vec<Change>,
+    /// What leads forward again, likewise.
     forward: Vec<Change>,
 }
 
 impl Undo {
-    fn run(self) -> Result<Undone, (OutOfSync, Reply)> {
-        let mut zone = Arc::clone(&self.served);
-        let mut forward = Vec::with_capacity(self.steps.len());
-        for (diff, was_served) in self.steps.iter().rev() {
-            let before = match zone.apply(&diff.reversed()) {
-                Ok(before) => Arc::new(before),
-                Err(error) => return Err((error, self.reply)),
-            };
-            forward.push(Change { diff: Arc::clone(diff), zone, was_served: *was_served });
+    fn done(self, back: Result<Back, String>) -> Result<Undone, (String, Reply)> {
+        match back {
+            Ok(back) => Ok(Undone { undo: self, back }),
+            Err(error) => Err((error, self.reply)),
+        }
+    }
+}
+
+impl Back {
+    /// Undoes these diffs, the newest of which made what is served.
+    fn undo(served: &Arc<Zone>, steps: &[Step]) -> Result<Self, OutOfSync> {
+        let mut zone = Arc::clone(served);
+        let mut forward = Vec::with_capacity(steps.len());
+        for &Step { ref diff, was_served } in steps.iter().rev() {
+            let before = Arc::new(zone.apply(&diff.reversed())?);
+            forward.push(Change { diff: Arc::clone(diff), zone, was_served });
             zone = before;
         }
         forward.reverse();
-        let diff = Diff::among(&self.served, &zone, self.steps.iter().map(|(step, _)| &**step));
-        let back = Change { diff: Arc::new(diff), zone, was_served: true };
-        Ok(Undone { back, forward, undo: self })
+        let diff = Diff::among(served, &zone, steps.iter().map(|step| &*step.diff));
+        let (diff, back) = (Arc::new(diff), Arc::clone(&zone));
+        let changes = vec![Change { diff, zone: back, was_served: true }];
+        Ok(Self { zone, changes, forward })
+    }
+
+    /// The version `serial`, if this is what was kept.
+    fn stored(stored: Result<Stored<'_>, Damage>, serial: Serial) -> Result<Self, String> {
+        let stored = stored.map_err(|damage| damage.to_string())?;
+        let Restored { zone, .. } = restore(&stored)?;
+        if zone.serial() != serial {
+            return Err(format!("it is serial {} that is kept", zone.serial()));
+        }
+        Ok(Self { zone, changes: Vec::new(), forward: Vec::new() })
     }
 }
 
@@ -148,23 +193,38 @@ impl Scheduler {
                 // Who asked may have gone.
                 let _ = reply.send(Err(error));
             }
-            Ok((id, served, steps)) => {
+            Ok((id, served, way)) => {
                 let (epoch, done) = (self.entry(id).epoch, self.done.clone());
-                let undo = Undo { served, steps, hold, reply };
-                spawn_blocking(move || {
-                    let undone = undo.run();
-                    let _ = done.send(Done { id, epoch, what: What::Undone(undone) });
-                });
+                let undo = Undo { served: Arc::clone(&served), hold, reply };
+                let tell = move |back| {
+                    let what = What::Undone(undo.done(back));
+                    let _ = done.send(Done { id, epoch, what });
+                };
+                match way {
+                    Way::Steps(steps) => {
+                        spawn_blocking(move || {
+                            tell(Back::undo(&served, &steps).map_err(|error| error.to_string()));
+                        });
+                    }
+                    Way::Stored(serial) => {
+                        let read =
+                            move |stored: Result<Stored<'_>, Damage>| Back::stored(stored, serial);
+                        let read = self.store.read_before(apex.as_name(), read);
+                        tokio::spawn(async move {
+                            let back = read.await;
+                            tell(back.unwrap_or_else(|| Err("it is not kept".to_owned())));
+                        });
+                    }
+                }
             }
         }
     }
 
-    #[expect(clippy::type_complexity, reason = "what an Undo is made of")]
     fn undo(
         &self,
         apex: &NameBuf,
         serial: Option<Serial>,
-    ) -> Result<(usize, Arc<Zone>, Vec<(Arc<Diff>, bool)>), CommandError> {
+    ) -> Result<(usize, Arc<Zone>, Way), CommandError> {
         let id = self.id(apex)?;
         let entry = self.entry(id);
         let served = entry.zone.clone().ok_or(CommandError::NoVersion)?;
@@ -175,19 +235,27 @@ impl Scheduler {
             Some(serial) => entry.history.after(serial),
             None => entry.history.after_last_served(),
         };
-        let steps = entry.history.steps().skip(first.ok_or(CommandError::NotHeld)?);
-        let steps = steps.map(|(diff, note)| (Arc::clone(diff), note.served));
-        Ok((id, served, steps.collect()))
+        let before = entry.older_than_history();
+        let way = match (first, before) {
+            (Some(first), _) => {
+                Way::Steps(entry.history.steps().skip(first).map(Step::of).collect())
+            }
+            (None, Some(before)) if serial.is_none_or(|serial| serial == before) => {
+                Way::Stored(before)
+            }
+            (None, _) => return Err(CommandError::NotHeld),
+        };
+        Ok((id, served, way))
     }
 
     /// Has a rollback stored, if what it starts from is still what is served.
-    pub(super) fn undone(&mut self, id: usize, undone: Result<Undone, (OutOfSync, Reply)>) {
+    pub(super) fn undone(&mut self, id: usize, undone: Result<Undone, (String, Reply)>) {
         let now_ms = self.clock.now_ms();
-        let Undone { undo, back, mut forward } = match undone {
+        let Undone { undo, back } = match undone {
             Ok(undone) => undone,
             Err((error, reply)) => {
                 tracing::error!(zone = %self.entry(id).apex, why = %error,
-                    "the differences that are held cannot be undone");
+                    "what is kept of its history does not lead back");
                 let _ = reply.send(Err(CommandError::NotUndone));
                 return;
             }
@@ -201,11 +269,12 @@ impl Scheduler {
         let from = undo.served.serial();
         let mut pin = Pin { above: from.0, hold: undo.hold };
         let mut newest = undo.served;
+        let Back { zone, changes, mut forward } = back;
         if let Some(held) = entry.held() {
             // What is newer still stays what approval is about.
             newest = Arc::clone(&held.version.zone);
             match held.version.changes.first() {
-                Some(first) if first.diff.from == from => {
+                Some(first) if first.diff.from == from && !forward.is_empty() => {
                     forward.extend(held.version.changes.iter().cloned());
                 }
                 _ => forward.clear(),
@@ -218,6 +287,8 @@ impl Scheduler {
         let version = |zone, changes, kind| Version {
             zone,
             changes,
+            ahead: None,
+            before: None,
             asked: None,
             kind,
             from: Some(from),
@@ -229,7 +300,7 @@ impl Scheduler {
             began: Instant::now(),
         };
         let ahead = version(newest, forward, ROLLBACK);
-        let back = version(Arc::clone(&back.zone), vec![back], ROLLBACK);
+        let back = version(zone, changes, ROLLBACK);
         let (reason, since_ms) = (pin.reason(), now_ms);
         let rare = entry.rare_mut();
         let held = Held { version: ahead, reason, since_ms, is_judged: false };

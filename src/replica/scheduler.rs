@@ -28,7 +28,7 @@ use crate::store::{Store, StoreError};
 use crate::tsig::Keys;
 use crate::view::{Served, Views};
 use crate::wire::Serial;
-use crate::zone::{OutOfSync, Zone};
+use crate::zone::Zone;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -85,7 +85,7 @@ pub(super) enum What {
     Compared { primary: usize, have: Option<Arc<Zone>>, asked: Asked },
     Read(Result<Answer, String>, Instant),
     Judged(Result<(), Reason>, Version),
-    Undone(Result<Undone, (OutOfSync, Reply)>),
+    Undone(Result<Undone, (String, Reply)>),
     Signatures(Option<Ending>),
     Updated { primary: usize },
     Stored(Result<(), StoreError>, Version),
@@ -256,6 +256,7 @@ impl Scheduler {
             served: entry.zone.clone(),
             since: entry.since,
             steps: entry.history.steps().map(|(diff, note)| (Arc::clone(diff), note)).collect(),
+            before: entry.older_than_history(),
             held: entry.held().map(|held| Arc::clone(&held.version.zone)),
         })
     }
@@ -432,6 +433,7 @@ impl Scheduler {
             is_source: entry.source() == Some(primary),
             compares: lane == Lane::Idle,
             max_octets: entry.settings().max_size,
+            ahead: (what != Ask::Soa && have.is_none()).then(|| self.store.ahead()),
             course,
         };
         let replicated = &self.stats.replicated;

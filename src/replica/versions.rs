@@ -14,7 +14,7 @@ use super::zone::{Entry, Last, millis};
 use crate::config::SameSerial;
 use crate::refresh::{Ask, Event, Failure, Step};
 use crate::stats::Replicated;
-use crate::store::{self, StoreError};
+use crate::store::{self, Ahead, StoreError};
 use crate::view::Expiry;
 use crate::wire::Serial;
 use crate::xfr::Statistics;
@@ -31,6 +31,10 @@ pub(super) struct Version {
     pub(super) zone: Arc<Zone>,
     /// How it came from the version held; empty if it replaces it.
     pub(super) changes: Vec<Change>,
+    /// What of it the store has written already.
+    pub(super) ahead: Option<Arc<Ahead>>,
+    /// The version that the store keeps beside it, once it is stored.
+    pub(super) before: Option<Serial>,
     /// What was asked for; `None`: no primary was asked.
     pub(super) asked: Option<Ask>,
     /// What it is noted as.
@@ -86,15 +90,15 @@ impl Scheduler {
                     transferred");
                 entry.rare_mut().damaged = Some(what);
             }
-            Ok(Some(((zone, history), state))) => {
+            Ok(Some((restored, state))) => {
                 let until = match entry.file() {
                     Some(_) => "its file can be read",
                     None => "a primary has been asked",
                 };
-                info!(zone = %entry.apex, serial = zone.serial().0, "configured again: served as \
+                info!(zone = %entry.apex, serial = state.serial, "configured again: served as \
                     it was kept until {until}");
                 let kept = store::State { retired_at_ms: None, ..state.clone() };
-                entry.restore(zone, history, &state, now_ms, now_ms);
+                entry.restore(restored, &state, now_ms, now_ms);
                 entry.recall_pin(&self.store);
                 let (apex, served) = (entry.apex.clone(), entry.served());
                 self.store.touch(apex.as_name(), kept);
@@ -120,6 +124,8 @@ impl Scheduler {
         let version = |zone: &Arc<Zone>, changes, kind, differs| Version {
             zone: Arc::clone(zone),
             changes,
+            ahead: None,
+            before: None,
             asked: Some(ask),
             kind,
             from: entry.zone.as_ref().map(|zone| zone.serial()),
@@ -153,7 +159,8 @@ impl Scheduler {
             // It is not asked for here.
             Answer::Compared { .. } => self.on(id, Event::Failed(Failure::Primary)),
             Answer::Whole { zone, differs } => {
-                let version = version(&zone, Vec::new(), "AXFR", differs);
+                let mut version = version(&zone, Vec::new(), "AXFR", differs);
+                version.ahead = asked.ahead.map(Arc::new);
                 self.whole(id, primary, version);
             }
         }
@@ -217,7 +224,7 @@ impl Scheduler {
     }
 
     /// Gives a version to the store; it is published when that has it.
-    pub(super) fn keep(&mut self, id: usize, version: Version) {
+    pub(super) fn keep(&mut self, id: usize, mut version: Version) {
         let now_ms = self.clock.now_ms();
         let entry = &mut self.zones[id];
         if let Some(primary) = version.primary {
@@ -231,24 +238,31 @@ impl Scheduler {
         };
         let apex = entry.apex.as_name();
         let epoch = entry.epoch;
+        let keeps_before = entry.settings().history > 0;
+        let mut before = entry.before();
+        let mut replace = |from: Option<Serial>, zone: &Arc<Zone>, ahead| {
+            before = from.filter(|&from| keeps_before && zone.serial().is_after(from));
+            let history = before.map_or(store::History::Drop, |_| store::History::Before);
+            let snapshot = Kept(Arc::clone(zone));
+            self.store.replace_ahead(apex, kept(zone.soa()), history, snapshot, ahead)
+        };
         let mut ticket = None;
         let notes = notes(&version.changes, version.kind);
-        for (change, note) in version.changes.iter().zip(notes) {
-            let snapshot = Kept(Arc::clone(&change.zone));
-            let state = kept(change.zone.soa());
+        for (Change { diff, zone, .. }, note) in version.changes.iter().zip(notes) {
             // If a step fails, so does the last one, which is out of step then.
-            ticket = Some(if change.diff.octets() > store::DIFF_MAX {
+            ticket = Some(if diff.octets() > store::DIFF_MAX {
                 // The store would keep no such difference: it need not be encoded here.
-                self.store.replace(apex, state, store::History::Drop, snapshot)
+                replace(Some(diff.from), zone, None)
             } else {
-                let diff = note.encode(&change.diff);
-                self.store.append(apex, state, change.diff.from.0, diff, snapshot)
+                let encoded = note.encode(diff);
+                let snapshot = Kept(Arc::clone(zone));
+                self.store.append(apex, kept(zone.soa()), diff.from.0, encoded, snapshot)
             });
         }
-        let ticket = ticket.unwrap_or_else(|| {
-            let snapshot = Kept(Arc::clone(&version.zone));
-            self.store.replace(apex, kept(version.zone.soa()), store::History::Drop, snapshot)
-        });
+        let ours = entry.zone.as_ref().map(|zone| zone.serial());
+        let ahead = version.ahead.take().and_then(Arc::into_inner);
+        let ticket = ticket.unwrap_or_else(|| replace(ours, &version.zone, ahead));
+        version.before = before;
         self.storing += 1;
         let done = self.done.clone();
         tokio::spawn(async move {
@@ -289,14 +303,7 @@ impl Scheduler {
             "AXFR" => replicated.axfrs.add(1),
             _ => {}
         }
-        let note = Note::now(version.kind);
-        if version.changes.is_empty() {
-            entry.history = History::default();
-        } else {
-            let diffs = version.changes.iter().map(|change| Arc::clone(&change.diff));
-            entry.history.extend(diffs.zip(notes(&version.changes, version.kind)));
-        }
-        entry.since = Some(note);
+        note_steps(entry, &version);
         tell_iterations(entry, &version.zone);
         entry.zone = Some(Arc::clone(&version.zone));
         entry.note_signatures(&version, now_ms);
@@ -393,7 +400,7 @@ impl Scheduler {
                 let builder = file::read(&path, apex.as_name(), file::Limits { octets })
                     .map_err(|error| error.to_string())?;
                 let zone = builder.build().map_err(|e| format!("{}: {e}", path.display()))?;
-                Ok(compare(Arc::new(zone), have.as_deref()))
+                compare(zone, have.as_deref()).map_err(|error| error.to_string())
             });
             let read = read.await.unwrap_or_else(|error| Err(error.to_string()));
             let _ = done.send(Done { id, epoch, what: What::Read(read, began) });
@@ -436,6 +443,8 @@ impl Scheduler {
             Version {
                 zone,
                 changes,
+                ahead: None,
+                before: None,
                 asked,
                 kind,
                 from,
@@ -461,6 +470,20 @@ impl Scheduler {
         entry.refresh.on(Event::Due, now_ms, random());
         entry.refresh.on(Event::Failed(Failure::Primary), now_ms, random());
         self.recall(id);
+    }
+}
+
+/// Adds a version that is served now to what is known of those before it.
+fn note_steps(entry: &mut Entry, version: &Version) {
+    if version.changes.is_empty() {
+        entry.history = History::default();
+    } else {
+        let diffs = version.changes.iter().map(|change| Arc::clone(&change.diff));
+        entry.history.extend(diffs.zip(notes(&version.changes, version.kind)));
+    }
+    entry.since = Some(Note::now(version.kind));
+    if entry.before() != version.before {
+        entry.rare_mut().before = version.before;
     }
 }
 

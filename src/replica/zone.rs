@@ -7,6 +7,7 @@ use super::course::Course;
 use super::dial::random;
 use super::history::{History, Note};
 use super::judge::Held;
+use super::load::Restored;
 use super::queue::Lane;
 use super::rollback::{Pin, Reply};
 use super::signatures::Signatures;
@@ -85,14 +86,16 @@ pub(super) struct Rare {
     pub(super) rolled_back: Option<Box<Held>>,
     /// The operator waits for the version being stored.
     pub(super) waiting: Option<Reply>,
+    /// The version that the store keeps beside the one served, as a whole zone replaced it.
+    pub(super) before: Option<Serial>,
 }
 
 impl Rare {
     fn is_empty(&self) -> bool {
-        let Self { damaged, error, signatures, held, pin, rolled_back, waiting } = self;
+        let Self { damaged, error, signatures, held, pin, rolled_back, waiting, before } = self;
         let told = damaged.is_some() || error.is_some() || signatures.is_some();
         let wanted = pin.is_some() || rolled_back.is_some() || waiting.is_some();
-        !(told || held.is_some() || wanted)
+        !(told || held.is_some() || wanted || before.is_some())
     }
 }
 
@@ -181,6 +184,19 @@ impl Entry {
         self.rare()?.pin
     }
 
+    /// The version that the store keeps beside the one served.
+    pub(super) fn before(&self) -> Option<Serial> {
+        self.rare()?.before
+    }
+
+    /// That version, if it is to be gone back to and only the store has it.
+    pub(super) fn older_than_history(&self) -> Option<Serial> {
+        let before = self.before()?;
+        let is_older = self.zone.as_ref().is_some_and(|zone| zone.serial().is_after(before));
+        let within = self.history.diffs().len() < self.terms.settings.history;
+        (is_older && within && self.history.after(before).is_none()).then_some(before)
+    }
+
     fn damaged(&self) -> Option<&str> {
         self.rare()?.damaged.as_deref()
     }
@@ -201,8 +217,7 @@ impl Entry {
     /// Takes on the version that the store kept.
     pub(super) fn restore(
         &mut self,
-        zone: Arc<Zone>,
-        history: History,
+        Restored { zone, history, before }: Restored,
         state: &store::State,
         due_ms: u64,
         now_ms: u64,
@@ -214,6 +229,10 @@ impl Entry {
         self.contact_ms = Some(state.contact_ms);
         self.history = history;
         self.zone = Some(zone);
+        match before {
+            Some(before) => self.rare_mut().before = Some(before),
+            None => self.relieve(|rare| rare.before = None),
+        }
         // Within what is configured now.
         let refresh_ms = self.have().map(|have| have.times.refresh_ms);
         self.begin_anew(refresh_ms.map_or(due_ms, |ms| due_ms.min(now_ms + ms)));

@@ -5,14 +5,14 @@
 //!
 //! **Invariants.**
 //! - *in step* and *in order*: see `keeper`.
-//! - *owned*: every id in `base` and `journal` is in one row or in `doomed`, after every
-//!   transaction.
+//! - *owned*: every id in `base` and `journal` is in one row, of `zones` or of `before`, or in
+//!   `doomed`, after every transaction.
 
 use super::format::{CHUNK, Id, META_NEXT_ID, META_USER, NO_BASE, Row, ZoneKey};
 use super::format::{base_key, encode_diff, journal_key, seal};
 use super::keeper::{Failed, Keeper, Outcome, SLICE};
 use super::request::{Append, Request};
-use super::stage::{Goal, Stage};
+use super::stage::{Base, Goal, Stage};
 use super::tables::Tables;
 use super::{History, State, StoreError, lock};
 use heed::RwTxn;
@@ -81,15 +81,17 @@ impl Keeper {
     ) -> heed::Result<()> {
         let mut small_fold = None;
         let (done, result) = match request {
-            Request::Replace { key, state, history, snapshot, done } => {
+            Request::Replace { key, state, history, snapshot, ahead, done } => {
                 let goal = Goal::Replace { state, history, done };
-                let stage = Stage::new(key, self.new_id(), goal, snapshot);
+                let begun = ahead.and_then(|sent| self.take_ahead(sent, outcome));
+                let base = begun.unwrap_or_else(|| Base::new(self.new_id()));
+                let stage = Stage::new(key, base, goal, snapshot);
                 return self.advance(tables, txn, stage, budget, outcome);
             }
             Request::Append { append, done } if append.diff.len() > DIFF_MAX => {
                 let Append { key, state, snapshot, .. } = append;
                 let goal = Goal::Replace { state, history: History::Drop, done };
-                let stage = Stage::new(key, self.new_id(), goal, snapshot);
+                let stage = Stage::new(key, Base::new(self.new_id()), goal, snapshot);
                 return self.advance(tables, txn, stage, budget, outcome);
             }
             Request::Append { append, done } => {
@@ -106,8 +108,13 @@ impl Keeper {
                 outcome.meta.push((key, value));
                 (done, put.map_err(Failed::from))
             }
-            Request::Read { key, read } => {
-                outcome.reads.push((key, read));
+            Request::Read(read) => {
+                outcome.reads.push(read);
+                return Ok(());
+            }
+            Request::Piece(piece) => return self.write_piece(tables, txn, &piece, outcome),
+            Request::Abandon { number } => {
+                self.abandon_ahead(number, outcome);
                 return Ok(());
             }
             Request::Sweep { now_ms } => return self.sweep(tables, txn, now_ms, outcome),
@@ -162,7 +169,8 @@ impl Keeper {
         let Append { key, state, from, diff, snapshot } = append;
         let fold = self.append(tables, txn, (key, state), (*from, diff), outcome)?;
         let Some((goal, base_len)) = fold else { return Ok(None) };
-        let stage = Stage::new(key.clone(), self.new_id(), goal, Arc::clone(snapshot));
+        let base = Base::new(self.new_id());
+        let stage = Stage::new(key.clone(), base, goal, Arc::clone(snapshot));
         if base_len <= FOLD_MIN {
             return Ok(Some(stage));
         }
@@ -197,7 +205,7 @@ impl Keeper {
         mut stage: Stage,
         outcome: &mut Outcome,
     ) -> heed::Result<()> {
-        outcome.begun.extend(stage.started().then_some(stage.id));
+        outcome.begun.extend(stage.started().then_some(stage.base.id));
         match stage.goal.take() {
             Goal::Replace { state, history, done } => {
                 outcome.finished.push(stage.key.clone());
@@ -210,8 +218,8 @@ impl Keeper {
                 let Some(mut row) = row else {
                     // The zone was replaced or forgotten meanwhile. What replaced it may go on with
                     // the same journal: from where that was.
-                    outcome.doomed.push(stage.id);
-                    return tables.doom(txn, stage.id);
+                    outcome.doomed.push(stage.base.id);
+                    return tables.doom(txn, stage.base.id);
                 };
                 discard_base(tables, txn, &row, outcome)?;
                 stage.become_base(tables, txn, &mut row)?;
@@ -232,16 +240,23 @@ impl Keeper {
     ) -> heed::Result<()> {
         let state = State { has_data: true, ..state };
         let old = known(tables.row(txn, &stage.key))?;
-        if let Some(old) = &old {
-            discard_base(tables, txn, old, outcome)?;
+        if history != History::Keep {
+            discard_before(tables, txn, &stage.key, outcome)?;
         }
+        let before = old.as_ref().filter(|old| history == History::Before && old.base != NO_BASE);
+        match (before, &old) {
+            (Some(before), _) => tables.put_row_before(txn, &stage.key, before)?,
+            (None, Some(old)) => discard_base(tables, txn, old, outcome)?,
+            (None, None) => {}
+        }
+        let is_before = before.is_some();
         let mut row = match old {
-            None => Row::new(state, self.new_id(), 0),
             Some(old) if history == History::Keep => Row { state, ..old },
-            Some(old) => match discard_journal(tables, txn, &old, outcome)? {
+            Some(old) if !is_before => match discard_journal(tables, txn, &old, outcome)? {
                 Some(journal) => Row::new(state, journal, old.next_seq),
                 None => Row::new(state, self.new_id(), 0),
             },
+            _ => Row::new(state, self.new_id(), 0),
         };
         stage.become_base(tables, txn, &mut row)?;
         row.base_serial = row.state.serial;
@@ -327,6 +342,7 @@ impl Keeper {
             discard_base(tables, txn, &row, outcome)?;
             discard_journal(tables, txn, &row, outcome)?;
         }
+        discard_before(tables, txn, key, outcome)?;
         tables.zones.delete(txn, key.as_bytes())?;
         outcome.retired.push((key.clone(), None));
         Ok(())
@@ -474,6 +490,20 @@ fn discard_base(
         tables.base.delete(txn, &base_key(row.base, chunk))?;
     }
     Ok(())
+}
+
+/// Forgets the version that is kept beside the newest of a zone, if one is.
+fn discard_before(
+    tables: Tables<'_>,
+    txn: &mut RwTxn<'_>,
+    key: &ZoneKey,
+    outcome: &mut Outcome,
+) -> heed::Result<()> {
+    if let Some(row) = known(tables.row_before(txn, key))? {
+        discard_base(tables, txn, &row, outcome)?;
+        discard_journal(tables, txn, &row, outcome)?;
+    }
+    tables.before.delete(txn, &key.before()).map(|_| ())
 }
 
 /// `Some` journal if it is empty now and may be used further.

@@ -16,9 +16,10 @@ use crate::name::{Key, Name, NameBuf};
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
-/// The number of the format described here. An older one is brought to it: before 2, there was no
-/// log. Any other is refused.
-pub(super) const FORMAT: u32 = 2;
+/// The number of the format described here. An older one is brought to it: before 3, no version
+/// was kept beside the newest; before 2, there was no log. Any other is refused.
+pub(super) const FORMAT: u32 = 3;
+pub(super) const FORMAT_WITHOUT_BEFORE: u32 = 2;
 pub(super) const FORMAT_WITHOUT_LOG: u32 = 1;
 
 /// Octets of a stream in one value: the page of 4,096 less LMDB's header of 16 and the crc.
@@ -34,7 +35,9 @@ pub(super) const META_LOG: &[u8] = b"log";
 pub(super) const META_USER: u8 = b'.';
 
 /// The names of LMDB's databases, in the order of `Tables`.
-pub(super) const TABLES: [&str; 5] = ["meta", "zones", "base", "journal", "doomed"];
+pub(super) const TABLES: [&str; 6] = ["meta", "zones", "base", "journal", "doomed", BEFORE];
+/// The one that older formats have not.
+pub(super) const BEFORE: &str = "before";
 
 /// `payload` with the crc32 of `key` and itself behind it.
 pub(super) fn seal(key: &[u8], mut payload: Vec<u8>) -> Vec<u8> {
@@ -62,6 +65,7 @@ pub(super) struct ZoneKey(Box<[u8]>);
 
 impl ZoneKey {
     const TAG: u8 = b'z';
+    const TAG_BEFORE: u8 = b'b';
 
     pub(super) fn of(apex: Name<'_>) -> Self {
         Self([&[Self::TAG], Key::of(apex, 0).as_bytes()].concat().into())
@@ -83,6 +87,17 @@ impl ZoneKey {
 
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// The key of the zone in `before`.
+    pub(super) fn before(&self) -> Box<[u8]> {
+        [&[Self::TAG_BEFORE], &self.0[1..]].concat().into()
+    }
+
+    /// Is this such a key?
+    pub(super) fn is_before(key: &[u8]) -> bool {
+        key.split_first()
+            .is_some_and(|(&tag, key)| tag == Self::TAG_BEFORE && Key::from_bytes(key).is_some())
     }
 }
 
@@ -196,8 +211,8 @@ impl Row {
     }
 
     /// The row in `value`, as found under `key`.
-    pub(super) fn read(key: &ZoneKey, value: &[u8]) -> Result<Self, StoreError> {
-        unseal(key.as_bytes(), value).and_then(Self::decode).ok_or_else(|| StoreError::Damaged {
+    pub(super) fn read(key: &[u8], value: &[u8]) -> Result<Self, StoreError> {
+        unseal(key, value).and_then(Self::decode).ok_or_else(|| StoreError::Damaged {
             what: "the row of the zone is not what was written".into(),
         })
     }

@@ -11,8 +11,8 @@
 //!   lie between the separators above it.
 
 use super::StoreError;
-use super::format::{self, FORMAT, FORMAT_WITHOUT_LOG, META_FORMAT, META_LOG, META_NEXT_ID};
-use super::format::{TABLES, unseal};
+use super::format::{self, BEFORE, FORMAT, FORMAT_WITHOUT_BEFORE, FORMAT_WITHOUT_LOG};
+use super::format::{META_FORMAT, META_LOG, META_NEXT_ID, TABLES, unseal};
 use super::layout::{DATA_VERSION, DB_LEN, DEPTH_MAX, Db, HEADER, MAGIC, META_LEN, Meta};
 use super::layout::{NO_PAGE, NODE_BIG, NODE_SUBDATA, Node, nodes, word16, word32, word64};
 use super::layout::{PAGE_BRANCH, PAGE_LEAF, PAGE_META, PAGE_OVERFLOW};
@@ -181,8 +181,9 @@ impl Inspection {
             return Err(missing());
         }
         let mut roots = [self.meta.main; TABLES.len()];
-        for (root, found) in roots.iter_mut().zip(found) {
-            *root = found.ok_or_else(missing)?;
+        for ((root, found), name) in roots.iter_mut().zip(found).zip(TABLES) {
+            let none = (name == BEFORE).then_some(Db::NONE);
+            *root = found.or(none).ok_or_else(missing)?;
         }
         if others > 0 { Err(missing()) } else { Ok(roots) }
     }
@@ -204,13 +205,13 @@ impl Inspection {
         };
         self.walk(meta, Walk { visit: Some(&mut visit), ..Walk::unread() })?;
         match format {
-            Some(Some(FORMAT | FORMAT_WITHOUT_LOG)) if next_id != Some(size_of::<format::Id>()) => {
+            Some(Some(FORMAT_WITHOUT_LOG..=FORMAT)) if next_id != Some(size_of::<format::Id>()) => {
                 Err(Fault::Structure("the next id is damaged".into()))
             }
-            Some(Some(FORMAT)) if position.is_none() => {
+            Some(Some(FORMAT_WITHOUT_BEFORE..=FORMAT)) if position.is_none() => {
                 Err(Fault::Structure("what is contained of the log is not known".into()))
             }
-            Some(Some(FORMAT | FORMAT_WITHOUT_LOG)) => Ok(()),
+            Some(Some(FORMAT_WITHOUT_LOG..=FORMAT)) => Ok(()),
             Some(Some(other)) => Err(Fault::Format(other)),
             Some(None) => Err(Fault::Structure("the number of the format is damaged".into())),
             None => Err(Fault::Foreign("an LMDB file of another program".into())),

@@ -159,7 +159,7 @@ fn is_kept(env: &Environment, append: &Append) -> bool {
         let zones = Tables::zones(env).ok()??;
         let txn = env.read_txn().ok()?;
         let value = zones.get(&txn, append.key.as_bytes()).ok()??;
-        super::format::Row::read(&append.key, value).ok()
+        super::format::Row::read(append.key.as_bytes(), value).ok()
     };
     // A retired one may be forgotten at any time.
     row().is_some_and(|row| {

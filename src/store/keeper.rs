@@ -18,6 +18,7 @@
 //! logged diffs and background work rest for a second. After an error that LMDB does not survive, the environment
 //! is closed and opened again.
 
+use super::ahead::Begun;
 use super::format::{Id, ZoneKey};
 use super::load::DATA_FILE;
 use super::log::Position;
@@ -47,8 +48,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// After so many changes, what they touched of the data file is taken out of this process's memory
 /// once nothing waits. A page here and there each: some megabytes.
 const FORGET_AFTER: usize = 512;
-/// How many changes a slice of background work is as good as.
+/// How many changes a slice of background work is as good as, and a step of deletion, which touches
+/// every page that it frees.
 const SLICE_CHANGES: usize = 8;
+const DELETION_CHANGES: usize = 64;
 
 /// The thread's state; what LMDB lends lives on its stack.
 pub(super) struct Keeper {
@@ -68,6 +71,8 @@ pub(super) struct Keeper {
     stages: VecDeque<Stage>,
     /// Folds, one after the other, when there is no stage.
     folds: VecDeque<Stage>,
+    /// Bases of zones that are still coming in.
+    pub(super) begun_ahead: Vec<Begun>,
     /// What came for zones whose stage is being written.
     pub(super) waiting: HashMap<ZoneKey, VecDeque<Request>>,
     /// What came for them and may go on.
@@ -97,12 +102,14 @@ pub(super) struct Outcome {
     /// Stages to go on with, and folds.
     pub(super) stages: Vec<Stage>,
     pub(super) folds: Vec<Stage>,
+    /// Bases of zones that are still coming in, which it has written to.
+    pub(super) begun_ahead: Vec<Begun>,
     /// Zones whose stage has ended.
     pub(super) finished: Vec<ZoneKey>,
     /// What ended in this transaction, but was begun in an earlier one.
     pub(super) begun: Vec<Id>,
     /// Zones to be read.
-    pub(super) reads: Vec<(ZoneKey, Read)>,
+    pub(super) reads: Vec<Read>,
     /// Values of the caller's.
     pub(super) meta: Vec<(String, Vec<u8>)>,
     /// Whether zones are retired, as of now.
@@ -160,6 +167,7 @@ impl Keeper {
             doomed: VecDeque::new(),
             stages: VecDeque::new(),
             folds: VecDeque::new(),
+            begun_ahead: Vec::new(),
             waiting: HashMap::new(),
             ready: VecDeque::new(),
             group: Vec::new(),
@@ -201,11 +209,18 @@ impl Keeper {
 
     fn serve(&mut self, env: &Environment, tables: Tables<'_>) -> Ended {
         loop {
-            let group = self.gather();
+            let group = self.gather().into_iter();
+            let (pieces, group): (Vec<_>, Vec<_>) = group.partition(Request::is_piece);
             let touches = self.due_touches();
             let mut result = Ok(());
+            if !pieces.is_empty() {
+                // Nothing small is to fail with what is large.
+                self.unforgotten += pieces.len() * SLICE_CHANGES;
+                result = self.commit_group(env, tables, pieces, HashMap::new());
+            }
             if !group.is_empty() || !touches.is_empty() {
-                result = self.commit_group(env, tables, group, touches);
+                let committed = self.commit_group(env, tables, group, touches);
+                result = result.and(committed);
             }
             if result.is_ok() && (!self.stages.is_empty() || self.background_due()) {
                 result = self.background(env, tables);
@@ -224,10 +239,9 @@ impl Keeper {
         }
     }
 
-    /// Forgets what was touched, if that is much and there is nothing else to do.
+    /// Forgets what was touched, if that is much and nothing waits.
     fn forget_touched(&mut self) {
-        let idle = self.stages.is_empty() && self.doomed.is_empty() && self.requests.is_empty();
-        if self.unforgotten >= FORGET_AFTER && idle {
+        if self.unforgotten >= FORGET_AFTER && self.requests.is_empty() {
             self.unforgotten = 0;
             // It only counts as ours: the system takes it when it needs room.
             let _ = forget_mapped(&self.dir.join(DATA_FILE));
@@ -392,6 +406,8 @@ impl Keeper {
     /// A slice of the stages in turn, or else of the folds, and a step of deletion.
     fn background(&mut self, env: &Environment, tables: Tables<'_>) -> heed::Result<()> {
         let mut outcome = Outcome::default();
+        let deletes = !self.doomed.is_empty() && self.background_due();
+        self.unforgotten += SLICE_CHANGES + if deletes { DELETION_CHANGES } else { 0 };
         let written = env.write_txn().and_then(|mut txn| {
             let mut budget = SLICE;
             while budget > 0
@@ -410,7 +426,6 @@ impl Keeper {
             self.save_next_id(tables, &mut txn)?;
             txn.commit()
         });
-        self.unforgotten += SLICE_CHANGES;
         self.settle(env, written, outcome)
     }
 
@@ -453,6 +468,7 @@ impl Keeper {
         for fold in outcome.folds {
             self.offer_fold(fold);
         }
+        self.begun_ahead.extend(outcome.begun_ahead);
         for read in outcome.reads {
             self.reader.get_or_insert_with(|| Reader::start(env.clone())).take(read);
         }
@@ -481,6 +497,7 @@ impl Keeper {
             self.group_due = Some(self.rest_until);
         }
         self.doomed.extend(outcome.begun);
+        self.doomed.extend(outcome.begun_ahead.iter().map(|begun| begun.base.id));
         for key in &outcome.finished {
             self.release(key);
         }
@@ -524,6 +541,7 @@ impl Keeper {
             self.abandon(stage, failed);
         }
         self.folds.clear();
+        self.doomed.extend(self.begun_ahead.drain(..).map(|begun| begun.base.id));
         let until = Instant::now() + PAUSE;
         loop {
             let request = match self.ready.pop_front() {
@@ -548,7 +566,7 @@ impl Keeper {
     /// Gives a stage up after a failure.
     fn abandon(&mut self, stage: Stage, failed: &StoreError) {
         if stage.started() {
-            self.doomed.push_back(stage.id);
+            self.doomed.push_back(stage.base.id);
         }
         if let Goal::Replace { done, .. } = stage.goal {
             self.release(&stage.key);

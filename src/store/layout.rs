@@ -50,6 +50,9 @@ impl Meta {
 }
 
 impl Db {
+    /// A tree that does not exist: as good as one without records.
+    pub(super) const NONE: Self = Self { flags: 0, depth: 0, root: NO_PAGE };
+
     pub(super) fn read(bytes: &[u8]) -> Self {
         Self { flags: word16(bytes, 4), depth: word16(bytes, 6), root: word64(bytes, 40) }
     }

@@ -148,7 +148,7 @@ impl Opened {
                 intake.run();
             }),
         )?;
-        Ok(Store { requests: sender, shared, threads: vec![intake, keeper] })
+        Ok(Store { requests: Arc::new(sender), shared, threads: vec![intake, keeper] })
     }
 }
 
@@ -177,10 +177,13 @@ fn lock_dir(dir: &Path) -> Result<Lock, StoreError> {
 fn upgrade(env: &Environment) -> heed::Result<Position> {
     let tables = Tables::of(env)?;
     let mut txn = env.write_txn()?;
-    if let Some(position) = tables.position(&txn)? {
+    let position = tables.position(&txn)?;
+    if let Some(position) = position
+        && tables.meta(&txn, META_FORMAT)? == Some(&FORMAT.to_be_bytes())
+    {
         return Ok(position);
     }
-    let position = Position::begin(0);
+    let position = position.unwrap_or_else(|| Position::begin(0));
     tables.put_meta(&mut txn, META_FORMAT, FORMAT.to_be_bytes().to_vec())?;
     tables.put_position(&mut txn, position)?;
     txn.commit()?;
@@ -338,6 +341,15 @@ fn survey<T: Send, R: Fn(Stored<'_>) -> T + Sync>(
             take(Err(Damage { apex, what, aside }));
         }
     }
+    for entry in tables.before.iter(&txn)? {
+        let (key, value) = entry?;
+        if !ZoneKey::is_before(key) || unseal(key, value).and_then(Row::decode).is_none() {
+            // What is served is not hurt.
+            tracing::error!("the row of a version that could be gone back to is damaged");
+            ownerless = true;
+            removals.push(Removal { key: Some(key.into()), ids: Vec::new() });
+        }
+    }
     for entry in tables.doomed.iter(&txn)? {
         keeper.doomed.extend(entry?.0.try_into().map(Id::from_be_bytes));
     }
@@ -357,6 +369,7 @@ fn remove(env: &Environment, tables: Tables<'_>, step: &[Removal]) -> heed::Resu
     for removal in step {
         if let Some(key) = &removal.key {
             tables.zones.delete(&mut txn, key)?;
+            tables.before.delete(&mut txn, key)?;
         }
         for &id in &removal.ids {
             tables.doom(&mut txn, id)?;
@@ -373,6 +386,12 @@ pub(super) fn ownerless_ids(
     mut owned: HashSet<Id>,
 ) -> heed::Result<Vec<Id>> {
     for entry in tables.zones.iter(txn)? {
+        let (key, value) = entry?;
+        if let Some(row) = unseal(key, value).and_then(Row::decode) {
+            owned.extend([row.base, row.journal]);
+        }
+    }
+    for entry in tables.before.iter(txn)? {
         let (key, value) = entry?;
         if let Some(row) = unseal(key, value).and_then(Row::decode) {
             owned.extend([row.base, row.journal]);

@@ -8,7 +8,9 @@
 //!
 //! A zone is kept as a *base*, its whole content at some serial, and the *diffs* since; older diffs
 //! stay for outgoing IXFR. When the diffs outgrow a tenth of the base, the keeper *folds* them: it
-//! writes a new base from the snapshot that came with the last diff, in slices between commits.
+//! writes a new base from the snapshot that came with the last diff, in slices between commits. Where
+//! a whole zone comes in the place of another, that one can be kept beside it, to go back to. What
+//! has come of a large zone can be written while the rest is on its way (`ahead`).
 //!
 //! The files in the state directory: `lock` (one process at a time), `data.mdb` and `lock.mdb`
 //! (LMDB), `log.0` and `log.1` (diffs on their way to LMDB, 8 MiB each), `damaged/` (what was set
@@ -29,6 +31,7 @@
 //! It never serves: a version that is not in memory is read at start, or when its zone is
 //! configured again. It does not shrink its file: the room of what was deleted is used again.
 
+mod ahead;
 mod change;
 mod format;
 mod inspect;
@@ -48,6 +51,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+pub use ahead::Ahead;
 pub use change::DIFF_MAX;
 pub use load::Opened;
 pub use stored::{Diff, Diffs, Entries, Stored};
@@ -57,7 +61,7 @@ use crate::tree::Tree;
 use crossbeam::channel::{self, Sender};
 use format::ZoneKey;
 use intake::{QUEUE_MAX, UnderWay};
-use request::{Append, Done, Request};
+use request::{Append, Done, Read, Request, Which};
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
@@ -73,7 +77,7 @@ use tokio::sync::oneshot;
 
 /// The zones kept in a state directory; dropped, it finishes what is queued and closes.
 pub struct Store {
-    requests: Sender<Request>,
+    requests: Arc<Sender<Request>>,
     shared: Arc<Shared>,
     /// The intake and the keeper, in the order in which they end.
     threads: Vec<JoinHandle<()>>,
@@ -100,11 +104,30 @@ impl Store {
         history: History,
         snapshot: impl Snapshot,
     ) -> Ticket {
+        self.replace_ahead(apex, state, history, snapshot, None)
+    }
+
+    /// As [`replace`](Self::replace), of a zone that was written `ahead` in part: with what is the
+    /// beginning of `snapshot`, entry by entry.
+    pub fn replace_ahead(
+        &self,
+        apex: Name<'_>,
+        state: State,
+        history: History,
+        snapshot: impl Snapshot,
+        ahead: Option<Ahead>,
+    ) -> Ticket {
         let key = ZoneKey::of(apex);
         self.ask(|done| {
             let snapshot = Arc::new(snapshot);
-            Request::Replace { key, state, history, snapshot, done }
+            Request::Replace { key, state, history, snapshot, ahead, done }
         })
+    }
+
+    /// Room for a zone that is about to come in. Nothing is written before anything is pushed.
+    pub fn ahead(&self) -> Ahead {
+        let number = self.shared.aheads.fetch_add(1, Ordering::Relaxed);
+        Ahead::new(Arc::downgrade(&self.requests), number)
     }
 
     /// Keeps one more version: the bytes that lead from serial `from` to `state.serial`, and a
@@ -174,12 +197,31 @@ impl Store {
         apex: Name<'_>,
         with: impl FnOnce(Result<Stored<'_>, Damage>) -> T + Send + 'static,
     ) -> Pin<Box<dyn Future<Output = Option<T>> + Send>> {
+        self.read_one(apex, Which::Newest, with)
+    }
+
+    /// As [`read`](Self::read), the version in whose place the newest whole zone came, if it was
+    /// kept ([`History::Before`]).
+    pub fn read_before<T: Send + 'static>(
+        &self,
+        apex: Name<'_>,
+        with: impl FnOnce(Result<Stored<'_>, Damage>) -> T + Send + 'static,
+    ) -> Pin<Box<dyn Future<Output = Option<T>> + Send>> {
+        self.read_one(apex, Which::Before, with)
+    }
+
+    fn read_one<T: Send + 'static>(
+        &self,
+        apex: Name<'_>,
+        which: Which,
+        with: impl FnOnce(Result<Stored<'_>, Damage>) -> T + Send + 'static,
+    ) -> Pin<Box<dyn Future<Output = Option<T>> + Send>> {
         let (given, made) = oneshot::channel();
-        let read = Box::new(move |stored: Option<Result<Stored<'_>, Damage>>| {
+        let with = Box::new(move |stored: Option<Result<Stored<'_>, Damage>>| {
             given.send(stored.map(with)).ok();
         });
         // If it cannot be sent, it is dropped, and with it the sender.
-        self.send(Request::Read { key: ZoneKey::of(apex), read }).ok();
+        self.send(Request::Read(Read { key: ZoneKey::of(apex), which, with })).ok();
         Box::pin(async move { made.await.ok().flatten() })
     }
 
@@ -229,7 +271,7 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         let (none, _) = channel::bounded(0);
-        drop(std::mem::replace(&mut self.requests, none));
+        drop(std::mem::replace(&mut self.requests, Arc::new(none)));
         for thread in self.threads.drain(..) {
             thread.join().ok();
         }
@@ -243,6 +285,9 @@ pub enum History {
     Drop,
     /// Keep them: the new version has the serial that they lead to.
     Keep,
+    /// Drop them, but keep the version that they lead to beside the new one, in the place of any
+    /// kept so before ([`Store::read_before`]): nothing is written for that.
+    Before,
 }
 
 /// What a snapshot calls with key and blob of each entry, until it breaks.
@@ -514,6 +559,8 @@ struct Shared {
     applied: AtomicU64,
     /// What waits for the keeper.
     queued: AtomicUsize,
+    /// How many zones were about to come in.
+    aheads: AtomicU64,
 }
 
 /// No holder of these locks leaves anything half done, so a panic elsewhere changes nothing.

@@ -6,7 +6,8 @@
 
 use super::Damage;
 use super::format::ZoneKey;
-use super::request::Read;
+use super::keeper::Failed;
+use super::request::{Read, Which};
 use super::stored::Stored;
 use super::tables::{Environment, Tables};
 use crossbeam::channel::{self, Receiver, Sender};
@@ -15,7 +16,7 @@ use tracing::error;
 
 /// The thread; dropped, it ends after what it is to read.
 pub(super) struct Reader {
-    reads: Option<Sender<(ZoneKey, Read)>>,
+    reads: Option<Sender<Read>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -33,7 +34,7 @@ impl Reader {
     }
 
     /// Has a zone read; what cannot be read is dropped.
-    pub(super) fn take(&self, read: (ZoneKey, Read)) {
+    pub(super) fn take(&self, read: Read) {
         if let Some(reads) = &self.reads {
             reads.send(read).ok();
         }
@@ -49,18 +50,25 @@ impl Drop for Reader {
     }
 }
 
-fn read_zones(env: &Environment, reads: &Receiver<(ZoneKey, Read)>) -> heed::Result<()> {
+fn read_zones(env: &Environment, reads: &Receiver<Read>) -> heed::Result<()> {
     let tables = Tables::of(env)?;
-    for (key, read) in reads {
-        let key = key.as_bytes();
+    for Read { key, which, with } in reads {
         let txn = env.read_txn()?;
-        let Some(value) = tables.zones.get(&txn, key)? else {
-            read(None);
-            continue;
+        let row = match which {
+            Which::Newest => tables.row(&txn, &key),
+            Which::Before => tables.row_before(&txn, &key),
         };
-        let stored = Stored::examine(tables, &txn, key, value).map(|(_, stored)| stored);
-        let apex = ZoneKey::apex(key);
-        read(Some(stored.map_err(|unusable| Damage { apex, what: unusable.what, aside: None })));
+        let stored = match row {
+            Ok(None) => {
+                with(None);
+                continue;
+            }
+            Ok(Some(row)) => Stored::of_row(tables, &txn, &key, row).map_err(|found| found.what),
+            Err(Failed::Change(damaged)) => Err(damaged.to_string()),
+            Err(Failed::Transaction(failed)) => return Err(failed),
+        };
+        let damage = |what| Damage { apex: ZoneKey::apex(key.as_bytes()), what, aside: None };
+        with(Some(stored.map_err(damage)));
     }
     Ok(())
 }

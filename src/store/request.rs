@@ -3,6 +3,7 @@
 //! **How it fits.** `Store` makes requests, `intake` and `keeper` take them in their order and
 //! answer each where its [`Done`] says: those that are logged the one, all others the other.
 
+use super::ahead::{Ahead, Piece};
 use super::format::ZoneKey;
 use super::intake::Claim;
 use super::stored::Stored;
@@ -52,7 +53,21 @@ pub(super) struct Logged {
 }
 
 /// What is done with a zone that is read: on the reader's thread, `None` if nothing is kept of it.
-pub(super) type Read = Box<dyn FnOnce(Option<Result<Stored<'_>, Damage>>) + Send>;
+pub(super) type With = Box<dyn FnOnce(Option<Result<Stored<'_>, Damage>>) + Send>;
+
+/// A zone to be read.
+pub(super) struct Read {
+    pub(super) key: ZoneKey,
+    pub(super) which: Which,
+    pub(super) with: With,
+}
+
+/// Which version of a zone.
+#[derive(Clone, Copy)]
+pub(super) enum Which {
+    Newest,
+    Before,
+}
 
 /// A change that waits.
 pub(super) enum Request {
@@ -61,6 +76,8 @@ pub(super) enum Request {
         state: State,
         history: History,
         snapshot: Arc<dyn Snapshot>,
+        /// What of it was written ahead.
+        ahead: Option<Ahead>,
         done: Done,
     },
     Append {
@@ -83,11 +100,14 @@ pub(super) enum Request {
         value: Vec<u8>,
         done: Done,
     },
-    /// Reads a zone as it is after what came before.
-    Read {
-        key: ZoneKey,
-        read: Read,
+    /// Entries of a zone that is still coming in.
+    Piece(Piece),
+    /// It does not come.
+    Abandon {
+        number: u64,
     },
+    /// As it is after all that was handed over before.
+    Read(Read),
     Sweep {
         now_ms: u64,
     },
@@ -103,10 +123,15 @@ impl Request {
             | Self::Append { append: Append { key, .. }, .. }
             | Self::Logged(Logged { append: Append { key, .. }, .. })
             | Self::Retire { key, .. }
-            | Self::Read { key, .. }
+            | Self::Read(Read { key, .. })
             | Self::Forget { key, .. } => Some(key),
             Self::PutMeta { .. } | Self::Sweep { .. } | Self::Wake => None,
+            Self::Piece(_) | Self::Abandon { .. } => None,
         }
+    }
+
+    pub(super) fn is_piece(&self) -> bool {
+        matches!(self, Self::Piece(_))
     }
 
     /// Octets that it adds to a group.
@@ -114,6 +139,7 @@ impl Request {
         match self {
             Self::Append { append, .. } | Self::Logged(Logged { append, .. }) => append.diff.len(),
             Self::PutMeta { value, .. } => value.len(),
+            Self::Piece(piece) => piece.len(),
             _ => 0,
         }
     }
@@ -131,7 +157,8 @@ impl Request {
             | Self::Retire { done, .. }
             | Self::Forget { done, .. }
             | Self::PutMeta { done, .. } => Some(done),
-            Self::Logged(_) | Self::Read { .. } | Self::Sweep { .. } | Self::Wake => None,
+            Self::Logged(_) | Self::Read(_) | Self::Sweep { .. } | Self::Wake => None,
+            Self::Piece(_) | Self::Abandon { .. } => None,
         }
     }
 }

@@ -10,8 +10,9 @@
 //!   first one; a file in which there is nothing of ours is left where it is.
 //! - *the last version*: the free pages, which hold older versions, are left out. If the meta pages
 //!   or the tree of free pages are damaged too, they cannot be known. Then the newest row of a
-//!   zone is taken (ids and sequence numbers only grow), and nothing of what was doomed or the
-//!   caller's own; chunks need no care, as none is ever written twice under the same key.
+//!   zone is taken (ids and sequence numbers only grow), and nothing of what was doomed, kept beside
+//!   a newer version, or the caller's own; chunks need no care, as none is ever written twice under
+//!   the same key.
 //! - *whole*: a row whose journal goes on after it is an older one, and the zone is lost.
 //! - *the log*: what of it was contained is known if the free pages are; if not, `replay` finds out.
 
@@ -173,7 +174,7 @@ impl<'e> Copy<'e> {
                 self.finds.chunks += 1;
                 true
             }
-            Some(Kind::User | Kind::Doomed) => self.finds.exact,
+            Some(Kind::User | Kind::Doomed | Kind::Before) => self.finds.exact,
             Some(Kind::Zone) => Row::decode(payload).is_some(),
             None => false,
         };
@@ -198,6 +199,7 @@ impl<'e> Copy<'e> {
                 Some(Kind::Base) => self.tables.base.put(&mut txn, key, value)?,
                 Some(Kind::Journal) => self.tables.journal.put(&mut txn, key, value)?,
                 Some(Kind::Doomed) => self.tables.doomed.put(&mut txn, key, value)?,
+                Some(Kind::Before) => self.tables.before.put(&mut txn, key, value)?,
                 Some(Kind::Zone) => self.row(&mut txn, key, value)?,
                 _ => self.tables.meta.put(&mut txn, key, value)?,
             }
@@ -262,6 +264,7 @@ enum Kind {
     Journal,
     Doomed,
     Zone,
+    Before,
     User,
     Format,
     Log,
@@ -276,6 +279,7 @@ impl Kind {
             (&META_USER, _) => Some(Self::User),
             _ if key == META_FORMAT => Some(Self::Format),
             _ if key == META_LOG => Some(Self::Log),
+            _ if ZoneKey::is_before(key) => Some(Self::Before),
             _ => ZoneKey::apex(key).map(|_| Self::Zone),
         }
     }

@@ -67,9 +67,20 @@ impl<'t> Stored<'t> {
         let row = unseal(key, value).and_then(Row::decode);
         let unknown = |what: &str| Unusable { row: None, what: what.into() };
         let row = row.ok_or_else(|| unknown("its row is damaged"))?;
-        let Some(apex) = ZoneKey::apex(key) else {
+        let Some(key) = ZoneKey::from_bytes(key) else {
             return Err(unknown("its name is damaged"));
         };
+        Self::of_row(tables, txn, &key, row).map(|stored| (key, stored))
+    }
+
+    /// Checks all that a row of a zone says is kept.
+    pub(super) fn of_row(
+        tables: Tables<'t>,
+        txn: &'t RoTxn<'t, WithoutTls>,
+        key: &ZoneKey,
+        row: Row,
+    ) -> Result<Self, Unusable> {
+        let apex = ZoneKey::apex(key.as_bytes()).expect("the key of a zone");
         let state = row.state.clone();
         let base_serial = row.base_serial;
         let history_from = row.base_seq;
@@ -77,9 +88,16 @@ impl<'t> Stored<'t> {
         let mut stored =
             Self { apex, state, base_serial, row, history_from, tables, txn, chunks, parts };
         match stored.check() {
-            Ok(()) => Ok((ZoneKey::of(stored.apex.as_name()), stored)),
+            Ok(()) => Ok(stored),
             Err(what) => Err(Unusable { row: Some(Box::new(stored.row)), what }),
         }
+    }
+
+    /// The serial of the version that is kept beside this one, if one is: see
+    /// [`Store::read_before`](super::Store::read_before).
+    pub fn before(&self) -> Option<u32> {
+        let row = self.tables.row_before(self.txn, &ZoneKey::of(self.apex.as_name()));
+        row.ok().flatten().map(|row| row.state.serial)
     }
 
     fn check(&mut self) -> Result<(), String> {

@@ -1,4 +1,4 @@
-//! LMDB's environment and the five tables in it.
+//! LMDB's environment and the six tables in it.
 //!
 //! **How it fits.** The one place that opens LMDB, for `load` and then for `keeper`.
 //!
@@ -27,7 +27,7 @@ type Table<'e> = Database<'e, Bytes, Bytes>;
 /// Opens the environment in `dir`. The caller has inspected the file, or it is about to be created.
 pub(super) fn open(dir: &Path) -> Result<Environment, heed::Error> {
     let mut options = EnvOpenOptions::new().read_txn_without_tls();
-    #[expect(clippy::cast_possible_truncation, reason = "five, and 64")]
+    #[expect(clippy::cast_possible_truncation, reason = "six, and 64")]
     options.map_size(MAP_SIZE).max_dbs(TABLES.len() as u32).max_readers(READERS_MAX as u32 + 8);
     #[expect(unsafe_code, reason = "the only way to open LMDB: a mapped file")]
     // SAFETY: nobody else changes the mapped file: the caller holds the lock file of the state
@@ -50,6 +50,8 @@ pub(super) struct Tables<'e> {
     pub(super) journal: Table<'e>,
     /// Id -> nothing: what is in `base` or `journal` under it is to be deleted.
     pub(super) doomed: Table<'e>,
+    /// Key of a zone -> row of the version that a whole zone came in the place of.
+    pub(super) before: Table<'e>,
 }
 
 impl<'e> Tables<'e> {
@@ -58,18 +60,19 @@ impl<'e> Tables<'e> {
         let tables = env
             .create_databases_and_commit(env.write_txn()?, |opener, txn| {
                 let mut create = |name| opener.create_database::<Bytes, Bytes>(txn, Some(name));
-                let [meta, zones, base, journal, doomed] = TABLES;
+                let [meta, zones, base, journal, doomed, before] = TABLES;
                 Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit([
                     create(meta)?,
                     create(zones)?,
                     create(base)?,
                     create(journal)?,
                     create(doomed)?,
+                    create(before)?,
                 ]))
             })?
             .unwrap_commit();
-        let [meta, zones, base, journal, doomed] = tables;
-        Ok(Self { meta, zones, base, journal, doomed })
+        let [meta, zones, base, journal, doomed, before] = tables;
+        Ok(Self { meta, zones, base, journal, doomed, before })
     }
 
     /// The table of zones, which others have opened before; writes nothing.
@@ -99,7 +102,24 @@ impl<'e> Tables<'e> {
     /// The row of a zone.
     pub(super) fn row(self, txn: &RoTxn<'_>, key: &ZoneKey) -> Result<Option<Row>, Failed> {
         let value = self.zones.get(txn, key.as_bytes())?;
-        Ok(value.map(|value| Row::read(key, value)).transpose()?)
+        Ok(value.map(|value| Row::read(key.as_bytes(), value)).transpose()?)
+    }
+
+    /// The row of the version that is kept beside the newest of a zone, if one is.
+    pub(super) fn row_before(self, txn: &RoTxn<'_>, key: &ZoneKey) -> Result<Option<Row>, Failed> {
+        let key = key.before();
+        let value = self.before.get(txn, &key)?;
+        Ok(value.map(|value| Row::read(&key, value)).transpose()?)
+    }
+
+    pub(super) fn put_row_before(
+        self,
+        txn: &mut RwTxn<'_>,
+        key: &ZoneKey,
+        row: &Row,
+    ) -> heed::Result<()> {
+        let key = key.before();
+        self.before.put(txn, &key, &seal(&key, row.encode()))
     }
 
     pub(super) fn put_row(self, txn: &mut RwTxn<'_>, key: &ZoneKey, row: &Row) -> heed::Result<()> {

@@ -1,3 +1,4 @@
+use super::tables::Tables;
 use super::*;
 use std::path::Path;
 use std::sync::Arc as StdArc;
@@ -416,4 +417,172 @@ fn a_zone_is_read_later_as_it_is_after_what_came_before() {
     let kept = store.replace(large.as_name(), state(7), History::Drop, content.clone());
     assert_eq!(read(&large), Some((state(7), content, 0)));
     kept.wait().unwrap();
+}
+
+/// The version that is kept beside the newest one of a zone: its content and what led on from there.
+fn read_before(store: &Store, apex: &NameBuf) -> Option<(u32, Content, usize)> {
+    let made = store.read_before(apex.as_name(), |stored| {
+        let stored = stored.unwrap();
+        let base = stored.entries().map(|(key, blob)| (key.into_owned(), blob.into_owned()));
+        let content = Content(StdArc::new(base.collect()));
+        (stored.state.serial, content, stored.diffs().count())
+    });
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(made)
+}
+
+/// Has every base and every journal an owner, after all that was doomed is deleted?
+fn assert_all_is_owned(dir: &Path) {
+    let env = tables::open(dir).unwrap();
+    let tables = Tables::of(&env).unwrap();
+    let txn = env.read_txn().unwrap();
+    let doomed = tables.doomed.iter(&txn).unwrap();
+    let doomed = doomed.map(|entry| u64::from_be_bytes(entry.unwrap().0.try_into().unwrap()));
+    let found = load::ownerless_ids(tables, &txn, doomed.collect()).unwrap();
+    assert!(found.is_empty(), "nobody owns {found:?}");
+}
+
+#[test]
+fn the_version_that_a_whole_zone_replaces_is_kept_beside_it_until_the_next_one() {
+    let (dir, store) = empty();
+    let apex = name("example.");
+    let content = |fill| Content::of(2000, 100, fill);
+    let replace = |store: &Store, serial: u8, history| {
+        let state = state(u32::from(serial));
+        store.replace(apex.as_name(), state, history, content(serial)).wait().unwrap();
+    };
+    replace(&store, 1, History::Before);
+    assert_eq!(read_before(&store, &apex), None, "there was none");
+    store.append(apex.as_name(), state(2), 1, vec![2], content(2)).wait().unwrap();
+    replace(&store, 3, History::Before);
+    store.append(apex.as_name(), state(4), 3, vec![4], content(4)).wait().unwrap();
+    assert_eq!(read_before(&store, &apex), Some((2, content(1), 1)), "its diffs are kept, too");
+    drop(store);
+    let opened = Store::open(dir.path(), Options::default()).unwrap();
+    let mut found = Vec::new();
+    let read = |stored: Stored<'_>| (stored.state.serial, stored.before(), stored.diffs().count());
+    let store = opened.load(read, |zone| found.push(zone.unwrap())).unwrap();
+    assert_eq!(found, [(4, Some(2), 1)]);
+    assert_eq!(read_before(&store, &apex), Some((2, content(1), 1)));
+    replace(&store, 5, History::Before);
+    assert_eq!(read_before(&store, &apex), Some((4, content(3), 1)));
+    replace(&store, 5, History::Keep);
+    assert_eq!(read_before(&store, &apex).map(|(serial, ..)| serial), Some(4));
+    drop(store);
+    assert_all_is_owned(dir.path());
+    let (store, _) = load(dir.path());
+    replace(&store, 6, History::Drop);
+    assert_eq!(read_before(&store, &apex), None);
+    replace(&store, 7, History::Before);
+    assert_eq!(read_before(&store, &apex), Some((6, content(6), 0)));
+    store.forget(apex.as_name()).wait().unwrap();
+    assert_eq!(read_before(&store, &apex), None);
+    drop(store);
+    assert_all_is_owned(dir.path());
+    assert!(load(dir.path()).1.is_empty());
+}
+
+#[test]
+fn a_store_without_versions_beside_the_newest_is_brought_to_this_format() {
+    let (dir, store) = empty();
+    let apex = name("example.");
+    let content = Content::of(10, 100, 1);
+    store.replace(apex.as_name(), state(1), History::Drop, content.clone()).wait().unwrap();
+    drop(store);
+    {
+        let env = tables::open(dir.path()).unwrap();
+        let tables = Tables::of(&env).unwrap();
+        let mut txn = env.write_txn().unwrap();
+        let format = format::FORMAT_WITHOUT_BEFORE.to_be_bytes().to_vec();
+        tables.put_meta(&mut txn, format::META_FORMAT, format).unwrap();
+        #[expect(unsafe_code, reason = "the only way to take a table away")]
+        // SAFETY: nobody else has the table: the environment is closed below.
+        unsafe {
+            tables.before.remove(&mut txn).unwrap();
+        }
+        txn.commit().unwrap();
+    }
+    let (store, found) = load(dir.path());
+    assert_eq!((found[&apex].state.clone(), &found[&apex].base), (state(1), &content));
+    let next = Content::of(10, 100, 2);
+    store.replace(apex.as_name(), state(2), History::Before, next).wait().unwrap();
+    assert_eq!(read_before(&store, &apex), Some((1, content, 0)));
+    drop(store);
+    assert_eq!(load(dir.path()).1[&apex].state, state(2));
+}
+
+/// Hands over the first `count` entries of a zone, a piece after every `step`, ahead of it.
+fn pushed(store: &Store, content: &Content, count: usize, step: usize) -> Ahead {
+    let mut ahead = store.ahead();
+    for (n, (key, blob)) in content.0.iter().take(count).enumerate() {
+        ahead.push(key, blob);
+        if n % step == step - 1 {
+            ahead.send();
+        }
+    }
+    ahead
+}
+
+/// How many values there are of bases and journals, once nothing more is to be deleted.
+fn chunks_left(dir: &Path) -> u64 {
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        let (store, _) = load(dir);
+        std::thread::sleep(Duration::from_millis(20));
+        drop(store);
+        let env = tables::open(dir).unwrap();
+        let tables = Tables::of(&env).unwrap();
+        let txn = env.read_txn().unwrap();
+        let doomed = tables.doomed.len(&txn).unwrap();
+        if doomed == 0 || std::time::Instant::now() > deadline {
+            assert_eq!(doomed, 0, "not deleted in a minute");
+            return tables.base.len(&txn).unwrap() + tables.journal.len(&txn).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_zone_that_was_written_ahead_is_the_zone_that_it_would_be_otherwise() {
+    let content = Content::of(3000, 100, 7);
+    let apex = name("example.");
+    let lengths = [(0, 1), (1, 1), (1000, 70), (1000, 5000), (2999, 500), (3000, 1000)];
+    for (count, step) in lengths {
+        let (dir, store) = empty();
+        let ahead = pushed(&store, &content, count, step);
+        store.touch(apex.as_name(), State::default());
+        let ahead = Some(ahead);
+        let kept = content.clone();
+        let ticket = store.replace_ahead(apex.as_name(), state(1), History::Drop, kept, ahead);
+        ticket.wait().unwrap();
+        drop(store);
+        assert_all_is_owned(dir.path());
+        let (_, found) = load(dir.path());
+        assert!(found[&apex].base == content, "{count} ahead, {step} at once");
+        let chunks = 3000 * (5 + 14 + 100) / format::CHUNK as u64 + 1;
+        assert_eq!(chunks_left(dir.path()), chunks);
+    }
+}
+
+#[test]
+fn what_was_written_ahead_of_a_zone_that_does_not_come_is_deleted() {
+    let (dir, store) = empty();
+    let content = Content::of(3000, 100, 7);
+    let (apex, other) = (name("example."), name("other.example."));
+    // One that is given up, one that has a gap, one that outlives the store: as in a crash.
+    drop(pushed(&store, &content, 3000, 500));
+    let mut gap = pushed(&store, &content, 1000, 500);
+    gap.skip_one();
+    let ahead = Some(gap);
+    let kept = content.clone();
+    let ticket = store.replace_ahead(apex.as_name(), state(1), History::Drop, kept, ahead);
+    ticket.wait().unwrap();
+    let unfinished = pushed(&store, &content, 3000, 500);
+    let kept = Content::of(1, 1, 1);
+    store.replace(other.as_name(), state(1), History::Drop, kept).wait().unwrap();
+    drop(store);
+    drop(unfinished);
+    assert_all_is_owned(dir.path());
+    assert_eq!(chunks_left(dir.path()), 3000 * (5 + 14 + 100) / format::CHUNK as u64 + 2);
+    let (_, found) = load(dir.path());
+    assert_eq!(found.keys().collect::<Vec<_>>(), [&apex, &other]);
+    assert_eq!(found[&apex].base, content);
 }

@@ -360,6 +360,17 @@ impl<V: Clone> Draft<V> {
         self.len += next.len;
     }
 
+    /// How many pages are finished: nothing changes in them any more.
+    pub fn pages(&self) -> usize {
+        self.pages.len()
+    }
+
+    /// The entries of one of them.
+    pub fn page(&self, at: usize) -> impl Iterator<Item = Entry<'_, V>> {
+        let page = &self.pages[at];
+        (0..page.count()).filter_map(|at| page.entry(at))
+    }
+
     /// The tree of what was put in.
     pub fn finish(mut self) -> Tree<V> {
         self.turn();

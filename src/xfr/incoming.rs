@@ -112,6 +112,14 @@ impl Incoming {
         matches!(self.state, State::Announced).then(|| self.announced_serial())
     }
 
+    /// What has come of a whole zone that is being built.
+    pub fn builder(&self) -> Option<&Builder> {
+        match &self.state {
+            State::Whole(builder) => Some(builder),
+            _ => None,
+        }
+    }
+
     /// How many octets of records are held, counted in what holds them.
     pub(super) fn octets(&self) -> usize {
         let begun = match &self.state {

@@ -99,6 +99,28 @@ impl Builder {
         self.names.octets + self.hashes.octets
     }
 
+    /// Have all records come in order so far, so that what is [`final_pages`](Self::final_pages)
+    /// is what the zone's [`kept`](Zone::kept) entries begin with?
+    pub fn is_in_order(&self) -> bool {
+        let hashes = &self.hashes;
+        let no_hashes = hashes.owner.records.is_empty() && hashes.laid.records == 0;
+        no_hashes && self.names.late.key(0).is_none()
+    }
+
+    /// How many pages of entries are as they will be if all goes on to come in order.
+    pub fn final_pages(&self) -> usize {
+        self.names.laid.draft.pages()
+    }
+
+    /// Calls `each` with key and blob of the entries of one of them.
+    pub fn final_page(&self, at: usize, mut each: impl FnMut(&[u8], &[u8])) {
+        let mut key = [0; Key::MAX];
+        for entry in self.names.laid.draft.page(at) {
+            entry.key.copy_octets(&mut key);
+            each(&key[..entry.key.len()], entry.blob);
+        }
+    }
+
     /// The zone.
     pub fn build(self) -> Result<Zone, BuildError> {
         if let Some(iterations) = self.excessive {

@@ -12,6 +12,9 @@ use std::collections::{BTreeSet, HashSet};
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Records(Vec<u8>);
 
+/// What a record takes besides owner and data.
+const FIXED: usize = 8;
+
 impl Records {
     /// Adds a record.
     pub fn push(&mut self, owner: Name<'_>, record: Record<'_>) {
@@ -55,8 +58,8 @@ fn split(bytes: &[u8]) -> Option<(Name<'_>, Record<'_>, &[u8])> {
     let rtype = Rtype(read_u16(rest, 0)?);
     let ttl = read_u32(rest, 2)?;
     let len = usize::from(read_u16(rest, 6)?);
-    let data = rest.get(8..8 + len)?;
-    Some((owner, Record { rtype, ttl, data }, &rest[8 + len..]))
+    let data = rest.get(FIXED..FIXED + len)?;
+    Some((owner, Record { rtype, ttl, data }, &rest[FIXED + len..]))
 }
 
 /// The difference between two versions of a zone. The SOA records of both are part of it.
@@ -149,18 +152,33 @@ impl Diff {
                 tree.get(&key).map(|(blob, ())| blob.to_vec())
             };
             let (before, after) = (node(old), node(new));
-            diff.compare(new, &key, before.as_deref(), after.as_deref());
+            let (before, after) = (before.as_deref().map(Node::of), after.as_deref().map(Node::of));
+            diff.compare(new, &key, before, after);
         }
         diff
     }
 
     /// As [`between`](Self::between), if that are at most so many records, the SOA not counted.
+    /// They are counted first, so that no memory is taken for more than these.
     pub fn within(old: &Zone, new: &Zone, records_max: u64) -> Option<Self> {
+        let (mut room, mut removed, mut added) = (records_max, 0, 0);
+        each_changed(old, new, &mut |key, before, after| {
+            let mut count = |octets: &mut usize, record: Record<'_>| {
+                *octets += key.as_bytes().len() + new.apex().len() + FIXED + record.data.len();
+                room = room.checked_sub(1)?;
+                Some(())
+            };
+            missing(before, after, &mut |record| count(&mut removed, record))?;
+            missing(after, before, &mut |record| count(&mut added, record))
+        })?;
         let mut diff = Self::of_soas(old, new);
-        let mut room = records_max;
-        let all = diff.walk(new, old.names(), new.names(), &mut room).is_some()
-            && diff.walk(new, old.hashes(), new.hashes(), &mut room).is_some();
-        all.then_some(diff)
+        diff.removed.0.reserve_exact(removed);
+        diff.added.0.reserve_exact(added);
+        each_changed(old, new, &mut |key, before, after| {
+            diff.compare(new, key, before, after);
+            Some(())
+        })?;
+        Some(diff)
     }
 
     /// The SOA records of both, and nothing else yet.
@@ -179,50 +197,52 @@ impl Diff {
         diff
     }
 
-    /// Adds what two trees of `zone`'s versions do not share; `None` if there is no room for it.
-    fn walk(&mut self, zone: &Zone, old: &Tree, new: &Tree, room: &mut u64) -> Option<()> {
-        let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
-        loop {
-            let order = match (old.peek(), new.peek()) {
-                (None, None) => return Some(()),
-                (Some(_), None) => std::cmp::Ordering::Less,
-                (None, Some(_)) => std::cmp::Ordering::Greater,
-                (Some(old), Some(new)) => {
-                    old.key.to_key().as_bytes().cmp(new.key.to_key().as_bytes())
-                }
-            };
-            let before = if order.is_le() { old.next() } else { None };
-            let after = if order.is_ge() { new.next() } else { None };
-            let key = before.or(after).expect("one of them is there").key.to_key();
-            let before = before.map(|entry| entry.blob);
-            let after = after.map(|entry| entry.blob);
-            if before == after {
-                continue;
-            }
-            *room = room.checked_sub(self.compare(zone, &key, before, after))?;
-        }
-    }
-
-    /// Adds what differs between two nodes of an owner. How many records.
+    /// Adds what differs between two nodes of an owner.
     fn compare(
         &mut self,
         zone: &Zone,
         key: &Key,
-        before: Option<&[u8]>,
-        after: Option<&[u8]>,
-    ) -> u64 {
+        before: Option<Node<'_>>,
+        after: Option<Node<'_>>,
+    ) {
         let owner = key.name(zone.apex()).expect("a key of this zone");
-        let (before, after) = (before.map(Node::of), after.map(Node::of));
-        let mut count = 0;
-        missing(before, after, |record| {
-            count += 1;
-            self.removed.push(owner.as_name(), record);
-        });
-        missing(after, before, |record| {
-            count += 1;
-            self.added.push(owner.as_name(), record);
-        });
-        count
+        let Self { removed, added, .. } = self;
+        for (these, those, list) in [(before, after, removed), (after, before, added)] {
+            missing(these, those, &mut |record| {
+                list.push(owner.as_name(), record);
+                Some(())
+            });
+        }
+    }
+}
+
+/// What is called with each owner that changed, and its nodes; `None` ends it.
+type Changed<'f> = dyn FnMut(&Key, Option<Node<'_>>, Option<Node<'_>>) -> Option<()> + 'f;
+
+/// Calls `found` for each owner that two versions of a zone do not share, until it gives `None`.
+fn each_changed(old: &Zone, new: &Zone, found: &mut Changed<'_>) -> Option<()> {
+    for (old, new) in [(old.names(), new.names()), (old.hashes(), new.hashes())] {
+        walk(old, new, found)?;
+    }
+    Some(())
+}
+
+fn walk(old: &Tree, new: &Tree, found: &mut Changed<'_>) -> Option<()> {
+    let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
+    loop {
+        let order = match (old.peek(), new.peek()) {
+            (None, None) => return Some(()),
+            (Some(_), None) => std::cmp::Ordering::Less,
+            (None, Some(_)) => std::cmp::Ordering::Greater,
+            (Some(old), Some(new)) => old.key.to_key().as_bytes().cmp(new.key.to_key().as_bytes()),
+        };
+        let before = if order.is_le() { old.next() } else { None };
+        let after = if order.is_ge() { new.next() } else { None };
+        let key = before.or(after).expect("one of them is there").key.to_key();
+        let (before, after) = (before.map(|entry| entry.blob), after.map(|entry| entry.blob));
+        if before != after {
+            found(&key, before.map(Node::of), after.map(Node::of))?;
+        }
     }
 }
 
@@ -230,8 +250,13 @@ impl Diff {
 /// take too long.
 const SET_MANY: usize = 16;
 
-/// Calls `found` for each record that `these` has and `those` has not, but the SOA.
-fn missing(these: Option<Node<'_>>, those: Option<Node<'_>>, mut found: impl FnMut(Record<'_>)) {
+/// Calls `found` for each record that `these` has and `those` has not, but the SOA, until it gives
+/// `None`.
+fn missing(
+    these: Option<Node<'_>>,
+    those: Option<Node<'_>>,
+    found: &mut impl FnMut(Record<'_>) -> Option<()>,
+) -> Option<()> {
     for set in these.into_iter().flat_map(Node::sets) {
         if set.rtype() == Rtype::SOA && !set.is_signatures() {
             continue;
@@ -251,15 +276,16 @@ fn missing(these: Option<Node<'_>>, those: Option<Node<'_>>, mut found: impl FnM
             };
             let theirs: HashSet<Vec<u8>> = other.iter().map(fold).collect();
             for data in set.iter().filter(|data| !theirs.contains(&fold(data))) {
-                found(Record { rtype, ttl: set.ttl(), data });
+                found(Record { rtype, ttl: set.ttl(), data })?;
             }
             continue;
         }
         for data in set.iter() {
             let same = |theirs: &[u8]| same_data(rtype, theirs, data);
             if !other.is_some_and(|other| other.iter().any(same)) {
-                found(Record { rtype, ttl: set.ttl(), data });
+                found(Record { rtype, ttl: set.ttl(), data })?;
             }
         }
     }
+    Some(())
 }

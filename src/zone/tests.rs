@@ -351,6 +351,48 @@ fn a_set_has_the_ttl_that_came_last() {
     assert_eq!(node.find(Rtype::A).unwrap().ttl(), 20);
 }
 
+#[test]
+fn what_is_final_while_records_come_in_order_is_what_is_kept_in_the_end() {
+    let mut builder = Builder::new(name("example").as_name());
+    let add = |builder: &mut Builder, owner: &str, rtype, data: &[u8]| {
+        assert!(builder.add(name(owner).as_name(), record(rtype, data)));
+    };
+    add(&mut builder, "example", Rtype::SOA, &soa(1));
+    // With this the zone's nodes get hashes, which are not kept.
+    add(&mut builder, "example", Rtype::NSEC3PARAM, &[1, 0, 0, 0, 0]);
+    for n in 0..2000 {
+        add(&mut builder, &format!("d{n:04}.example"), Rtype::NS, b"\x02ns\0");
+        add(&mut builder, &format!("glue.d{n:04}.example"), Rtype::A, A);
+    }
+    assert!(builder.is_in_order());
+    let mut early = Vec::new();
+    for at in 0..builder.final_pages() {
+        builder.final_page(at, |key, blob| early.push((key.to_vec(), blob.to_vec())));
+    }
+    assert!((3000..=4000).contains(&early.len()), "{}", early.len());
+    let mut kept = Vec::new();
+    let _ = builder.build().unwrap().kept(None, &mut |key, blob| {
+        kept.push((key.to_vec(), blob.to_vec()));
+        ControlFlow::Continue(())
+    });
+    assert_eq!(kept.len(), 4001);
+    assert!(kept.starts_with(&early));
+}
+
+#[test]
+fn a_record_that_comes_late_or_belongs_to_nsec3_ends_the_order() {
+    let nsec3 = [1, 0, 0, 0, 0, 1, b'x', 0, 0];
+    let late = [("a.example", Rtype::A, A), ("0p9mhaveqvm6t7v.example", Rtype::NSEC3, &nsec3)];
+    for (owner, rtype, data) in late {
+        let mut builder = Builder::new(name("example").as_name());
+        builder.add(name("example").as_name(), record(Rtype::SOA, &soa(1)));
+        builder.add(name("z.example").as_name(), record(Rtype::A, A));
+        assert!(builder.is_in_order());
+        builder.add(name(owner).as_name(), record(rtype, data));
+        assert!(!builder.is_in_order());
+    }
+}
+
 mod order {
     //! However records come, and however what was kept of them is cut, it is the same zone.
 

@@ -32,6 +32,9 @@ pub enum OutOfSync {
     Serial(Serial, Serial),
 }
 
+/// So many records may differ in any zone, whatever its size, for the difference to be kept.
+const FEW: u64 = 1000;
+
 impl Zone {
     /// The version that `diff` makes of this one. Records outside the zone are passed over.
     pub fn apply(&self, diff: &Diff) -> Result<Self, OutOfSync> {
@@ -83,6 +86,25 @@ impl Zone {
             return Err(OutOfSync::Serial(next.serial(), diff.to));
         }
         Ok((next, exact))
+    }
+
+    /// This whole version as the next one of `have`, and how it came from there, if that is no more
+    /// than an eighth of the zone or a thousand records: what is larger is of little use for an
+    /// IXFR, and would take its memory beside both.
+    ///
+    /// Where it is a small part of the zone, the version is made anew to share the memory of
+    /// `have`, once the one that came is gone: never is there more than these two.
+    ///
+    /// # Errors
+    /// The difference does not apply to what it was made from: a bug.
+    pub fn follow(self, have: &Self) -> Result<(Self, Option<Diff>), OutOfSync> {
+        let records_max = FEW.max(have.records() / 8);
+        let Some(diff) = Diff::within(have, &self, records_max) else { return Ok((self, None)) };
+        if diff.records() as u64 > have.records() / 32 {
+            return Ok((self, Some(diff)));
+        }
+        drop(self);
+        Ok((have.apply(&diff)?, Some(diff)))
     }
 
     fn put_back(&mut self, touched: Touched) {

@@ -211,7 +211,7 @@ fn with_format(image: &[u8], format: u32) -> Vec<u8> {
         let crc = crc32fast::hash(&[&b"format"[..], &number].concat());
         [number, crc.to_be_bytes()].concat()
     };
-    let known = sealed(2);
+    let known = sealed(3);
     let mut changed = image.to_vec();
     let places: Vec<usize> =
         (0..image.len() - 8).filter(|at| image[*at..*at + 8] == known).collect();
@@ -248,8 +248,8 @@ fn other_formats_and_page_sizes_are_refused_and_left_as_they_are() {
     let dir = tempfile::tempdir().unwrap();
     drop(load(dir.path()).unwrap());
     let image = fs::read(data_file(dir.path())).unwrap();
-    fs::write(data_file(dir.path()), with_format(&image, 3)).unwrap();
-    assert!(matches!(refused(dir.path()), StoreError::Format { found: 3, .. }));
+    fs::write(data_file(dir.path()), with_format(&image, 4)).unwrap();
+    assert!(matches!(refused(dir.path()), StoreError::Format { found: 4, .. }));
     // With such pages, the second meta page lies elsewhere.
     let mut changed = image;
     changed[40..44].copy_from_slice(&16_384_u32.to_ne_bytes());

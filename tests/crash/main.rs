@@ -86,7 +86,7 @@ fn killed_at_any_moment_it_has_all_that_it_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
     let mut random = Random::new(number("CRASH_SEED", 1));
     let mut acked: BTreeMap<u32, u32> = BTreeMap::new();
-    let mut total = 0;
+    let (mut total, mut beside) = (0, 0);
     for kill in 0..number("CRASH_KILLS", 20) {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "writes_until_killed", "--ignored", "--nocapture"])
@@ -127,9 +127,11 @@ fn killed_at_any_moment_it_has_all_that_it_acknowledged() {
         });
         assert_eq!(judge(&found, &within.collect()), [""; 0], "after kill {kill}");
         acked = found.serials;
+        beside += found.before.len();
         drop(store);
     }
     assert!(total > 100, "only {total} changes between the kills");
+    assert!(beside > 0, "no version was kept beside a newer one");
 }
 
 /// A moment at which the power failed: the disk, and what each zone may be at.

@@ -2,7 +2,7 @@
 
 use super::random::Random;
 use backstop::name::NameBuf;
-use backstop::store::{Each, History, Options, Snapshot, State, Store, StoreError};
+use backstop::store::{Ahead, Damage, Each, History, Options, Snapshot, State, Store, StoreError};
 use backstop::store::{Stored, Ticket};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -66,10 +66,28 @@ pub(crate) fn advance(store: &Store, zone: u32, serial: u32, random: &mut Random
     let next = Version { zone, serial: serial + 1 };
     let apex = apex(zone);
     if serial == 0 || random.below(5) == 0 {
-        store.replace(apex.as_name(), state(next.serial), History::Drop, next)
+        let history = if random.below(2) == 0 { History::Drop } else { History::Before };
+        let ahead = (random.below(2) == 0).then(|| ahead(store, next, random));
+        store.replace_ahead(apex.as_name(), state(next.serial), history, next, ahead)
     } else {
         append(store, zone, serial)
     }
+}
+
+/// Some of a version, written before it is known as a whole; now and then another one that does not
+/// come.
+fn ahead(store: &Store, version: Version, random: &mut Random) -> Ahead {
+    let given_up = random.below(4) == 0;
+    let count = version.count();
+    let mut ahead = store.ahead();
+    for n in 0..random.index(1 + count as usize) {
+        let (key, blob) = version.entry(u32::try_from(n).unwrap());
+        ahead.push(&key, &blob);
+        if random.below(u64::from(count) / 8 + 1) == 0 {
+            ahead.send();
+        }
+    }
+    if given_up { self::ahead(store, version, random) } else { ahead }
 }
 
 /// Brings a zone from `serial` to the next by a diff.
@@ -82,6 +100,10 @@ pub(crate) fn append(store: &Store, zone: u32, serial: u32) -> Ticket {
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     pub(crate) serials: BTreeMap<u32, u32>,
+    /// The serials of the versions kept beside these.
+    pub(crate) before: BTreeMap<u32, u32>,
+    /// What is damaged of those: only who goes back to one is told.
+    pub(crate) unreadable: Vec<String>,
     pub(crate) damaged: Vec<(Option<u32>, String)>,
     pub(crate) wrong: Vec<String>,
 }
@@ -101,18 +123,40 @@ pub(crate) fn load(dir: &Path) -> Result<(Store, Found), StoreError> {
             let zone = damage.apex.as_ref().and_then(zone_of);
             found.damaged.push((zone, damage.to_string()));
         }
-        Ok((kept, wrong)) => {
+        Ok((kept, before, wrong)) => {
             found.serials.extend(kept);
+            found.before.extend(kept.map(|(zone, _)| zone).zip(before));
             found.wrong.extend(wrong);
         }
     })?;
+    for (&zone, &before) in &found.before {
+        let newest = found.serials[&zone];
+        match read_before(&store, zone) {
+            Some(Ok((kept, _, wrong))) if kept == Some((zone, before)) && before < newest => {
+                found.wrong.extend(wrong);
+            }
+            Some(Err(what)) => found.unreadable.push(what),
+            other => found.wrong.push(format!("zone {zone}: {before} before it is {other:?}")),
+        }
+    }
     Ok((store, found))
 }
 
-/// Zone and serial of what was kept, and what of it is not as it was written.
-fn compare(stored: Stored<'_>) -> (Option<(u32, u32)>, Vec<String>) {
+/// The version that is kept beside the newest of a zone, as [`compare`] finds it.
+fn read_before(store: &Store, zone: u32) -> Option<Result<Compared, String>> {
+    let read = |stored: Result<Stored<'_>, Damage>| {
+        stored.map(compare).map_err(|damage| damage.to_string())
+    };
+    let made = store.read_before(apex(zone).as_name(), read);
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(made)
+}
+
+/// Zone and serial of what was kept, the serial kept beside it, and what is not as it was written.
+type Compared = (Option<(u32, u32)>, Option<u32>, Vec<String>);
+
+fn compare(stored: Stored<'_>) -> Compared {
     let Some(zone) = zone_of(&stored.apex) else {
-        return (None, vec![format!("a zone {} that never was", stored.apex)]);
+        return (None, None, vec![format!("a zone {} that never was", stored.apex)]);
     };
     let mut wrong = Vec::new();
     let serial = stored.state.serial;
@@ -129,7 +173,7 @@ fn compare(stored: Stored<'_>) -> (Option<(u32, u32)>, Vec<String>) {
     if !as_written || stored.state != state(serial) {
         wrong.push(format!("zone {zone}: a diff or the state is another's"));
     }
-    (Some((zone, serial)), wrong)
+    (Some((zone, serial)), stored.before(), wrong)
 }
 
 /// Which zone this is; `None` for a name that damage made.
@@ -141,6 +185,7 @@ fn zone_of(apex: &NameBuf) -> Option<u32> {
 pub(crate) fn judge(found: &Found, within: &BTreeMap<u32, RangeInclusive<u32>>) -> Vec<String> {
     let mut wrong = found.wrong.clone();
     wrong.extend(found.damaged.iter().map(|(_, what)| what.clone()));
+    wrong.extend(found.unreadable.clone());
     for (zone, range) in within {
         let serial = found.serials.get(zone).copied().unwrap_or(0);
         if !range.contains(&serial) {

@@ -8,6 +8,7 @@ mod common;
 #[path = "../scripted/mod.rs"]
 mod scripted;
 
+mod ahead;
 mod checks;
 mod course;
 mod expiry;

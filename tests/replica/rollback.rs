@@ -276,3 +276,73 @@ fn a_whole_transfer_that_changes_all_of_the_zone_can_be_undone_as_well() {
     secondary.wait_serial(APEX, 1);
     assert_eq!(exported(&secondary, APEX), before);
 }
+
+/// Such a difference is not held in memory: the version before it is kept in the store alone.
+#[test]
+fn a_whole_transfer_that_changes_most_of_a_larger_zone_is_undone_from_the_store() {
+    const APEX: &str = "larger.test.";
+    let records = |address: u8| {
+        let mut records = names(APEX, 1000);
+        records.iter_mut().filter(|rr| rr.rtype == rtype::A).for_each(|rr| rr.data[3] = address);
+        records
+    };
+    let older = |serial| (serial, Place::Older);
+    let book = Book::new(APEX, LONG, 1, records(1));
+    let primary = book.primary([127, 6, 0, 8]);
+    let mut secondary = Secondary::start(&zone_with(&primary, APEX, "ixfr = false"));
+    secondary.wait_serial(APEX, 1);
+    let take = |secondary: &Secondary, serial: u32, records: Vec<Rr>| {
+        book.add(serial, records);
+        primary.notify(secondary.address, APEX);
+        secondary.wait_serial(APEX, serial);
+        exported(secondary, APEX)
+    };
+    let first = exported(&secondary, APEX);
+    let second = take(&secondary, 2, records(2));
+    let mut third = records(2);
+    third.push(Rr::txt(&format!("more.{APEX}"), "3"));
+    let third = take(&secondary, 3, third);
+    // The one before is kept over a restart, and what led on from the one after it.
+    for _ in 0..2 {
+        let history = secondary.client().history(APEX).unwrap();
+        assert_eq!(places(&history), [(3, Place::Served), older(2), older(1)]);
+        assert_eq!((history.versions[1].removed, history.versions[2].removed), (None, None));
+        let error = secondary.client().changes(APEX, 2, &mut Vec::new()).unwrap_err().to_string();
+        assert!(error.contains("what made serial 2 is not held"), "{error}");
+        secondary.kill();
+        secondary.run();
+        secondary.wait_serial(APEX, 3);
+    }
+    rollback(&secondary, APEX, Some(2), false).unwrap();
+    secondary.wait_serial(APEX, 2);
+    assert_eq!(exported(&secondary, APEX), second);
+    let done = rollback(&secondary, APEX, None, false).unwrap();
+    assert!(done.starts_with("larger.test.: serial 1 is served in place of 2."), "{done}");
+    let status = secondary.wait_status(APEX, |status| status.serial == Some(1));
+    assert_eq!(held(&status), Some((3, "rollback".into())));
+    assert_eq!(exported(&secondary, APEX), first);
+    let history = secondary.client().history(APEX).unwrap();
+    assert_eq!(places(&history), [(3, Place::Held), (1, Place::Served)]);
+    // That lasts, and is undone in its turn; and so is that.
+    secondary.kill();
+    secondary.run();
+    let status = secondary.wait_status(APEX, |status| status.held.is_some());
+    assert_eq!((status.serial, held(&status)), (Some(1), Some((3, "rollback".into()))));
+    approve(&secondary, APEX).unwrap();
+    secondary.wait_serial(APEX, 3);
+    assert_eq!(exported(&secondary, APEX), third);
+    let history = secondary.client().history(APEX).unwrap();
+    assert_eq!(places(&history), [(3, Place::Served), older(1)]);
+    rollback(&secondary, APEX, Some(1), false).unwrap();
+    secondary.wait_serial(APEX, 1);
+    assert_eq!(exported(&secondary, APEX), first);
+    approve(&secondary, APEX).unwrap();
+    secondary.wait_serial(APEX, 3);
+    // Where no history is wanted, there is none.
+    secondary.configure(&zone_with(&primary, APEX, "ixfr = false\nhistory = 0"));
+    secondary.kill();
+    secondary.run();
+    secondary.wait_serial(APEX, 3);
+    let none = rollback(&secondary, APEX, None, false).unwrap_err().to_string();
+    assert!(none.contains("no such older version is held"), "{none}");
+}
