@@ -2,7 +2,7 @@
 //! commands in an order that nobody expects, programs that outlast what they were asked about.
 
 use super::checks::{Book, approve, names, zone_with};
-use super::scripted::watch::{Said, socket, www};
+use super::scripted::watch::{self, Said};
 use super::scripted::*;
 use crate::common::dns::{Ask, Edns, udp_raw, wait_until};
 use backstop::control::{ClientError, Place, Request};
@@ -33,7 +33,7 @@ fn error_told(secondary: &Secondary, zone: &str) -> String {
 }
 
 fn said(secondary: &Secondary, zone: &str) -> Said {
-    www(&socket(secondary.address), secondary.address, zone, 3).expect("a reply")
+    watch::said(secondary.address, zone)
 }
 
 #[test]
