@@ -6,9 +6,10 @@ mod world;
 
 use backstop::acl::Acl;
 use backstop::answer::{Outcome, Recent, Transport, respond, truncate};
+use backstop::edns::Obstacle;
 use backstop::limit::{Limiter, Subject};
-use backstop::view::RateLimit;
-use backstop::wire::Rtype;
+use backstop::view::{Access, RateLimit};
+use backstop::wire::{Rcode, Rtype};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -38,8 +39,22 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn no_kind_of_answer_allocates() {
-    let views = world::views();
+    let mut views = world::views();
     let mut requests = world::requests();
+    // What is told of the primaries of those that have nothing to answer from, or only stale data.
+    let small = "@ SOA ns h 1 3600 600 86400 60\n@ NS ns\nwww A 192.0.2.11";
+    for (apex, data, serve_stale) in
+        [("new.", None, false), ("late.", Some(small), false), ("stale.", Some(small), true)]
+    {
+        let access = Access { serve_stale, ..Access::default() };
+        let served = world::served(apex, data.map(|text| world::zone(apex, text)), access);
+        served.expiry.set(0);
+        served.expiry.note(Obstacle::Error(Rcode::REFUSED));
+        views[0].put(served);
+        for name in ["www", "nothing"] {
+            requests.push(world::request(&format!("{name}.{apex}"), Rtype::A, Some((1232, false))));
+        }
+    }
     requests.push(requests[0][..11].to_vec());
     requests.push([&requests[0][..], b"x"].concat());
     for (name, opcode) in [("example", 4), ("example", 5), ("private", 5), ("www.example", 5)] {

@@ -40,6 +40,13 @@ pub fn www(socket: &UdpSocket, server: SocketAddr, zone: &str, id: u16) -> Optio
     }
 }
 
+/// The same, asked again while nothing comes: on a busy machine a second may not be enough.
+#[track_caller]
+pub fn said(server: SocketAddr, zone: &str) -> Said {
+    let socket = socket(server);
+    (0..20).find_map(|id| www(&socket, server, zone, id)).expect("a reply")
+}
+
 pub fn socket(server: SocketAddr) -> UdpSocket {
     let local: IpAddr =
         if server.is_ipv4() { [127, 0, 0, 1].into() } else { [0, 0, 0, 0, 0, 0, 0, 1].into() };

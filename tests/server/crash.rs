@@ -1,6 +1,6 @@
 //! kill -9 at any moment: what was answered from is never taken back.
 
-use super::scripted::watch::{Said, Watch, is_after, socket, www};
+use super::scripted::watch::{Said, Watch, is_after, said};
 use super::scripted::*;
 use crate::common::transfer::transfer;
 use std::sync::Arc;
@@ -39,8 +39,7 @@ fn after_a_kill_no_older_version_is_answered_from_than_before_and_ixfr_goes_on()
         assert!(!is_after(newest, seen), "kill {kill}: {newest} was answered, now {seen}");
         newest = seen;
         secondary.run();
-        let (client, at) = (socket(secondary.address), secondary.address);
-        let Said { rcode, version } = www(&client, at, "kill.test.", 3).expect("it serves at once");
+        let Said { rcode, version } = said(secondary.address, "kill.test.");
         assert_eq!(rcode, rcode::NOERROR, "kill {kill}");
         assert!(!is_after(newest, version.unwrap()), "kill {kill}: {newest}, then {version:?}");
         same_as_the_primary(&secondary);

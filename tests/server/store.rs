@@ -1,7 +1,7 @@
 //! What is on the disk: served at once without a primary, set aside when damaged, refused when
 //! it is someone else's.
 
-use super::scripted::watch::{Said, Watch, socket, www};
+use super::scripted::watch::{self, Said, Watch};
 use super::scripted::*;
 use crate::common::dns::wait_until;
 use backstop::replica::State;
@@ -11,7 +11,7 @@ use std::time::Duration;
 const TIMES: [u32; 3] = [3600, 1, 86_400];
 
 fn said(secondary: &Secondary, zone: &str) -> Said {
-    www(&socket(secondary.address), secondary.address, zone, 5).expect("a reply")
+    watch::said(secondary.address, zone)
 }
 
 fn good(version: u32) -> Said {
