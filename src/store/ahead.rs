@@ -24,6 +24,8 @@ use std::sync::{Arc, Weak};
 
 /// Octets that are handed to the keeper at once.
 const PIECE: usize = 512 * 1024;
+/// Octets of an entry, as a rule at most.
+const ENTRY_MOST: usize = 4096;
 /// Octets that may be on their way to it.
 const ON_THE_WAY_MAX: usize = 4 * 1024 * 1024;
 
@@ -82,6 +84,10 @@ impl Ahead {
 
     /// Adds the next entry that the zone's snapshot will have: from its first one on, none left out.
     pub fn push(&mut self, key: &[u8], blob: &[u8]) {
+        if self.octets.is_empty() {
+            // Grown bit by bit it would take twice as much.
+            self.octets.reserve(PIECE + ENTRY_MOST);
+        }
         encode_entry(key, blob, &mut self.octets);
         self.last.clear();
         self.last.extend_from_slice(key);
