@@ -286,11 +286,11 @@ pub fn verify_request<'m>(message: &'m mut [u8], keys: &Keys, now_s: u64) -> Req
     if !request.verify(message, &record) {
         return refused(message, Rcode::BADSIG, Told::Why(record));
     }
-    let signer = Signer { chain: Chain::behind(key, &record.mac) };
+    let signer = Box::new(Signer { chain: Chain::behind(key, &record.mac) });
     if !record.is_timely(now_s) {
         return refused(message, Rcode::BADTIME, Told::Late(signer, record.time_s));
     }
-    Request::Signed { message, signer: Box::new(signer) }
+    Request::Signed { message, signer }
 }
 
 /// What is said to a request whose signature is wrong.
@@ -306,7 +306,7 @@ enum Told {
     /// The request's without its MAC, the error in it: nothing is signed.
     Why(Signature),
     /// Signed, the time of the request being this.
-    Late(Signer, u64),
+    Late(Box<Signer>, u64),
 }
 
 impl Refusal {
