@@ -253,7 +253,7 @@ pub enum Request<'m> {
     },
     /// It is wrong: send an error, and do nothing.
     Refused {
-        /// The request, as it came if it does not matter.
+        /// The request; once its key was found, without its TSIG record.
         message: &'m [u8],
         /// What to say.
         refusal: Box<Refusal>,
