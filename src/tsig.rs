@@ -253,7 +253,7 @@ pub enum Request<'m> {
     },
     /// It is wrong: send an error, and do nothing.
     Refused {
-        /// The request; as it came, if no key of ours has signed it.
+        /// The request; once its key was found, without its TSIG record.
         message: &'m [u8],
         /// What to say.
         refusal: Box<Refusal>,
@@ -286,11 +286,11 @@ pub fn verify_request<'m>(message: &'m mut [u8], keys: &Keys, now_s: u64) -> Req
     if !request.verify(message, &record) {
         return refused(message, Rcode::BADSIG, Told::Why(record));
     }
-    let signer = Signer { chain: Chain::behind(key, &record.mac) };
+    let signer = Box::new(Signer { chain: Chain::behind(key, &record.mac) });
     if !record.is_timely(now_s) {
-        return refused(message, Rcode::BADTIME, Told::Late(Box::new(signer), record.time_s));
+        return refused(message, Rcode::BADTIME, Told::Late(signer, record.time_s));
     }
-    Request::Signed { message, signer: Box::new(signer) }
+    Request::Signed { message, signer }
 }
 
 /// What is said to a request whose signature is wrong.

@@ -399,7 +399,11 @@ impl Scheduler {
             let read = spawn_blocking(move || {
                 let builder = file::read(&path, apex.as_name(), file::Limits { octets })
                     .map_err(|error| error.to_string())?;
-                let zone = builder.build().map_err(|e| format!("{}: {e}", path.display()))?;
+                let wrong = |what: String| format!("{}: {what}", path.display());
+                let zone = builder.build().map_err(|error| wrong(error.to_string()))?;
+                if let Some(what) = file::crowded(&zone) {
+                    return Err(wrong(what));
+                }
                 compare(zone, have.as_deref()).map_err(|error| error.to_string())
             });
             let read = read.await.unwrap_or_else(|error| Err(error.to_string()));

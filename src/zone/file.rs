@@ -13,7 +13,8 @@
 //! **Sections.** RFC 1035 section 5, RFC 2308 section 4 (`$TTL`), RFC 3597 section 5 (generic
 //! form), RFC 1876, RFC 3123, RFC 4398, RFC 7553, RFC 9460; BIND's `$GENERATE` and units of time.
 //!
-//! It checks no more than the form of records: what makes a zone is the builder's to say.
+//! It checks the form of records, and that an alias is alone: what makes a zone is the builder's to
+//! say.
 
 mod generate;
 mod lexer;
@@ -98,6 +99,32 @@ pub fn read_text(
     let mut reader = Reader::new(apex, limits);
     reader.text(text, path, apex.to_owned(), 0)?;
     Ok(reader.builder)
+}
+
+/// The first name where an alias is not alone, and what is wrong there: BIND, Knot and NSD refuse
+/// such files, and so do we. What a primary sends is its own affair (RFC 1034 section 3.6.2, RFC
+/// 6672 section 2.4).
+pub fn crowded(zone: &Zone) -> Option<String> {
+    zone.entries().find_map(|(key, node)| {
+        let what = crowded_at(node)?;
+        let owner = key.name(zone.apex()).expect("a key of this zone");
+        Some(format!("{owner} has {what}"))
+    })
+}
+
+fn crowded_at(node: Node<'_>) -> Option<&'static str> {
+    let many = |rtype| node.find(rtype).is_some_and(|set| set.iter().nth(1).is_some());
+    let goes_with = [Rtype::CNAME, Rtype::NSEC, Rtype::KEY];
+    let mut others =
+        node.sets().filter(|set| !set.is_signatures() && !goes_with.contains(&set.rtype()));
+    if many(Rtype::DNAME) {
+        return Some("more than one DNAME record");
+    }
+    node.find(Rtype::CNAME)?;
+    match many(Rtype::CNAME) {
+        true => Some("more than one CNAME record"),
+        false => others.next().map(|_| "a CNAME record beside others"),
+    }
 }
 
 /// Writes `zone` as a zone file that any server loads: the SOA first, owners in canonical order,

@@ -314,6 +314,26 @@ fn every_mistake_is_told_with_its_line() {
 }
 
 #[test]
+fn an_alias_is_alone_but_for_what_dnssec_adds() {
+    for (text, expected) in [
+        ("www CNAME a\nwww A 192.0.2.1", Some("www.example. has a CNAME record beside others")),
+        ("www CNAME a\nwww CNAME b", Some("www.example. has more than one CNAME record")),
+        ("@ CNAME a", Some("example. has a CNAME record beside others")),
+        ("www DNAME a\nwww DNAME b", Some("www.example. has more than one DNAME record")),
+        ("www CNAME a\nwww DNAME b", Some("www.example. has a CNAME record beside others")),
+        ("www CNAME a\nwww CNAME a\nother A 192.0.2.1", None),
+        (
+            "www CNAME a\nwww NSEC x CNAME RRSIG NSEC\n\
+             www RRSIG CNAME 8 2 60 20300101000000 20200101000000 1 @ AQID",
+            None,
+        ),
+        ("www DNAME a\nwww A 192.0.2.1", None),
+    ] {
+        assert_eq!(crowded(&zone(&format!("{HEAD}{text}\n"))).as_deref(), expected, "{text}");
+    }
+}
+
+#[test]
 fn no_text_makes_the_reader_panic_or_read_for_ever() {
     let mut state = 7_u64;
     let mut random = |below: usize| {
