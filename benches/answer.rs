@@ -17,7 +17,6 @@
 
 use arrayvec::ArrayVec;
 use backstop::answer::{AT_ONCE, Asked, Outcome, Recent, Via, respond};
-use backstop::io::{gather_in_huge_pages, huge_pages_where_asked_for};
 use backstop::name::{Key, NAME_MAX, Name, NameBuf};
 use backstop::view::{Access, Expiry, Served, View};
 use backstop::wire::Rtype;
@@ -37,8 +36,6 @@ const BATCH: usize = 32;
 const REQUESTS: usize = 1 << 16;
 
 fn main() {
-    // As the server does.
-    huge_pages_where_asked_for();
     let names = std::env::var("NAMES").map_or(100_000, |names| names.parse().expect("a number"));
     let kinds = kinds();
     if let Ok(wanted) = std::env::var("COUNT") {
@@ -241,12 +238,11 @@ fn view(names: usize, signing: Signing) -> View {
             zone.add(&format!("alias{i}.example"), Rtype::CNAME, target.as_name().as_wire());
         }
     }
-    let (mut view, zone) = (View::default(), zone.build());
-    gather_in_huge_pages(zone.names().addresses());
+    let mut view = View::default();
     view.put(Arc::new(Served {
         apex: name("example"),
         access: Arc::new(Access::default()),
-        zone: Some(Arc::new(zone)),
+        zone: Some(Arc::new(zone.build())),
         expiry: Arc::new(Expiry::at(Expiry::NEVER)),
         history: Arc::new([]),
     }));

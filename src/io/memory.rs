@@ -1,12 +1,11 @@
 //! Memory that is given back to the system: what the allocator holds free, and what is mapped of a
-//! file; and what is to lie in huge pages.
+//! file.
 //!
-//! **How it fits.** `main`, the store and the replica use it; no packet passes here.
+//! **How it fits.** `main` and the store use it; no packet passes here.
 
 #![allow(unsafe_code, reason = "the allocator's options and the mapping of files are the system's")]
 
 use super::sys::check;
-use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -35,41 +34,6 @@ pub fn huge_pages_where_asked_for() {
             return;
         }
     }
-}
-
-/// A huge page, octets: of x86-64, and of others with pages of 4 KB.
-const HUGE: usize = 2 << 20;
-
-/// How much of a huge page must be in memory already, in ordinary pages: what is not is added.
-const IN_MEMORY_MIN: usize = HUGE / PAGE / 32 * 31;
-
-/// An ordinary page, octets.
-const PAGE: usize = 4 << 10;
-
-/// How many of the addresses must lie in a huge page for it to be worth making.
-const ADDRESSES_MIN: u32 = 1024;
-
-/// Makes huge pages of the memory in which these addresses lie densely: the processor then finds
-/// any of them with a fraction of its look-ups. Costs a copy of that memory, a huge page at a time.
-/// How many were made; none where the system has not that call (Linux 6.1), or no memory to spare.
-pub fn gather_in_huge_pages(addresses: impl Iterator<Item = usize>) -> usize {
-    let mut counts = HashMap::<usize, u32>::new();
-    for address in addresses {
-        *counts.entry(address / HUGE).or_default() += 1;
-    }
-    let dense = counts.into_iter().filter(|&(_, count)| count >= ADDRESSES_MIN);
-    dense.filter(|&(number, _)| gather(ptr::without_provenance_mut(number * HUGE)).is_ok()).count()
-}
-
-fn gather(start: *mut libc::c_void) -> io::Result<()> {
-    let mut in_memory = [0_u8; HUGE / PAGE];
-    // SAFETY: writes an octet for each page of the range; wherever that is, nothing else is touched.
-    check(unsafe { libc::mincore(start, HUGE, in_memory.as_mut_ptr()) })?;
-    if in_memory.iter().filter(|&&page| page & 1 == 1).count() < IN_MEMORY_MIN {
-        return Err(io::ErrorKind::OutOfMemory.into());
-    }
-    // SAFETY: changes where memory lies, not what is in it.
-    check(unsafe { libc::madvise(start, HUGE, libc::MADV_COLLAPSE) }).map(|_| ())
 }
 
 /// Takes the pages of a file that this process has mapped to share out of its memory; those that
@@ -133,22 +97,6 @@ mod tests {
         forget_mapped(&path).unwrap();
         assert_eq!(resident(&path), 0);
         assert!(octets.iter().all(|&octet| octet == 7));
-    }
-
-    #[test]
-    fn what_lies_densely_is_gathered_in_huge_pages_and_stays_what_it_is() {
-        huge_pages_where_asked_for();
-        let made: Vec<u8> = (0..5 * HUGE).map(|at| at.to_le_bytes()[1]).collect();
-        let first = made.as_ptr().addr();
-        let dense = || (first..first + made.len()).step_by(1024);
-        let gathered = gather_in_huge_pages(dense());
-        if gathered < 4 {
-            eprintln!("SKIPPED in part: the system has made {gathered} of 4 huge pages");
-        }
-        assert!(gathered <= 5);
-        assert!(made.iter().enumerate().all(|(at, &octet)| octet == at.to_le_bytes()[1]));
-        assert_eq!(gather_in_huge_pages(dense().step_by(4)), 0, "few are not worth it");
-        assert_eq!(gather_in_huge_pages((0..HUGE).step_by(1024)), 0, "there is no memory");
     }
 
     #[test]

@@ -39,9 +39,7 @@ mod sys;
 mod uring;
 pub mod xdp;
 
-pub use memory::{
-    forget_mapped, gather_in_huge_pages, give_back_at_once, huge_pages_where_asked_for,
-};
+pub use memory::{forget_mapped, give_back_at_once, huge_pages_where_asked_for};
 use message::Outbox;
 use mmsg::Mmsg;
 pub use rights::{give_up_all, keep_for_xdp};

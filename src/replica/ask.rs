@@ -9,7 +9,6 @@ use super::course::Course;
 use super::dial;
 use super::inbox::Inbox;
 use super::limits::Limits;
-use super::load::settle;
 use super::probe::{PROBE_WAITS, probe};
 use super::queue::{Lane, Place};
 use super::sameness::Difference;
@@ -489,7 +488,7 @@ fn whole(builder: Builder, have: Option<Arc<Zone>>) -> Result<Answer, AskError> 
 /// # Errors
 /// Those of that.
 pub(super) fn compare(zone: Zone, have: Option<&Zone>) -> Result<Answer, OutOfSync> {
-    let whole = |zone, differs| Ok(Answer::Whole { zone: settle(zone), differs });
+    let whole = |zone, differs| Ok(Answer::Whole { zone: Arc::new(zone), differs });
     let Some(have) = have else { return whole(zone, false) };
     if zone.serial() == have.serial() {
         let differs = Diff::within(have, &zone, 0).is_none();

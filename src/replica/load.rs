@@ -8,7 +8,6 @@ use super::zone::Entry;
 use super::zones::Zones;
 use crate::clock::Clock;
 use crate::config::ZoneConfig;
-use crate::io::gather_in_huge_pages;
 use crate::name::NameBuf;
 use crate::store::{Opened, State, Store, StoreError, Stored};
 use crate::tsig::Keys;
@@ -174,18 +173,7 @@ pub(super) fn restore(stored: &Stored<'_>) -> Result<Restored, String> {
     if !steps.is_empty() {
         history.extend(steps);
     }
-    Ok(Restored { zone: settle(zone), history, before: stored.before().map(Serial) })
-}
-
-/// So many names are worth the trouble.
-const LARGE: usize = 50_000;
-
-/// A zone that was built whole, to be kept for long: a large one lies in huge pages from here on.
-pub(super) fn settle(zone: Zone) -> Arc<Zone> {
-    if zone.names().len() >= LARGE {
-        gather_in_huge_pages(zone.names().addresses().chain(zone.hashes().addresses()));
-    }
-    Arc::new(zone)
+    Ok(Restored { zone: Arc::new(zone), history, before: stored.before().map(Serial) })
 }
 
 /// Builds the base, a large one by several threads.

@@ -161,18 +161,6 @@ impl<V> Tree<V> {
         nodes
     }
 
-    /// Where each node lies in memory, in no order. Reads no page.
-    pub fn addresses(&self) -> impl Iterator<Item = usize> {
-        let mut waiting: Vec<_> = self.root().into_iter().collect();
-        std::iter::from_fn(move || {
-            let node = waiting.pop()?;
-            if let NodeRef::Inner(inner) = node {
-                waiting.extend((0..inner.count()).filter_map(|at| inner.child(at)));
-            }
-            Some(node.address())
-        })
-    }
-
     fn root(&self) -> Option<NodeRef<'_, V>> {
         self.root.as_ref().map(Node::borrow)
     }
