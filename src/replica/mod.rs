@@ -61,6 +61,7 @@ use crate::tsig::Keys;
 use crate::view::{Identity, Views};
 use crate::wire::Serial;
 use crate::zone::{Diff, Zone};
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -101,6 +102,9 @@ pub enum Passed {
     Update(Update),
 }
 
+/// Dropped when something is done.
+type Applied = crossbeam::channel::Sender<Infallible>;
+
 /// What the scheduler is to do.
 enum Command {
     Check(NameBuf, Reply),
@@ -112,7 +116,7 @@ enum Command {
     Slice(usize, oneshot::Sender<Slice>),
     Count(oneshot::Sender<Counts>),
     Worst(usize, oneshot::Sender<Vec<ZoneStatus>>),
-    Configure(Settings),
+    Configure(Settings, Applied),
     Stop,
 }
 
@@ -285,10 +289,14 @@ impl Handle {
         status.await.unwrap_or_default()
     }
 
-    /// Other settings from now on: what clients see of them changes as one.
+    /// Other settings from now on: what clients see of them has changed, as one, when this returns.
+    /// It blocks until then.
     pub fn configure(&self, settings: Settings) {
+        let (applied, done) = crossbeam::channel::bounded(0);
         // If the scheduler is gone, the server is being stopped: there is nothing to configure.
-        let _ = self.commands.send(Command::Configure(settings));
+        let _ = self.commands.send(Command::Configure(settings, applied));
+        // It ends when the scheduler has dropped its side: nothing is ever sent.
+        let _ = done.recv();
     }
 
     /// Ends the scheduler once what is being stored is.

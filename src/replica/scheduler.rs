@@ -208,7 +208,7 @@ impl Scheduler {
             Command::Worst(zones_max, reply) => {
                 let _ = reply.send(self.worst(zones_max));
             }
-            Command::Configure(settings) => self.configure(settings),
+            Command::Configure(settings, _applied) => self.configure(settings),
             Command::Stop => self.stopping = true,
         }
     }
