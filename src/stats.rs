@@ -66,7 +66,7 @@ counters! {
         replies,
         /// Octets of replies.
         reply_octets,
-        /// Of the replies, those that had been given a moment ago, and were given again.
+        /// Requests whose reply was there already, as the same was asked a moment ago.
         repeated,
         /// Replies that did not fit and say so.
         truncated,
@@ -201,7 +201,7 @@ impl Tally {
         self.request_octets += octets as u64;
     }
 
-    /// The next reply is one that had been given before.
+    /// Its reply is there already.
     #[inline]
     pub fn repeat(&mut self) {
         self.repeated += 1;

@@ -73,9 +73,8 @@ pub(super) fn read(words: &[Cow<'_, str>], out: &mut Vec<u8>) -> Result<(), Stri
 fn parameter(word: &str) -> Result<(u16, Vec<u8>), String> {
     let (name, value) = word.split_once('=').unwrap_or((word, ""));
     let value = octets(value)?;
-    let named = KEYS.iter().zip(0..).find(|(known, _)| **known == name);
-    let (key, value) = match named {
-        Some((_, key)) => {
+    let (key, value) = match named(name) {
+        Some(key) => {
             let value = from_text(key, &value);
             (key, value.map_err(|what| format!("{name}: {what}"))?)
         }
@@ -86,6 +85,11 @@ fn parameter(word: &str) -> Result<(u16, Vec<u8>), String> {
         true => Ok((key, value)),
         false => Err(format!("{name} cannot have this value")),
     }
+}
+
+/// The number of the parameter with this name.
+fn named(name: &str) -> Option<u16> {
+    KEYS.iter().zip(0..).find_map(|(known, key)| (*known == name).then_some(key))
 }
 
 /// `key` and a number without leading zeros.
@@ -110,11 +114,7 @@ fn from_text(key: u16, value: &[u8]) -> Result<Vec<u8>, String> {
         MANDATORY => {
             let keys: Result<Vec<u16>, String> = text()?
                 .split(',')
-                .map(|item| {
-                    let named = KEYS.iter().zip(0..).find(|(known, _)| **known == item);
-                    let key = named.map_or_else(|| number_of(item), |(_, key)| Some(key));
-                    key.ok_or_else(|| bad(item))
-                })
+                .map(|item| named(item).or_else(|| number_of(item)).ok_or_else(|| bad(item)))
                 .collect();
             let mut keys = keys?;
             keys.sort_unstable();
