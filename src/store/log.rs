@@ -33,6 +33,8 @@ pub(super) const FILES: [&str; 2] = ["log.0", "log.1"];
 const BLOCK: usize = 4096;
 /// Octets of a frame before its records.
 const HEADER: usize = 8;
+/// What a frame began with before sectors were sealed.
+const UNSEALED: [u8; 4] = *b"bslg";
 /// Octets of a record beside its key and diff, at the most.
 const RECORD: usize = 80;
 
@@ -282,7 +284,7 @@ impl Contents {
         let mut at = 0;
         while at < octets.len() {
             let mut taken = BLOCK;
-            match gather(&octets[at..], len_of) {
+            match begun(&octets[at..]) {
                 Gathered::Whole(place, frame, room) if is_ours(&place) => {
                     taken = room.next_multiple_of(BLOCK);
                     let (first, end) = (place.first, (file, at + taken));
@@ -299,6 +301,28 @@ impl Contents {
             at += taken;
         }
     }
+}
+
+/// What begins here, be it of a version of before sectors were sealed.
+fn begun(octets: &[u8]) -> Gathered {
+    match gather(octets, len_of) {
+        Gathered::Broken => gather_unsealed(octets).unwrap_or(Gathered::Broken),
+        gathered => gathered,
+    }
+}
+
+/// The frame that begins here behind a magic number, a crc32 of all that follows, the log's id,
+/// and the number of its first record.
+fn gather_unsealed(octets: &[u8]) -> Option<Gathered> {
+    let from = &mut &octets[..];
+    let (magic, crc): ([u8; 4], [u8; 4]) = (take(from)?, take(from)?);
+    let sealed = *from;
+    let [id, first] = [take(from)?, take(from)?].map(u64::from_be_bytes);
+    let frame = from.get(..len_of(from)?)?;
+    let room = octets.len() - from.len() + frame.len();
+    let sealed = sealed.get(..room - magic.len() - crc.len())?;
+    let is_whole = magic == UNSEALED && crc32fast::hash(sealed) == u32::from_be_bytes(crc);
+    is_whole.then(|| Gathered::Whole(Place { id, first, index: 0 }, frame.to_vec(), room))
 }
 
 /// The octets of the frame that begins so.
@@ -424,6 +448,39 @@ mod tests {
         let not_arrived = |at: usize| with(&|octets| octets[2 * BLOCK + at..][..512].fill(0));
         assert_eq!(not_arrived(512), (vec![1, 2], false, true, false));
         assert_eq!(not_arrived(0), (vec![1, 2], false, false, false), "it was never begun");
+    }
+
+    #[test]
+    fn a_log_of_before_sectors_were_sealed_is_read_and_then_written_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let position = Position::begin(4);
+        let mut file = Vec::new();
+        for first in [5_u64, 6] {
+            let mut frame = Log::open(dir.path(), position, LEN as u64).unwrap().frame(4);
+            assert!(frame.add(&key(1), &state(2), 1, &[7; 5000]));
+            let mut octets = frame.octets;
+            let len = u32::try_from(octets.len() - HEADER).unwrap();
+            octets[..4].copy_from_slice(&1_u32.to_be_bytes());
+            octets[4..HEADER].copy_from_slice(&len.to_be_bytes());
+            let sealed = [&position.id.to_be_bytes()[..], &first.to_be_bytes(), &octets].concat();
+            file.extend_from_slice(&UNSEALED);
+            file.extend_from_slice(&crc32fast::hash(&sealed).to_be_bytes());
+            file.extend_from_slice(&sealed);
+            file.resize(file.len().next_multiple_of(BLOCK), 0);
+        }
+        file.resize(LEN, 0);
+        fs::write(dir.path().join(FILES[0]), &file).unwrap();
+        let told = |position| {
+            let found = read(dir.path(), position);
+            (numbers(&found), found.gap || found.is_cut_off || found.is_end_damaged)
+        };
+        assert_eq!(told(position), (vec![5, 6], false));
+        assert_eq!(told(Position { applied: 5, ..position }), (vec![6], false));
+        file[BLOCK + 100] ^= 1;
+        fs::write(dir.path().join(FILES[0]), &file).unwrap();
+        assert_eq!(told(position), (vec![6], true), "damaged");
+        Log::open(dir.path(), Position { applied: 6, ..position }, LEN as u64).unwrap();
+        assert_eq!(told(Position { applied: 6, ..position }), (vec![], false));
     }
 
     /// As files that a program of another time has left.
