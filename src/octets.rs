@@ -112,18 +112,16 @@ pub fn eq_folded(a: &[u8], b: &[u8]) -> bool {
 /// Are the first `len` octets, which both have, the same but for the case of ASCII letters?
 #[inline]
 pub fn start_eq_folded(a: &[u8], b: &[u8], len: usize) -> bool {
-    let mut at = 0;
-    while at < len {
-        let (mine, theirs) = (word(&a[at..]), word(&b[at..]));
-        // Most are equal as they are.
-        if (mine ^ theirs) & mask(len - at) != 0
-            && (fold(mine) ^ fold(theirs)) & mask(len - at) != 0
-        {
-            return false;
-        }
-        at += WORD;
+    // Most are equal as they are.
+    let same = |a: u64, b: u64| a == b || fold(a) == fold(b);
+    if len < WORD {
+        return same(word(a) & mask(len), word(b) & mask(len));
     }
-    true
+    let (a, b) = (&a[..len], &b[..len]);
+    let equal = |(a, b): (&[u8; WORD], &_)| same(u64::from_le_bytes(*a), u64::from_le_bytes(*b));
+    // The last word overlaps the one before, so that any length takes whole ones.
+    a.last_chunk().zip(b.last_chunk()).is_some_and(equal)
+        && a.as_chunks().0.iter().zip(b.as_chunks().0).all(equal)
 }
 
 /// Copies `from` to the front of `to`, which must be as long.

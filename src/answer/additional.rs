@@ -52,8 +52,11 @@ pub(super) fn of_referral<'a>(
 ) {
     let names = || set.iter().filter_map(Name::from_wire);
     let inside = |name: &Name<'_>| name.is_at_or_below(cut);
-    for name in names().filter(inside) {
-        if let Some(node) = zone.node_near(place, &zone.key(name))
+    let mut are_all_inside = true;
+    for name in names() {
+        if !inside(&name) {
+            are_all_inside = false;
+        } else if let Some(node) = zone.node_near(place, &zone.key(name))
             && !add(answer, Target { name, types: ADDRESSES }, node)
         {
             answer.tc = true;
@@ -61,6 +64,9 @@ pub(super) fn of_referral<'a>(
         }
     }
     answer.reserve_options();
+    if are_all_inside {
+        return;
+    }
     for name in names().filter(|name| !inside(name)) {
         if let Some(node) = host(zone, name, Rtype::NS, answer.dnssec_ok)
             && !add(answer, Target { name, types: ADDRESSES }, node)

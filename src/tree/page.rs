@@ -134,6 +134,20 @@ impl<V> Page<V> {
         self.head().values.get(at).filter(|_| is_above)
     }
 
+    /// The blob of the last entry before the one at `at` whose key has `len` octets, if it is among
+    /// a few: of the entry's ancestor or elder sibling, then, since what is below those comes after
+    /// them.
+    #[inline(always)]
+    pub(super) fn last_of_len(&self, len: usize, at: usize) -> Option<&[u8]> {
+        const FEW: usize = 8;
+        let suffix_len = len.checked_sub(usize::from(self.head().prefix))?;
+        let places = self.tables().1;
+        (at.saturating_sub(FEW)..at).rev().find_map(|at| {
+            let (suffix, bytes) = self.entry_bytes(places, at);
+            (suffix == suffix_len).then(|| &bytes[suffix.saturating_sub(WORD)..])
+        })
+    }
+
     pub(super) fn entries(&self) -> impl Iterator<Item = Entry<'_, V>> {
         (0..self.count()).filter_map(|at| self.entry(at))
     }

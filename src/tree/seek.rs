@@ -115,6 +115,13 @@ impl<'t, V> Place<'t, '_, V> {
         page.if_at_or_above(at, self.sought)
     }
 
+    /// The blob of the key's ancestor that has `len` octets, or of the key itself, which must have
+    /// an entry. `None`: that is not among the few before this place in its page.
+    #[inline(always)]
+    pub fn ancestor(&self, len: usize) -> Option<&'t [u8]> {
+        self.path.as_ref()?.page.last_of_len(len, self.behind())
+    }
+
     /// The last entry before the key.
     pub fn before(&self) -> Option<Entry<'t, V>> {
         let (page, at) = self.preceding(self.at)?;

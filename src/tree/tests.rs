@@ -81,13 +81,13 @@ fn same(tree: &Tree<u64>, model: &Model) {
     assert_eq!(tree.last().map(owned).map(|e| e.0), model.keys().next_back().cloned());
 }
 
-/// All that can be asked about one key, against the obvious answers.
 /// How many octets of the key its neighbours have, in whole labels: those of its closest encloser.
 fn encloser<V>(place: &Place<'_, '_, V>, key: &Key) -> usize {
     let neighbours = place.at_or_before().into_iter().chain(place.after());
     neighbours.map(|entry| entry.key.common_labels(key)).max().unwrap_or(0)
 }
 
+/// All that can be asked about one key, against the obvious answers.
 fn same_place(tree: &Tree<u64>, model: &Model, key: &Key) {
     let bytes = key.as_bytes();
     let of = |(k, v): (&Vec<u8>, &(Vec<u8>, u64))| (k.clone(), v.clone());
@@ -101,6 +101,11 @@ fn same_place(tree: &Tree<u64>, model: &Model, key: &Key) {
     assert_eq!(place.at_or_before().map(owned), before.map(of));
     assert_eq!(place.after().map(owned), after.map(of));
     assert_eq!(encloser(&place, key), shared);
+    for len in (0..=bytes.len()).filter(|&len| len == 0 || bytes[len - 1] == 0) {
+        if let Some((blob, _)) = model.get(&bytes[..len]) {
+            assert!(place.ancestor(len).is_none_or(|found| found == blob), "{len}");
+        }
+    }
     let below: Vec<_> = tree.range(bytes).map(owned).collect();
     let expected = model.iter().filter(|(other, _)| other.starts_with(bytes)).map(of);
     assert_eq!(below, expected.collect::<Vec<_>>());
@@ -246,6 +251,20 @@ fn the_encloser_counts_empty_non_terminals_on_either_side() {
     assert_eq!(encloser_of("q.a.org."), key("a.org."));
     assert_eq!(encloser_of("y.x.b.a.org."), key("x.b.a.org."));
     assert_eq!(encloser_of("com."), key("."));
+}
+
+#[test]
+fn an_ancestor_a_few_names_back_is_found_where_the_search_ended() {
+    let tree = names(["example", "d1.example", "a.d1.example", "b.d1.example", "d2.example"]);
+    let found = |name: &str, ancestor: &str| {
+        let place_of = key(name);
+        tree.seek(&place_of).ancestor(key(ancestor).len()).map(str::from_utf8)
+    };
+    for name in ["www.d1.example", "b.d1.example", "x.a.d1.example", "d1.example"] {
+        assert_eq!(found(name, "d1.example"), Some(Ok("d1.example")), "{name}");
+    }
+    assert_eq!(found("b.d1.example", "b.d1.example"), Some(Ok("b.d1.example")));
+    assert_eq!(found("www.d1.example", "nothing.of.that.length.example"), None);
 }
 
 #[test]

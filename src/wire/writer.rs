@@ -417,8 +417,15 @@ impl<'b> Writer<'b> {
     /// Is the name that begins at `at` of the message this one? Pointers in it are our own and
     /// lead backwards.
     fn is_at(&self, mut at: usize, suffix: &[u8]) -> bool {
+        let question_end = HEADER_LEN + self.question_len;
         let mut rest = suffix;
         loop {
+            // The question's name is in one piece.
+            if at < question_end {
+                let len = rest.len();
+                return question_end - at == len
+                    && octets::start_eq_folded(&self.message[at..], rest, len);
+            }
             let len = usize::from(self.message[at]);
             if len >= 0xc0 {
                 at = usize::from(

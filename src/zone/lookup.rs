@@ -164,7 +164,8 @@ impl Zone {
         cut: usize,
         rtype: Rtype,
     ) -> Option<Found<'z>> {
-        let node = self.node_near(place, &key.ancestor(cut)).expect("a cut has records");
+        let near = place.ancestor(cut).map(Node::of);
+        let node = near.or_else(|| self.node(&key.ancestor(cut))).expect("a cut has records");
         let exact = key.as_bytes().len() == cut;
         match node.find(Rtype::NS) {
             Some(_) if exact && rtype == Rtype::DS => None,
