@@ -24,22 +24,22 @@
 //! Nothing is signed here: signatures and proofs are the primary's.
 
 mod additional;
+mod alias;
 mod asked;
 mod denial;
 mod outcome;
 mod recent;
+mod records;
 mod special;
 #[cfg(test)]
 mod tests;
 
 use crate::edns::{Ede, Edns, Opt, UDP_SIZE_MIN};
-use crate::name::{Key, NAME_MAX, Name};
+use crate::name::{Key, Name};
 use crate::query::{Header, Query, Question};
 use crate::tree::Place;
 use crate::view::{Served, View};
-use crate::wire::{
-    Class, Full, HEADER_LEN, Mark, Opcode, Rcode, Rtype, Section, Writer, flag, is_compressed,
-};
+use crate::wire::{Class, Full, HEADER_LEN, Mark, Opcode, Rcode, Rtype, Section, Writer, flag};
 use crate::zone::{At, Found, Node, RecordSet, Zone};
 use arrayvec::ArrayVec;
 use asked::Start;
@@ -385,88 +385,6 @@ impl<'a, 'b> Answer<'a, 'b> {
         Ok(())
     }
 
-    /// Step 3a: a CNAME. The question goes on with its target, unless that closes a loop.
-    fn alias(
-        &mut self,
-        from: Sought<'_>,
-        rtype: Rtype,
-        node: Node<'_>,
-        set: &RecordSet<'_>,
-    ) -> Result<(), Full> {
-        (self.aa, self.kind) = (true, Kind::Records);
-        if self.is_linked(from.name, Rtype::CNAME) {
-            return Ok(());
-        }
-        let at = self.put(Section::Answer, from.owner(), node, set)?;
-        self.link(at, Rtype::CNAME);
-        match Name::from_wire(set.first()) {
-            Some(target) => self.follow(target, rtype),
-            None => Ok(()),
-        }
-    }
-
-    /// RFC 6672 section 3.2: a DNAME, and the CNAME that it makes of the name.
-    fn rename(
-        &mut self,
-        from: Sought<'_>,
-        owner: Owner<'_>,
-        rtype: Rtype,
-        node: Node<'_>,
-        set: &RecordSet<'_>,
-    ) -> Result<(), Full> {
-        (self.aa, self.kind) = (true, Kind::Records);
-        self.personal = true; // The CNAME's target has what the client wrote in the client's case.
-        if !self.is_linked(owner.name, Rtype::DNAME) {
-            let at = self.writer.len();
-            self.put(Section::Answer, owner, node, set)?;
-            self.link(Some(at), Rtype::DNAME);
-        }
-        let mut buffer = [0; NAME_MAX];
-        let Some(target) = substitute(from.name, owner.name, set.first(), &mut buffer) else {
-            self.rcode = Rcode::YXDOMAIN;
-            return Ok(());
-        };
-        if self.is_linked(from.name, Rtype::CNAME) {
-            return Ok(());
-        }
-        let at = self.begin_record(Section::Answer, from.owner(), Rtype::CNAME, set.ttl())?;
-        self.writer.data(Rtype::CNAME, target.as_wire())?;
-        self.link(at, Rtype::CNAME);
-        // The CNAME may be all that was asked for; and a name that is renamed to below where it
-        // was would grow with every step.
-        let grows = Name::from_wire(set.first()).is_some_and(|to| to.is_at_or_below(owner.name));
-        if rtype == Rtype::CNAME || grows { Ok(()) } else { self.follow(target, rtype) }
-    }
-
-    /// Goes on with the target of an alias, if it is served: else what there is is the answer.
-    fn follow(&mut self, target: Name<'_>, rtype: Rtype) -> Result<(), Full> {
-        if self.followed == LINKS_MAX {
-            return Ok(());
-        }
-        self.followed += 1;
-        let mut key = Key::of(target, 0);
-        match self.enter(served_for(self.view, target, &key, rtype)) {
-            Ok((zone, _)) => {
-                key.enter(zone.apex());
-                let place = zone.names().seek(&key);
-                self.pursue(zone, Sought { name: target, at: None }, &place, &key, rtype)
-            }
-            Err(_) => Ok(()),
-        }
-    }
-
-    /// Was an alias of this owner and type written already?
-    fn is_linked(&self, owner: Name<'_>, rtype: Rtype) -> bool {
-        let is_at = |at: u16| self.writer.has_name_at(usize::from(at), owner);
-        self.links.iter().any(|&(at, written)| written == rtype && is_at(at))
-    }
-
-    fn link(&mut self, owner_at: Option<usize>, rtype: Rtype) {
-        if let Some(at) = owner_at.and_then(|at| u16::try_from(at).ok()) {
-            let _ = self.links.try_push((at, rtype));
-        }
-    }
-
     /// Step 3b: a referral, with the DS records that make it a secure one or the proof that there
     /// are none (RFC 4035 section 3.1.4).
     fn refer(
@@ -515,94 +433,6 @@ impl<'a, 'b> Answer<'a, 'b> {
             self.put_data(Section::Authority, Owner { at, ..owner }, &signatures, ttl)?;
         }
         Ok(())
-    }
-
-    /// As [`put_data`](Self::put_data): what nearly every denial has, so by the shortest way.
-    fn put_soa(
-        &mut self,
-        zone: &Zone,
-        owner: Owner<'_>,
-        soa: &RecordSet<'_>,
-        ttl: u32,
-    ) -> Result<Option<usize>, Full> {
-        if let (Some(at), Some(own)) = (owner.at, zone.soa_names())
-            && let Some(written) =
-                self.writer.soa_at(Section::Authority, at, (Class::IN, ttl), soa.first(), own)
-        {
-            return written.map(|()| owner.at);
-        }
-        self.put_data(Section::Authority, owner, soa, ttl)
-    }
-
-    /// Writes a record set, whole, and its signatures if they are wanted. Returns where its owner
-    /// lies.
-    #[inline(always)]
-    fn put(
-        &mut self,
-        section: Section,
-        owner: Owner<'_>,
-        node: Node<'_>,
-        set: &RecordSet<'_>,
-    ) -> Result<Option<usize>, Full> {
-        let at = self.put_data(section, owner, set, set.ttl())?;
-        if self.dnssec_ok
-            && !set.is_signatures()
-            && let Some(signatures) = node.signatures(set.rtype())
-        {
-            self.put_data(section, Owner { at, ..owner }, &signatures, signatures.ttl())?;
-        }
-        Ok(at)
-    }
-
-    #[inline(always)]
-    fn put_data(
-        &mut self,
-        section: Section,
-        mut owner: Owner<'_>,
-        set: &RecordSet<'_>,
-        ttl: u32,
-    ) -> Result<Option<usize>, Full> {
-        let rtype = set.data_type();
-        if let Some(at) = owner.at
-            && !is_compressed(rtype)
-        {
-            for data in set.iter() {
-                self.writer.plain_record_at(section, at, (rtype, Class::IN, ttl), data)?;
-            }
-            return Ok(owner.at);
-        }
-        for data in set.iter() {
-            owner.at = self.begin_record(section, owner, rtype, ttl)?;
-            self.writer.data(rtype, data)?;
-        }
-        Ok(owner.at)
-    }
-
-    /// As [`put`](Self::put), or nothing if it does not fit.
-    fn try_put(
-        &mut self,
-        section: Section,
-        owner: Owner<'_>,
-        node: Node<'_>,
-        set: &RecordSet<'_>,
-    ) -> Result<Option<usize>, Full> {
-        let mark = self.writer.mark();
-        self.put(section, owner, node, set).inspect_err(|&Full| self.writer.rewind(mark))
-    }
-
-    fn begin_record(
-        &mut self,
-        section: Section,
-        owner: Owner<'_>,
-        rtype: Rtype,
-        ttl: u32,
-    ) -> Result<Option<usize>, Full> {
-        match owner.at {
-            Some(at) => {
-                self.writer.record_at(section, at, rtype, Class::IN, ttl).map(|()| Some(at))
-            }
-            None => self.writer.record(section, owner.name, rtype, Class::IN, ttl),
-        }
     }
 
     /// From here on records give way to options: all that the client needs is written.
@@ -696,19 +526,4 @@ fn served_for<'v>(view: &'v View, name: Name<'_>, key: &Key, rtype: Rtype) -> Op
         return Some(parent);
     }
     Some(served)
-}
-
-/// `name` with its ancestor `owner` replaced by `target`, written to `buffer`. `None`: it would
-/// be too long (RFC 6672 section 2.2).
-fn substitute<'t>(
-    name: Name<'_>,
-    owner: Name<'_>,
-    target: &[u8],
-    buffer: &'t mut [u8; NAME_MAX],
-) -> Option<Name<'t>> {
-    let prefix = &name.as_wire()[..name.len() - owner.len()];
-    let whole = buffer.get_mut(..prefix.len() + target.len())?;
-    whole[..prefix.len()].copy_from_slice(prefix);
-    whole[prefix.len()..].copy_from_slice(target);
-    Name::from_wire(whole)
 }
