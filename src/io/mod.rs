@@ -45,7 +45,7 @@ use mmsg::Mmsg;
 pub use rights::{give_up_all, keep_for_xdp};
 pub use socket::{Bind, ListenerId, Socket, bind, listen, steer_by_cpu};
 use sys::Bell;
-pub use sys::{cpus, pin, tick, wall_clock_is_synchronised};
+pub use sys::{cpus, pin, tick, wake_soon, wall_clock_is_synchronised};
 use uring::Uring;
 
 /// The most packets a turn hands over.

@@ -346,6 +346,7 @@ pub fn start(parts: Parts, loaded: Loaded) -> io::Result<(Handle, JoinHandle<()>
     let (commands, of_commands) = mpsc::unbounded_channel();
     let (passed, of_passed) = mpsc::channel(PASSED_MAX);
     let thread = thread::Builder::new().name("scheduler".into()).spawn(move || {
+        crate::io::wake_soon();
         let scheduler = scheduler::Scheduler::new(parts, loaded);
         runtime.block_on(scheduler.run(of_commands, of_passed));
     })?;

@@ -142,6 +142,7 @@ impl Opened {
         let intake = start(
             "store-log",
             Box::new(move || {
+                crate::io::wake_soon();
                 if let Some(len) = log_len {
                     intake.open_log(&dir, position, len);
                 }

@@ -147,6 +147,7 @@ impl Streams {
         let runtime = Builder::new_multi_thread()
             .worker_threads(options.threads.max(1))
             .thread_name("stream")
+            .on_thread_start(crate::io::wake_soon)
             .enable_all()
             .build()?;
         let counters = stats.worker("stream");
