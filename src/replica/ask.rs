@@ -365,21 +365,28 @@ async fn transfer(
     install(job, end, asked.statistics.octets).await
 }
 
+/// How long the first message is waited for over a connection that was used before: there are
+/// primaries that answer one request a connection and leave it open.
+const AGAIN_WAIT: Duration = Duration::from_secs(2);
+
 /// Sends the request over a connection that is kept, or else a new one, and waits for the first
 /// message of its reply.
 pub(super) async fn begin(job: &Job, limits: &Limits, request: &[u8]) -> Result<Inbox, AskError> {
     let options = limits.options();
     loop {
         let (stream, used) = limits.connections.get(&job.primary, options.connect_timeout).await?;
+        let stall = options.stall_timeout;
+        let wait = if used { stall.min(AGAIN_WAIT) } else { stall };
         let begun = async {
-            let mut inbox = Inbox::new(send(stream, request, options.stall_timeout).await?);
+            let mut inbox = Inbox::new(send(stream, request, wait).await?);
             inbox.min_rate = options.min_rate;
-            inbox.fill(options.stall_timeout).await?;
+            inbox.fill(wait).await?;
             Ok(inbox)
         };
         match begun.await {
             // The primary has closed it just before: that says nothing about this request.
             Err(AskError::Io(_) | AskError::Unanswered) if used => {}
+            Err(AskError::TimeOut(_)) if used => limits.connections.forget(&job.primary),
             begun => return begun,
         }
     }

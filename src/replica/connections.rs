@@ -3,7 +3,8 @@
 //!
 //! A connection is kept only after a reply that was read to its end, so that nothing of an earlier
 //! reply is ever taken for a part of the next. One that the primary has closed meanwhile costs
-//! nothing: whoever finds that out asks again over a new one.
+//! nothing: whoever finds that out asks again over a new one. So does who asks over one that the
+//! primary keeps open but no longer reads, after a short while.
 
 use super::ask::{AskError, Primary, connect};
 use std::collections::HashMap;
@@ -14,8 +15,9 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-/// How long one is kept without use: less than what primaries wait for the next request.
-const IDLE_FOR: Duration = Duration::from_secs(5);
+/// How long one is kept without use: long enough for the next of many zones or a row of updates, too
+/// short to be in the way of a primary that has few connections to give, or one at a time.
+const IDLE_FOR: Duration = Duration::from_secs(1);
 /// How many are kept of one primary.
 const IDLE_MAX: usize = 8;
 
@@ -60,6 +62,12 @@ impl Connections {
         if kept.len() < IDLE_MAX {
             kept.push((Instant::now(), stream));
         }
+    }
+
+    /// Closes those to this primary: it does not heed them.
+    pub(super) fn forget(&self, primary: &Primary) {
+        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.remove(&(primary.source, primary.address));
     }
 
     /// Closes what has not been used for long enough, until there is nothing left.

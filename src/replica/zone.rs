@@ -311,16 +311,19 @@ impl Entry {
         }
     }
 
-    /// The interval of expiry in force.
+    /// The interval of expiry in force: that of the SOA, but no shorter than a refresh and a retry,
+    /// or the zone would expire while its primary is well (RFC 1912 section 2.2).
     pub(super) fn expire(&self, soa: &Soa) -> Duration {
-        self.settings().expire.apply(Duration::from_secs(soa.expire.into()))
+        let Times { refresh_ms, retry_ms } = self.times(soa);
+        let least = Duration::from_millis(refresh_ms.saturating_add(retry_ms));
+        self.settings().expire.apply(Duration::from_secs(soa.expire.into()).max(least))
     }
 
     /// For how long a version with this SOA is good if `primary` has it now, milliseconds: never
-    /// for longer than there (RFC 7314 section 4).
+    /// for longer than there (RFC 7314 section 4), if that is less than what the SOA says.
     fn good_for_ms(&self, soa: &Soa, primary: Option<usize>) -> u64 {
         let there = primary.and_then(|primary| self.primaries[primary].expire_s);
-        let there = there.map_or(u64::MAX, |s| u64::from(s) * 1000);
+        let there = there.filter(|&s| s < soa.expire).map_or(u64::MAX, |s| u64::from(s) * 1000);
         millis(self.expire(soa)).min(there)
     }
 

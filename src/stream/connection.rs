@@ -11,6 +11,7 @@ use super::places::Place;
 use super::service::{From, Reaction};
 use super::transfer::Transfer;
 use crate::answer::{Silence, Transport};
+use socket2::SockRef;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
@@ -25,6 +26,10 @@ use tracing::debug;
 
 /// Octets of the longest message with its length.
 const FRAME_MAX: usize = 2 + 65535;
+
+/// So many octets of a transfer may wait in the kernel to be sent. With the megabytes that it would
+/// take, a client that reads little by little seems not to read at all.
+const UNSENT_MAX: u32 = 128 * 1024;
 
 /// How many messages a step reacts to before others have their turn.
 const MESSAGES_MAX: usize = 64;
@@ -124,6 +129,8 @@ impl Connection {
     }
 
     async fn send(&mut self, transfer: Transfer) -> io::Result<()> {
+        // Where that cannot be had, a slow client may look like one that has stopped.
+        let _ = SockRef::from(&self.stream).set_tcp_notsent_lowat(UNSENT_MAX);
         let settings = self.shared.settings.load_full();
         transfer.run(&self.shared.service, &settings, &mut self.stream).await
     }

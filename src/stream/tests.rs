@@ -354,6 +354,24 @@ fn after_a_transfer_a_client_is_idle_again() {
 }
 
 #[test]
+fn of_a_transfer_little_waits_in_the_kernel() {
+    let access = Access { transfer: local(false), ..Access::default() };
+    let limits = Limits { write: Duration::from_millis(500), ..Limits::default() };
+    let server = Server::start(access, limits);
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(64 * 1024).unwrap();
+    socket.connect(&server.addr.into()).unwrap();
+    let mut stream = TcpStream::from(socket);
+    let requests = (0..100).flat_map(|id| framed(&xfr::axfr_query(id, name("example.").as_name())));
+    stream.write_all(&requests.collect::<Vec<_>>()).unwrap();
+    next(&mut stream);
+    until("it is not cut off", || server.streams().connections() == 0);
+    let mut taken = Vec::new();
+    let _ = stream.read_to_end(&mut taken);
+    assert!((1..1 << 20).contains(&taken.len()), "{} octets", taken.len());
+}
+
+#[test]
 fn transfers_are_for_those_who_may_of_zones_that_are_there() {
     let access = Access { transfer: local(true), ..Access::default() };
     let server = Server::start(access, Limits::default());

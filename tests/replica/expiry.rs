@@ -174,3 +174,18 @@ fn the_soas_intervals_are_kept_within_the_configured_bounds() {
     assert!(secondary.status("short.test.").refresh_in_s > 1800, "and the other once an hour");
     assert_eq!(probes(&primaries[1].asked()), 0);
 }
+
+#[test]
+fn a_zone_is_good_for_a_refresh_and_a_retry_whatever_its_soa_says_of_expiry() {
+    let zone = Zone::new("none.test.", [3600, 60, 0], 1);
+    let of_script = Arc::clone(&zone);
+    // What BIND says as its primary.
+    let primary = Primary::on([127, 4, 1, 7], move |asked| expiring(&of_script, asked, 0));
+    let secondary =
+        Secondary::start(&format!("[[zone]]\nname = \"none.test\"\n{}\n", primary.config()));
+    let status = secondary.wait_status("none.test.", |status| status.state == State::Ok);
+    assert!(status.expires_in_s.is_some_and(|s| (3600..=3660).contains(&s)), "{status:?}");
+    let (client, at) = (socket(secondary.address), secondary.address);
+    let said = www(&client, at, "none.test.", 9);
+    assert_eq!(said, Some(Said { rcode: rcode::NOERROR, version: Some(1) }));
+}

@@ -1,5 +1,6 @@
 //! Several primaries, their order, where they are asked from, and waits between attempts.
 
+use super::scripted::primary::Gate;
 use super::scripted::*;
 use backstop::replica::State;
 use std::net::{IpAddr, Ipv4Addr};
@@ -192,4 +193,24 @@ fn a_probe_that_promises_more_than_the_transfer_brings_does_no_harm() {
     assert_eq!((status.serial, status.state), (Some(5), State::Ok));
     let transfers = |asked: &[Asked]| asked.iter().filter(|asked| asked.tcp).count();
     assert!(transfers(&primary.asked()) <= 3, "it does not ask over and over");
+}
+
+#[test]
+fn a_primary_that_answers_one_request_a_connection_and_leaves_it_open_is_asked_over_another() {
+    let zone = Zone::new("one.test.", TIMES, 1);
+    let (of_script, end) = (Arc::clone(&zone), Arc::new(Gate::default()));
+    let open = Arc::clone(&end);
+    let primary = Primary::on(ip(90), move |asked| {
+        [of_script.answer(asked), vec![Act::Gate(Arc::clone(&open))]].concat()
+    });
+    let secondary =
+        Secondary::start(&format!("[[zone]]\nname = \"{}\"\n{}\n", zone.apex, primary.config()));
+    for serial in 2..5 {
+        secondary.wait_serial(&zone.apex, serial - 1);
+        zone.add(serial);
+        primary.notify(secondary.address, &zone.apex);
+    }
+    secondary.wait_serial(&zone.apex, 4);
+    assert_eq!(secondary.logged(&["WARN", &zone.apex]), 0, "{:?}", secondary.log());
+    end.open();
 }
