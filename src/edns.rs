@@ -133,7 +133,10 @@ impl<'q> Edns<'q> {
             code::NSID => self.nsid = true,
             code::EXPIRE => self.expire = true,
             code::KEEPALIVE => self.keepalive = true,
-            code::ZONE_VERSION => self.zone_version = true,
+            code::ZONE_VERSION => {
+                self.zone_version = true;
+                self.malformed |= !value.is_empty();
+            }
             // Only the first counts (RFC 7873 section 5.2).
             code::COOKIE if self.cookie.is_none() => {
                 self.cookie = Cookie::read(value);
