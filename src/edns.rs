@@ -225,6 +225,8 @@ pub enum Ede {
     NotAuthoritative,
     /// We do not do that.
     NotSupported,
+    /// The question's type is not one to ask for.
+    InvalidType,
     /// No primary has answered what was forwarded.
     NoPrimary,
     /// The zone has expired, so many seconds ago.
@@ -307,6 +309,7 @@ impl Ede {
             Self::Prohibited => (18, Ok(())),
             Self::NotAuthoritative => (20, Ok(())),
             Self::NotSupported => (21, Ok(())),
+            Self::InvalidType => (30, Ok(())),
             Self::NoPrimary => (22, write!(text, "no primary answered")),
             Self::Stale(obstacle) => (3, write!(text, "zone expired{obstacle}")),
             Self::StaleNoName(obstacle) => (19, write!(text, "zone expired{obstacle}")),

@@ -269,7 +269,7 @@ impl<'a, 'b> Answer<'a, 'b> {
         match (question.class, question.rtype) {
             (Class::IN, Rtype::AXFR | Rtype::IXFR) => return self.transfer(*question),
             (Class::IN | Class::ANY, rtype) if rtype.is_meta() && !rtype.asks_for_several() => {
-                self.rcode = Rcode::FORMERR;
+                self.fail(Rcode::FORMERR, Some(Ede::InvalidType));
             }
             (Class::IN, _) => self.answer(question, start),
             (Class::ANY, _) => {
