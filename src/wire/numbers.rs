@@ -34,8 +34,8 @@ impl Rtype {
         self == Self::OPT || (128..=255).contains(&self.0)
     }
 
-    /// Does a question of this type ask for the records of several, of those that there are: none
-    /// of them may be there, and that is no error?
+    /// Is this a type of questions alone that asks for records of several types (RFC 1035 section
+    /// 3.2.3)? That there are none is no error.
     pub fn asks_for_several(self) -> bool {
         matches!(self, Self::ANY | Self::MAILA | Self::MAILB)
     }
