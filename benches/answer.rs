@@ -316,6 +316,7 @@ impl Signed {
         }
         if self.signing == Signing::Nsec3 {
             self.put(&name("example"), Rtype::NSEC3PARAM, &[1, 0, 0, 0, 0]);
+            self.sign(&name("example"), Rtype::NSEC3PARAM);
         }
         self.builder.build().expect("a zone")
     }

@@ -133,7 +133,10 @@ impl<'q> Edns<'q> {
             code::NSID => self.nsid = true,
             code::EXPIRE => self.expire = true,
             code::KEEPALIVE => self.keepalive = true,
-            code::ZONE_VERSION => self.zone_version = true,
+            code::ZONE_VERSION => {
+                self.zone_version = true;
+                self.malformed |= !value.is_empty();
+            }
             // Only the first counts (RFC 7873 section 5.2).
             code::COOKIE if self.cookie.is_none() => {
                 self.cookie = Cookie::read(value);
@@ -222,6 +225,8 @@ pub enum Ede {
     NotAuthoritative,
     /// We do not do that.
     NotSupported,
+    /// The question's type is not one to ask for.
+    InvalidType,
     /// No primary has answered what was forwarded.
     NoPrimary,
     /// The zone has expired, so many seconds ago.
@@ -304,6 +309,7 @@ impl Ede {
             Self::Prohibited => (18, Ok(())),
             Self::NotAuthoritative => (20, Ok(())),
             Self::NotSupported => (21, Ok(())),
+            Self::InvalidType => (30, Ok(())),
             Self::NoPrimary => (22, write!(text, "no primary answered")),
             Self::Stale(obstacle) => (3, write!(text, "zone expired{obstacle}")),
             Self::StaleNoName(obstacle) => (19, write!(text, "zone expired{obstacle}")),

@@ -25,6 +25,7 @@ pub fn version(serial: u32) -> Zone {
     let hash = "0p9mhaveqvm6t7vbl5lop2u3t2rp3tom";
     let mut text = format!(
         "@ SOA ns h {serial} 3600 600 86400 60\n@ NS ns\n@ NSEC3PARAM 1 0 0 -\n\
+         @ RRSIG NSEC3PARAM 13 1 1 20300101000000 20200101000000 1 @ AAAA\n\
          ns A 192.0.2.1\n*.wild TXT a b\na.b.c MX {serial} ns\n"
     );
     if serial % 2 == 1 {

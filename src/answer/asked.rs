@@ -53,7 +53,7 @@ impl<'a> Asked<'a> {
         self.query = Query::read(request);
         (self.start.served, self.start.way) = (None, None);
         if let Ok(Query { question: Some(question), .. }) = &self.query
-            && question.class == Class::IN
+            && matches!(question.class, Class::IN | Class::ANY)
         {
             let start = &mut self.start;
             start.key.set(question.name);

@@ -61,7 +61,7 @@ impl<'a> Answer<'a, '_> {
         }
         if let Some(nsec3) = zone.nsec3() {
             self.prove_hashed(Chain { zone, nsec3 }, name, key, claim);
-        } else if zone.apex_node().find(Rtype::NSEC).is_some() {
+        } else if super::has_nsec(zone) {
             self.prove_plain(zone, key, claim);
         }
     }

@@ -116,7 +116,12 @@ fn empty(
 
 /// Is there a chain of trust to hand on? A zone that could not prove that DS is missing has none.
 fn is_signed(zone: &Zone) -> bool {
-    zone.nsec3().is_some() || zone.apex_node().find(Rtype::NSEC).is_some()
+    zone.nsec3().is_some() || has_nsec(zone)
+}
+
+/// Is there a chain of NSEC to prove things with? Without signatures it proves nothing.
+fn has_nsec(zone: &Zone) -> bool {
+    zone.apex_node().signatures(Rtype::NSEC).is_some()
 }
 
 /// Is this an opcode whose messages have the form that [`Query::read`] expects?
@@ -263,11 +268,15 @@ impl<'a, 'b> Answer<'a, 'b> {
     fn asked(&mut self, question: &Question<'a>, start: &'a Start<'a>) -> Option<Deferred> {
         match (question.class, question.rtype) {
             (Class::IN, Rtype::AXFR | Rtype::IXFR) => return self.transfer(*question),
-            (Class::IN, Rtype::MAILA | Rtype::MAILB) => self.rcode = Rcode::NOTIMP,
-            (Class::IN, rtype) if rtype.is_meta() && rtype != Rtype::ANY => {
-                self.rcode = Rcode::FORMERR;
+            (Class::IN | Class::ANY, rtype) if rtype.is_meta() && !rtype.asks_for_several() => {
+                self.fail(Rcode::FORMERR, Some(Ede::InvalidType));
             }
             (Class::IN, _) => self.answer(question, start),
+            (Class::ANY, _) => {
+                self.answer(question, start);
+                // Who could know all classes there are (RFC 1034 section 3.7.1)?
+                self.aa = false;
+            }
             (Class::CH, _) => self.identify(*question),
             _ => self.rcode = Rcode::REFUSED,
         }

@@ -34,6 +34,12 @@ impl Rtype {
         self == Self::OPT || (128..=255).contains(&self.0)
     }
 
+    /// Is this a type of questions alone that asks for records of several types (RFC 1035 section
+    /// 3.2.3)? That there are none is no error.
+    pub fn asks_for_several(self) -> bool {
+        matches!(self, Self::ANY | Self::MAILA | Self::MAILB)
+    }
+
     /// May a zone have records of this type? Type 0 is reserved.
     pub fn is_data(self) -> bool {
         self.0 != 0 && !self.is_meta()

@@ -42,8 +42,9 @@ pub struct Nsec3 {
 
 impl Nsec3 {
     /// What the apex's records say. `None`: the zone does not deny by NSEC3, or in a way that we
-    /// do not know.
+    /// do not know, or without signatures, which proves nothing.
     pub(super) fn of(apex: Name<'_>, node: Node<'_>) -> Option<Self> {
+        node.signatures(Rtype::NSEC3PARAM)?;
         let fit = |data: &&[u8]| matches!(data, [SHA1, 0, ..]);
         let data = node.find(Rtype::NSEC3PARAM)?.iter().find(fit)?;
         let (&[_, _, high, low, len], rest) = data.split_first_chunk()?;

@@ -360,6 +360,8 @@ fn what_is_final_while_records_come_in_order_is_what_is_kept_in_the_end() {
     add(&mut builder, "example", Rtype::SOA, &soa(1));
     // With this the zone's nodes get hashes, which are not kept.
     add(&mut builder, "example", Rtype::NSEC3PARAM, &[1, 0, 0, 0, 0]);
+    let signature = [&Rtype::NSEC3PARAM.0.to_be_bytes(), &[0; 18][..]].concat();
+    add(&mut builder, "example", Rtype::RRSIG, &signature);
     for n in 0..2000 {
         add(&mut builder, &format!("d{n:04}.example"), Rtype::NS, b"\x02ns\0");
         add(&mut builder, &format!("glue.d{n:04}.example"), Rtype::A, A);

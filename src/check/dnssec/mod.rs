@@ -44,7 +44,7 @@ pub enum DnssecError {
     #[error("{0} {1}: {2}")]
     Signature(String, Rtype, Fault),
     /// Nothing is denied.
-    #[error("the apex has neither NSEC nor NSEC3PARAM")]
+    #[error("the apex has neither NSEC nor NSEC3PARAM with a signature")]
     NoDenial,
     /// A name has no record that denies.
     #[error("{0} has no NSEC or NSEC3 record")]

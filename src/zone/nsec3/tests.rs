@@ -17,6 +17,11 @@ fn soa(serial: u8) -> [u8; 22] {
     data
 }
 
+/// The data of a signature of such records.
+fn signature(covered: Rtype) -> Vec<u8> {
+    [&covered.0.to_be_bytes(), &[0; 18][..]].concat()
+}
+
 /// A zone with one text at each of these names.
 fn zone(serial: u8, param: Option<&[u8]>, names: &[&str]) -> Zone {
     let apex = name("example");
@@ -25,7 +30,10 @@ fn zone(serial: u8, param: Option<&[u8]>, names: &[&str]) -> Zone {
         builder.add(name(owner).as_name(), Record { rtype, ttl: 1, data });
     };
     add("example", Rtype::SOA, &soa(serial));
-    param.into_iter().for_each(|data| add("example", Rtype::NSEC3PARAM, data));
+    if let Some(data) = param {
+        add("example", Rtype::NSEC3PARAM, data);
+        add("example", Rtype::RRSIG, &signature(Rtype::NSEC3PARAM));
+    }
     for owner in names {
         let is_cut = owner.starts_with("cut");
         add(owner, if is_cut { Rtype::NS } else { Rtype::TXT }, b"\0");
