@@ -189,6 +189,9 @@ impl Scheduler {
             Command::Retransfer(apex, reply) => {
                 let _ = reply.send(self.look_after(&apex, Event::Retransfer));
             }
+            Command::Notify(apex, reply) => {
+                let _ = reply.send(self.notify(&apex));
+            }
             Command::Approve(apex, reply) => self.approve(&apex, reply),
             Command::Rollback { apex, serial, hold, reply } => {
                 self.rollback(&apex, serial, hold, reply);
@@ -270,6 +273,15 @@ impl Scheduler {
             self.hurry(id);
         }
         Ok(())
+    }
+
+    fn notify(&mut self, apex: &NameBuf) -> Result<usize, CommandError> {
+        let id = self.id(apex)?;
+        if self.entry(id).zone.is_none() {
+            return Err(CommandError::NoVersion);
+        }
+        self.tell_secondaries(id);
+        Ok(self.entry(id).settings().notify.len())
     }
 
     fn notified(&mut self, notified: &Notified) {
@@ -497,6 +509,7 @@ impl Scheduler {
         if entry.storing && entry.course.is_none() {
             entry.course = course;
         }
+        self.tell_untold(id);
         self.plan(id);
     }
 

@@ -67,6 +67,8 @@ pub(super) struct Entry {
     pub(super) storing: bool,
     /// The version held has passed the checks that are configured.
     pub(super) proven: bool,
+    /// Our secondaries may not have heard of it: since a restart, or since there are others.
+    pub(super) untold: bool,
     rare: Option<Box<Rare>>,
 }
 
@@ -150,6 +152,7 @@ impl Entry {
             reading: false,
             storing: false,
             proven: false,
+            untold: false,
             rare: None,
         }
     }
@@ -229,6 +232,7 @@ impl Entry {
         self.contact_ms = Some(state.contact_ms);
         self.history = history;
         self.zone = Some(zone);
+        self.untold = true;
         match before {
             Some(before) => self.rare_mut().before = Some(before),
             None => self.relieve(|rare| rare.before = None),
@@ -255,6 +259,7 @@ impl Entry {
     /// Other settings. The version stays; questions under way are forgotten.
     pub(super) fn configure(&mut self, terms: &Arc<Terms>, now_ms: u64, epoch: u64) {
         let due_ms = self.refresh.next_ms().min(now_ms);
+        self.untold |= self.settings().notify != terms.settings.notify;
         self.terms = Arc::clone(terms);
         self.primaries = terms.primaries();
         self.begin_anew(due_ms);
