@@ -322,9 +322,11 @@ impl Entry {
     }
 
     /// For how long a version with this SOA is good if `primary` has it now, milliseconds: never
-    /// for longer than there (RFC 7314 section 4).
+    /// for longer than there (RFC 7314 section 4). Who says what the SOA says, as the head of a
+    /// chain does, bounds nothing: the configured least goes beyond it.
     fn good_for_ms(&self, soa: &Soa, primary: Option<usize>) -> u64 {
         let there = primary.and_then(|primary| self.primaries[primary].expire_s);
+        let there = there.filter(|&s| s != soa.expire);
         let there = there.map_or(u64::MAX, |s| u64::from(s) * 1000);
         millis(self.expire(soa)).min(there)
     }
