@@ -152,9 +152,7 @@ impl Scheduler {
         mut commands: UnboundedReceiver<Command>,
         mut passed: mpsc::Receiver<Passed>,
     ) {
-        for id in 0..self.zones.end() {
-            self.read_file(id);
-        }
+        self.read_files();
         while !(self.stopping && self.storing == 0) {
             let next = self.agenda.first().map_or(u64::MAX, |&(at, _)| at).min(self.keep_ms);
             let next = self.clock.instant(next);
@@ -513,7 +511,8 @@ impl Scheduler {
         self.plan(id);
     }
 
-    /// Other zones: what is new is fetched, what is gone is kept on disk for a while.
+    /// Other zones: what is new is fetched, what is gone is kept on disk for a while. All zone files
+    /// are read anew, as they may have been edited as well.
     fn configure(&mut self, settings: Settings) {
         let now_ms = self.clock.now_ms();
         self.epoch += 1;
@@ -554,10 +553,10 @@ impl Scheduler {
                 view.put(self.zones[id].served());
             }
         });
+        self.read_files();
         for id in changed {
-            match self.entry(id).file() {
-                Some(_) => self.read_file(id),
-                None => self.recall(id),
+            if self.entry(id).file().is_none() {
+                self.recall(id);
             }
             self.plan(id);
         }
@@ -591,6 +590,15 @@ impl Scheduler {
         let kept = serde_json::to_vec(&self.clock.keep()).expect("numbers and a string");
         // The clock goes on without it, less exactly.
         drop(self.store.put_meta(CLOCK, &kept));
+    }
+
+    /// Reads all zone files.
+    fn read_files(&mut self) {
+        for id in 0..self.zones.end() {
+            if self.zones.get(id).is_some() {
+                self.read_file(id);
+            }
+        }
     }
 
     pub(super) fn entry(&self, id: usize) -> &Entry {
