@@ -48,6 +48,8 @@ enum Command {
     Refresh(Zone),
     /// Transfer all of a zone anew
     Retransfer(Zone),
+    /// Tell our own secondaries of the version that is served
+    Notify(Zone),
     /// Serve the version that a check has refused
     Approve(Zone),
     /// Serve an older version again, and do not take the newer one from the primary any more
@@ -143,6 +145,10 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Display>> {
         }
         Command::Retransfer(Zone { zone, at }) => {
             let request = Request::Retransfer { zone: zone.to_string() };
+            find(&at).and_then(|server| command::ask(&server, &request, &mut out))
+        }
+        Command::Notify(Zone { zone, at }) => {
+            let request = Request::Notify { zone: zone.to_string() };
             find(&at).and_then(|server| command::ask(&server, &request, &mut out))
         }
         Command::Approve(Zone { zone, at }) => {

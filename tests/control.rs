@@ -301,6 +301,15 @@ fn refresh_reads_the_file_again_and_retransfer_does_as_well() {
 }
 
 #[test]
+fn notify_says_when_there_is_nobody_to_tell_or_nothing_to_tell_of() {
+    let server = Server::start();
+    let output = server.backstop(&["notify", "example"]);
+    assert_fails(&output, 1, "backstop: example.: its `notify` lists no server\n");
+    let output = server.backstop(&["notify", "away.example"]);
+    assert_fails(&output, 1, "backstop: away.example.: there is no version of it yet\n");
+}
+
+#[test]
 fn export_writes_a_zone_file_that_loads_again() {
     let server = Server::start();
     let output = server.backstop(&["export", "example."]);
@@ -345,7 +354,7 @@ fn reload_tells_what_it_found() {
 #[test]
 fn an_unknown_zone_is_an_error_of_each_command() {
     let server = Server::start();
-    for command in ["status", "refresh", "retransfer", "export"] {
+    for command in ["status", "refresh", "retransfer", "notify", "export"] {
         let output = server.backstop(&[command, "unknown.example"]);
         assert_fails(&output, 1, "backstop: unknown.example.: no such zone is configured\n");
     }

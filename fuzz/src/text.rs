@@ -42,6 +42,7 @@ fn control(line: &[u8]) {
     let zone = match request {
         Request::Status { zone } => zone,
         Request::Refresh { zone }
+        | Request::Notify { zone }
         | Request::Retransfer { zone }
         | Request::Approve { zone }
         | Request::Rollback { zone, .. }

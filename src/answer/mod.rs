@@ -313,12 +313,23 @@ impl<'a, 'b> Answer<'a, 'b> {
             return Err((Rcode::REFUSED, Some(Ede::NotAuthoritative)));
         };
         self.personal |= served.access.query.is_some();
-        if !served.access.may_query(self.via.peer, self.via.key) {
+        if !served.access.may_query(self.via.peer, self.via.key) && !self.follows(served) {
             return Err((Rcode::REFUSED, Some(Ede::Prohibited)));
         }
         let now_ms = self.via.now_ms;
         let data = served.answerable(now_ms).ok_or_else(|| without_data(served, now_ms))?;
         Ok((data.0, data.1))
+    }
+
+    /// Is this a secondary that looks whether the zone has changed? Who may transfer a zone may ask
+    /// for its SOA.
+    #[cold]
+    fn follows(&self, served: &Served) -> bool {
+        let asks = |question: Question<'_>| {
+            question.rtype == Rtype::SOA && question.name == served.apex.as_name()
+        };
+        self.query.question.is_some_and(asks)
+            && served.access.transfer.allows(self.via.peer, self.via.key)
     }
 
     /// Step 3: what the zone says about the name, whose key in it is `key`, and this the place of.

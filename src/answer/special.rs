@@ -11,9 +11,9 @@ use crate::zone::Zone;
 impl<'a> Answer<'a, '_> {
     /// Class CH: who the server is, as far as it says so (RFC 4892).
     pub(super) fn identify(&mut self, question: Question<'a>) {
-        let Some(text) = self.told(question) else {
-            self.rcode = Rcode::REFUSED;
-            return;
+        let text = match self.told(question) {
+            Ok(text) => text,
+            Err(why) => return self.fail(Rcode::REFUSED, Some(why)),
         };
         self.aa = true;
         let text = &text.as_bytes()[..text.len().min(255)];
@@ -31,19 +31,20 @@ impl<'a> Answer<'a, '_> {
         }
     }
 
-    /// The text that answers this question, if we have one and tell it.
-    fn told(&self, question: Question<'_>) -> Option<&'a str> {
+    /// The text that answers this question, or why there is none.
+    fn told(&self, question: Question<'_>) -> Result<&'a str, Ede> {
         let identity = &*self.view.identity;
         let is = |wire: &[u8]| Name::from_wire(wire) == Some(question.name);
-        if !matches!(question.rtype, Rtype::TXT | Rtype::ANY) {
-            None
+        let text = if !matches!(question.rtype, Rtype::TXT | Rtype::ANY) {
+            return Err(Ede::NotSupported);
         } else if is(b"\x02id\x06server\0") || is(b"\x08hostname\x04bind\0") {
-            identity.id.as_deref()
+            &identity.id
         } else if is(b"\x07version\x06server\0") || is(b"\x07version\x04bind\0") {
-            identity.version.as_deref()
+            &identity.version
         } else {
-            None
-        }
+            return Err(Ede::NotSupported);
+        };
+        text.as_deref().ok_or(Ede::Prohibited)
     }
 
     /// AXFR and IXFR. Over a connection they are not for us; in a datagram AXFR is not possible

@@ -55,6 +55,11 @@ pub enum Request {
         /// Which zone.
         zone: String,
     },
+    /// Tell our own secondaries of the version served.
+    Notify {
+        /// Of which zone.
+        zone: String,
+    },
     /// Serve the version that a check has refused.
     Approve {
         /// Of which zone.

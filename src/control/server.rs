@@ -276,6 +276,15 @@ async fn carry_out(request: Request, parts: Arc<Parts>) -> Result<Reply, String>
                 ("its file is being read", "the whole zone is being transferred");
             Ok(Reply::Done(format!("{apex}: {}", of(&apex, &parts, file, primaries).await)))
         }
+        Request::Notify { zone } => {
+            let apex = apex(&zone)?;
+            match parts.replica.notify(apex.clone()).await {
+                Err(error) => Err(refusal(&apex, error)),
+                Ok(0) => Err(format!("{apex}: its `notify` lists no server")),
+                Ok(1) => Ok(Reply::Done(format!("{apex}: one server is being told"))),
+                Ok(many) => Ok(Reply::Done(format!("{apex}: {many} servers are being told"))),
+            }
+        }
         Request::Approve { zone } => {
             let apex = apex(&zone)?;
             let approved = parts.replica.approve(apex.clone()).await;

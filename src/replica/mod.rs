@@ -109,6 +109,7 @@ type Applied = crossbeam::channel::Sender<Infallible>;
 enum Command {
     Check(NameBuf, Reply),
     Retransfer(NameBuf, Reply),
+    Notify(NameBuf, oneshot::Sender<Result<usize, CommandError>>),
     Approve(NameBuf, rollback::Reply),
     Rollback { apex: NameBuf, serial: Option<Serial>, hold: bool, reply: rollback::Reply },
     History(NameBuf, oneshot::Sender<Result<Versions, CommandError>>),
@@ -138,7 +139,7 @@ pub enum CommandError {
     /// There is nothing to approve.
     #[error("no version of it is held by a check")]
     NothingHeld,
-    /// There is nothing to go back from.
+    /// There is nothing to go back from, or to tell of.
     #[error("there is no version of it yet")]
     NoVersion,
     /// There is nothing to go back to.
@@ -207,6 +208,14 @@ impl Handle {
     /// There is no such zone.
     pub async fn retransfer(&self, apex: NameBuf) -> Result<(), CommandError> {
         self.command(|reply| Command::Retransfer(apex, reply)).await
+    }
+
+    /// Tells our own secondaries of the version served. Returns how many are being told.
+    ///
+    /// # Errors
+    /// There is no such zone, or no version of it.
+    pub async fn notify(&self, apex: NameBuf) -> Result<usize, CommandError> {
+        self.command(|reply| Command::Notify(apex, reply)).await
     }
 
     /// Serves the version that a check has refused.

@@ -72,6 +72,11 @@ impl Notifier {
         Self { deaf: Deaf::default(), stats, places, told: HashMap::new() }
     }
 
+    /// Could another NOTIFY be sent at once?
+    pub(super) fn has_room(&self) -> bool {
+        self.places.available_permits() > 0
+    }
+
     /// Tells all `targets` of this version; what was being told of an older one ends.
     pub(super) fn tell(&mut self, zone: &Arc<Zone>, targets: &[Target], keys: &Keys) {
         if self.told.len() > 4 * CONCURRENT {

@@ -152,9 +152,7 @@ impl Scheduler {
         mut commands: UnboundedReceiver<Command>,
         mut passed: mpsc::Receiver<Passed>,
     ) {
-        for id in 0..self.zones.end() {
-            self.read_file(id);
-        }
+        self.read_files();
         while !(self.stopping && self.storing == 0) {
             let next = self.agenda.first().map_or(u64::MAX, |&(at, _)| at).min(self.keep_ms);
             let next = self.clock.instant(next);
@@ -188,6 +186,9 @@ impl Scheduler {
             }
             Command::Retransfer(apex, reply) => {
                 let _ = reply.send(self.look_after(&apex, Event::Retransfer));
+            }
+            Command::Notify(apex, reply) => {
+                let _ = reply.send(self.notify(&apex));
             }
             Command::Approve(apex, reply) => self.approve(&apex, reply),
             Command::Rollback { apex, serial, hold, reply } => {
@@ -270,6 +271,15 @@ impl Scheduler {
             self.hurry(id);
         }
         Ok(())
+    }
+
+    fn notify(&mut self, apex: &NameBuf) -> Result<usize, CommandError> {
+        let id = self.id(apex)?;
+        if self.entry(id).zone.is_none() {
+            return Err(CommandError::NoVersion);
+        }
+        self.tell_secondaries(id);
+        Ok(self.entry(id).settings().notify.len())
     }
 
     fn notified(&mut self, notified: &Notified) {
@@ -497,10 +507,12 @@ impl Scheduler {
         if entry.storing && entry.course.is_none() {
             entry.course = course;
         }
+        self.tell_untold(id);
         self.plan(id);
     }
 
-    /// Other zones: what is new is fetched, what is gone is kept on disk for a while.
+    /// Other zones: what is new is fetched, what is gone is kept on disk for a while. All zone files
+    /// are read anew, as they may have been edited as well.
     fn configure(&mut self, settings: Settings) {
         let now_ms = self.clock.now_ms();
         self.epoch += 1;
@@ -541,10 +553,10 @@ impl Scheduler {
                 view.put(self.zones[id].served());
             }
         });
+        self.read_files();
         for id in changed {
-            match self.entry(id).file() {
-                Some(_) => self.read_file(id),
-                None => self.recall(id),
+            if self.entry(id).file().is_none() {
+                self.recall(id);
             }
             self.plan(id);
         }
@@ -578,6 +590,15 @@ impl Scheduler {
         let kept = serde_json::to_vec(&self.clock.keep()).expect("numbers and a string");
         // The clock goes on without it, less exactly.
         drop(self.store.put_meta(CLOCK, &kept));
+    }
+
+    /// Reads all zone files.
+    fn read_files(&mut self) {
+        for id in 0..self.zones.end() {
+            if self.zones.get(id).is_some() {
+                self.read_file(id);
+            }
+        }
     }
 
     pub(super) fn entry(&self, id: usize) -> &Entry {

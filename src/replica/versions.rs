@@ -376,11 +376,28 @@ impl Scheduler {
             // Who asked may have gone.
             let _ = reply.send(Ok(swapped));
         }
-        for (id, served) in &ready {
-            let Some(entry) = self.zones.get(*id) else { continue };
-            if let Some(zone) = &served.zone {
-                self.notifier.tell(zone, &entry.settings().notify, &self.keys);
-            }
+        for (id, _) in &ready {
+            self.tell_secondaries(*id);
+        }
+    }
+
+    /// Tells our secondaries of the version served.
+    pub(super) fn tell_secondaries(&mut self, id: usize) {
+        let Some(entry) = self.zones.get_mut(id) else { return };
+        if let Some(zone) = &entry.zone {
+            entry.untold = false;
+            self.notifier.tell(zone, &entry.terms.settings.notify, &self.keys);
+        }
+    }
+
+    /// Tells our secondaries of a version that they may not have heard of once it is clear that
+    /// there is none newer, or that no primary says so. Where too much is being told already, it
+    /// waits for the next round.
+    pub(super) fn tell_untold(&mut self, id: usize) {
+        let Some(entry) = self.zones.get(id).filter(|entry| entry.untold) else { return };
+        let comes = entry.reading || entry.storing || entry.refresh.is_asking();
+        if !comes && self.ready.iter().all(|&(at, _)| at != id) && self.notifier.has_room() {
+            self.tell_secondaries(id);
         }
     }
 

@@ -67,6 +67,8 @@ pub(super) struct Entry {
     pub(super) storing: bool,
     /// The version held has passed the checks that are configured.
     pub(super) proven: bool,
+    /// Our secondaries may not have heard of it: since a restart, or since there are others.
+    pub(super) untold: bool,
     rare: Option<Box<Rare>>,
 }
 
@@ -150,6 +152,7 @@ impl Entry {
             reading: false,
             storing: false,
             proven: false,
+            untold: false,
             rare: None,
         }
     }
@@ -229,6 +232,7 @@ impl Entry {
         self.contact_ms = Some(state.contact_ms);
         self.history = history;
         self.zone = Some(zone);
+        self.untold = true;
         match before {
             Some(before) => self.rare_mut().before = Some(before),
             None => self.relieve(|rare| rare.before = None),
@@ -255,6 +259,7 @@ impl Entry {
     /// Other settings. The version stays; questions under way are forgotten.
     pub(super) fn configure(&mut self, terms: &Arc<Terms>, now_ms: u64, epoch: u64) {
         let due_ms = self.refresh.next_ms().min(now_ms);
+        self.untold |= self.settings().notify != terms.settings.notify;
         self.terms = Arc::clone(terms);
         self.primaries = terms.primaries();
         self.begin_anew(due_ms);
@@ -320,7 +325,8 @@ impl Entry {
     }
 
     /// For how long a version with this SOA is good if `primary` has it now, milliseconds: never
-    /// for longer than there (RFC 7314 section 4), if that is less than what the SOA says.
+    /// for longer than there (RFC 7314 section 4). Who has no less than the SOA says, as the head of
+    /// a chain, bounds nothing: the configured least goes beyond it.
     fn good_for_ms(&self, soa: &Soa, primary: Option<usize>) -> u64 {
         let there = primary.and_then(|primary| self.primaries[primary].expire_s);
         let there = there.filter(|&s| s < soa.expire).map_or(u64::MAX, |s| u64::from(s) * 1000);

@@ -74,7 +74,7 @@ impl Outgoing {
 
     /// Answers with what changed since the client's serial, `request.have`; `since` are the
     /// diffs that lead from there to `zone`, if they are held. Where there is no such history,
-    /// or it is more than half of the zone, the whole zone is sent in its place.
+    /// or it has more records than the zone, the whole zone is sent in its place.
     pub fn ixfr(request: &TransferRequest, zone: Arc<Zone>, since: Option<&[Arc<Diff>]>) -> Self {
         let Some(have) = request.have else { return Self::axfr(request, zone) };
         if !zone.serial().is_after(have) {
@@ -232,7 +232,7 @@ fn is_worth_it(diffs: &[Arc<Diff>], zone: &Zone) -> bool {
     if diffs.iter().map(|diff| diff.octets()).sum::<usize>() < ENOUGH {
         return true;
     }
-    let most = zone.records() / 2;
+    let most = zone.records();
     let mut records = 0;
     diffs.iter().all(|diff| {
         records += diff.records() as u64;

@@ -317,6 +317,16 @@ fn without_history_or_with_too_much_of_it_the_whole_zone_is_sent() {
 }
 
 #[test]
+fn a_difference_of_as_many_records_as_the_zone_has_is_sent_as_one() {
+    // Half of the names are others: with the whole zone, the client would have to find out which.
+    let (old, new) = (sample(1, 0..1000), sample(2, 490..1490));
+    let diffs = [Arc::new(Diff::between(&old, &new))];
+    let outgoing = Outgoing::ixfr(&ixfr_request(1), Arc::clone(&new), Some(&diffs));
+    assert_eq!(outgoing.way(), Way::Diffs { from: Serial(1) });
+    assert!(diffs[0].octets() > 16 * 1024 && diffs[0].records() as u64 <= new.records());
+}
+
+#[test]
 fn records_may_come_in_any_number_of_messages() {
     let all = [soa(2), a("www.example"), a("example"), soa(2)];
     let one_each: Vec<_> = all.iter().map(std::slice::from_ref).collect();

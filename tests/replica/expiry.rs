@@ -152,6 +152,34 @@ fn a_zone_that_may_be_served_stale_is_and_each_approach_of_expiry_is_told_once()
 }
 
 #[test]
+fn the_least_expiry_that_is_configured_holds_beside_a_primary_that_tells_the_soas() {
+    // Knot and BIND tell EXPIRE of zones that are their own: the SOA's. That is no bound of
+    // theirs, or the setting would be of no use with them.
+    let zone = Zone::new("least.test.", [3600, 1, 2], 1);
+    let of_script = Arc::clone(&zone);
+    let primary = Primary::on([127, 4, 1, 7], move |asked| expiring(&of_script, asked, 2));
+    let secondary = Secondary::start(&format!(
+        "[[zone]]\nname = \"least.test\"\nexpire-min = \"3h\"\n{}\n",
+        primary.config()
+    ));
+    secondary.wait_serial("least.test.", 1);
+    let left = || secondary.status("least.test.").expires_in_s.unwrap();
+    assert!(left() > 7200, "{}", left());
+    let asked = primary.asked().len();
+    secondary.refresh("least.test.");
+    primary.wait_asked(|all| all.len() > asked).expect("it is asked again");
+    secondary.wait_status("least.test.", |status| status.state == State::Ok);
+    assert!(left() > 7200, "{}", left());
+    // What is left of another secondary's copy is one.
+    let of_script = Arc::clone(&zone);
+    primary.script(move |asked| expiring(&of_script, asked, 1000));
+    zone.add(2);
+    primary.notify(secondary.address, "least.test.");
+    secondary.wait_serial("least.test.", 2);
+    assert!(left() <= 1000, "{}", left());
+}
+
+#[test]
 fn the_soas_intervals_are_kept_within_the_configured_bounds() {
     let (long, short) =
         (Zone::new("long.test.", [86_400; 3], 1), Zone::new("short.test.", [1, 1, 2], 1));

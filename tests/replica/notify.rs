@@ -4,6 +4,8 @@ use super::scripted::message::notify;
 use super::scripted::primary::{Gate, framed, notify_from};
 use super::scripted::watch::Watch;
 use super::scripted::*;
+use backstop::control::Request;
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
@@ -120,4 +122,77 @@ fn a_flood_of_forged_notifies_costs_next_to_nothing() {
     assert!(watched.wrong.is_empty(), "{:?}", watched.wrong);
     // The flood fills the same socket's queue; who is lost asks again.
     assert!(watched.lost <= watched.asked / 4, "{watched:?}");
+}
+
+/// A server that is told by NOTIFY, and does not ask about it.
+struct Told(UdpSocket);
+
+impl Told {
+    fn at(ip: &str) -> Self {
+        let socket = UdpSocket::bind((ip, 0)).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        Self(socket)
+    }
+
+    fn config(&self) -> String {
+        format!("notify = [{{ address = \"{}\" }}]\n", self.0.local_addr().unwrap())
+    }
+
+    /// Waits until it is told of this serial, and acknowledges what it is told.
+    fn wait(&self, serial: u32) {
+        let mut octets = [0; 512];
+        loop {
+            let (len, from) = self.0.recv_from(&mut octets).expect("a NOTIFY");
+            assert_eq!(octets[2] & 0xf8, 0x20, "a request with the opcode NOTIFY");
+            octets[2] |= 0x80;
+            self.0.send_to(&octets[..len], from).unwrap();
+            // The last record is the SOA, which ends with its serial and four intervals.
+            if octets[len - 20..len - 16] == serial.to_be_bytes() {
+                return;
+            }
+        }
+    }
+}
+
+#[test]
+fn after_a_restart_our_secondaries_are_told_even_while_the_primary_is_down() {
+    // What it fetched while they were down, they would else learn by their refresh timers alone
+    // when it was restarted before it could tell them.
+    let told = Told::at("127.6.0.97");
+    let zone = Zone::new("again.test.", TIMES, 1);
+    let primary = Primary::of([127, 6, 0, 6], &zone);
+    let one = format!("[[zone]]\nname = \"again.test\"\n{}\n", primary.config());
+    let mut secondary = Secondary::start(&(one.clone() + &told.config()));
+    told.wait(1);
+    primary.script(|_| vec![Act::Reset]);
+    secondary.signal("-TERM");
+    secondary.ended();
+    secondary.run();
+    told.wait(1);
+    // Neither does a server wait that is listed from now on.
+    let other = Told::at("127.6.0.96");
+    secondary.configure(&(one + &other.config()));
+    secondary.signal("-HUP");
+    other.wait(1);
+}
+
+#[test]
+fn after_a_restart_the_secondaries_of_a_zone_file_are_told() {
+    let told = Told::at("127.6.0.95");
+    let mut secondary = Secondary::stopped(crate::common::ports::free(), &[]);
+    secondary.listen_on(&[secondary.address]);
+    let file = secondary.config().with_file_name("file.zone");
+    fs::write(file, "@ 9 SOA ns.test. h.test. 7 9 9 9 9\n@ 9 NS ns.test.\n").unwrap();
+    let zone = "[[zone]]\nname = \"file.test\"\nfile = \"file.zone\"\n";
+    secondary.configure(&(zone.to_owned() + &told.config()));
+    secondary.run();
+    told.wait(7);
+    secondary.signal("-TERM");
+    secondary.ended();
+    secondary.run();
+    told.wait(7);
+    // And whenever the operator wants it.
+    let reply = secondary.client().command(&Request::Notify { zone: "file.test".into() }).unwrap();
+    assert_eq!(reply, "file.test.: one server is being told");
+    told.wait(7);
 }

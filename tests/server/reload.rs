@@ -5,6 +5,7 @@ use super::scripted::watch::{Watch, socket, www};
 use super::scripted::*;
 use crate::common::dns::{Ask, TsigKey, tcp, wait_until};
 use crate::common::ports;
+use std::fs;
 use std::net::UdpSocket;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
@@ -100,6 +101,25 @@ fn a_changed_secret_is_in_force_after_a_reload() {
     reload(&secondary);
     assert!(wait_until(DEADLINE, || ask(&second).is_ok()));
     assert!(ask(&first).is_err());
+}
+
+#[test]
+fn zone_files_are_read_anew_with_the_configuration() {
+    // As SIGHUP does in other servers: who edits a file need not say which.
+    let mut secondary = Secondary::stopped(ports::free(), &[]);
+    let file = secondary.config().with_file_name("file.zone");
+    let edit = |serial: u32| {
+        let text = format!("@ 9 SOA ns.test. h.test. {serial} 9 9 9 9\n@ 9 NS ns.test.\n");
+        fs::write(&file, text).unwrap();
+    };
+    edit(1);
+    secondary.listen_on(&[secondary.address]);
+    secondary.configure("[[zone]]\nname = \"file.test\"\nfile = \"file.zone\"\n");
+    secondary.run();
+    secondary.wait_serial("file.test.", 1);
+    edit(2);
+    reload(&secondary);
+    secondary.wait_serial("file.test.", 2);
 }
 
 #[test]
