@@ -325,11 +325,11 @@ impl Entry {
     }
 
     /// For how long a version with this SOA is good if `primary` has it now, milliseconds: never
-    /// for longer than there (RFC 7314 section 4). Who has no less than the SOA says, as the head of
-    /// a chain, bounds nothing: the configured least goes beyond it.
+    /// for longer than there (RFC 7314 section 4). Who says what the SOA says, as the head of a
+    /// chain does, bounds nothing: the least that is in force may be more.
     fn good_for_ms(&self, soa: &Soa, primary: Option<usize>) -> u64 {
         let there = primary.and_then(|primary| self.primaries[primary].expire_s);
-        let there = there.filter(|&s| s < soa.expire).map_or(u64::MAX, |s| u64::from(s) * 1000);
+        let there = there.filter(|&s| s != soa.expire).map_or(u64::MAX, |s| u64::from(s) * 1000);
         millis(self.expire(soa)).min(there)
     }
 
