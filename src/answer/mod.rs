@@ -17,6 +17,9 @@
 //! - *whole sets*: a record set is in the reply whole or not at all; TC says that one is missing
 //!   that the client needs. Additional data that it can do without is left out silently.
 //! - *bounded*: at most [`LINKS_MAX`] aliases are followed.
+//! - *one alias a name*: of several CNAME or DNAME records that a primary sent for one name, against
+//!   RFC 2181 section 10.1 and RFC 6672 section 2.4, a reply tells the first: resolvers take two for
+//!   an error.
 //!
 //! **Sections.** RFC 1034 4.3.2, RFC 2181, RFC 2308, RFC 3597, RFC 4035 3.1, RFC 4592, RFC 6672,
 //! RFC 6891, RFC 8482, RFC 9471; RFC 1995 section 2 and RFC 1996 as far as a question can tell.
@@ -376,7 +379,12 @@ impl<'a, 'b> Answer<'a, 'b> {
         if set.rtype() == Rtype::DNAME && self.is_linked(sought.name, Rtype::DNAME) {
             return Ok(()); // It renamed a name on the way here.
         }
-        self.put(Section::Answer, sought.owner(), node, set)?;
+        match set.data_type() {
+            Rtype::CNAME | Rtype::DNAME => {
+                self.put(Section::Answer, sought.owner(), node, &set.sole())?
+            }
+            _ => self.put(Section::Answer, sought.owner(), node, set)?,
+        };
         self.write_proofs()?;
         let asks_any = || self.query.question.as_ref().is_some_and(|q| q.rtype == Rtype::ANY);
         if additional::points_at_hosts(set.data_type()) && !asks_any() {
@@ -397,6 +405,7 @@ impl<'a, 'b> Answer<'a, 'b> {
         if self.is_linked(from.name, Rtype::CNAME) {
             return Ok(());
         }
+        let set = &set.sole();
         let at = self.put(Section::Answer, from.owner(), node, set)?;
         self.link(at, Rtype::CNAME);
         match Name::from_wire(set.first()) {
@@ -415,6 +424,7 @@ impl<'a, 'b> Answer<'a, 'b> {
         set: &RecordSet<'_>,
     ) -> Result<(), Full> {
         (self.aa, self.kind) = (true, Kind::Records);
+        let set = &set.sole();
         self.personal = true; // The CNAME's target has what the client wrote in the client's case.
         if !self.is_linked(owner.name, Rtype::DNAME) {
             let at = self.writer.len();
