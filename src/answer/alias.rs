@@ -4,7 +4,9 @@
 //! the next name.
 //!
 //! **Invariants.** *bounded*: [`LINKS_MAX`] aliases at most. *each once*: an alias that was written
-//! already ends the chain, which goes round in a circle then.
+//! already ends the chain, which goes round in a circle then. *one alias a name*: of several CNAME or
+//! DNAME records that a primary sent for one name, against RFC 2181 section 10.1 and RFC 6672
+//! section 2.4, a reply tells the first: resolvers take two for an error.
 //!
 //! **Sections.** RFC 1034 4.3.2 step 3a, RFC 6672 3.2.
 
@@ -26,6 +28,7 @@ impl<'a> Answer<'a, '_> {
         if self.is_linked(from.name, Rtype::CNAME) {
             return Ok(());
         }
+        let set = &set.sole();
         let at = self.put(Section::Answer, from.owner(), node, set)?;
         self.link(at, Rtype::CNAME);
         match Name::from_wire(set.first()) {
@@ -44,6 +47,7 @@ impl<'a> Answer<'a, '_> {
         set: &RecordSet<'_>,
     ) -> Result<(), Full> {
         (self.aa, self.kind) = (true, Kind::Records);
+        let set = &set.sole();
         self.personal = true; // The CNAME's target has what the client wrote in the client's case.
         if !self.is_linked(owner.name, Rtype::DNAME) {
             let at = self.writer.len();

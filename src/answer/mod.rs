@@ -396,6 +396,8 @@ impl<'a, 'b> Answer<'a, 'b> {
         if set.rtype() == Rtype::DNAME && self.is_linked(sought.name, Rtype::DNAME) {
             return Ok(()); // It renamed a name on the way here.
         }
+        let is_alias = matches!(set.data_type(), Rtype::CNAME | Rtype::DNAME);
+        let set = if is_alias { &set.sole() } else { set };
         self.put(Section::Answer, sought.owner(), node, set)?;
         self.write_proofs()?;
         let asks_any = || self.query.question.as_ref().is_some_and(|q| q.rtype == Rtype::ANY);

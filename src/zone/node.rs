@@ -246,6 +246,23 @@ impl<'z> RecordSet<'z> {
     pub fn first(&self) -> &'z [u8] {
         self.iter().next().expect("a set has a record")
     }
+
+    /// As a set of its own, the record that is first in canonical order (RFC 4034 section 6.3),
+    /// whatever order they came in.
+    pub fn sole(self) -> Self {
+        if self.count == 1 {
+            return self;
+        }
+        let prefix = if self.wide { 2 } else { 1 };
+        let mut end = 0;
+        let placed = self.iter().map(|data| {
+            let start = end;
+            end += prefix + data.len();
+            (data, start..end)
+        });
+        let (_, place) = placed.min_by_key(|(data, _)| *data).expect("a set has a record");
+        Self { count: 1, body: &self.body[place], ..self }
+    }
 }
 
 /// The data of a set's records.

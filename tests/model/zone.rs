@@ -119,14 +119,15 @@ impl Model {
         zone
     }
 
-    /// Adds a record if the rules for CNAME, DNAME and cuts allow it; `false` if not.
+    /// Adds a record if the rules for CNAME, DNAME and cuts allow it; `false` if not. A second alias
+    /// they do not allow, but primaries send it.
     pub fn add(&mut self, owner: &Labels, rtype: u16, ttl: u32, data: Vec<u8>) -> bool {
         let is_apex = *owner == self.apex;
         let node = self.names.entry(owner.clone()).or_default();
         let has = |rtype| node.contains_key(&rtype);
         let allowed = match rtype {
-            CNAME => node.is_empty(),
-            DNAME => !has(CNAME) && !has(DNAME) && (is_apex || !has(NS)),
+            CNAME => node.keys().all(|&rtype| rtype == CNAME),
+            DNAME => !has(CNAME) && (is_apex || !has(NS)),
             NS => !has(CNAME) && (is_apex || !has(DNAME)),
             DS => !is_apex && !has(CNAME),
             SOA => false,
@@ -205,7 +206,7 @@ impl Model {
         let rtype = *random.pick(&rtypes);
         let ttl = 60 + random.below(4) as u32;
         let count = match rtype {
-            CNAME | DNAME => 1,
+            CNAME | DNAME => 1 + usize::from(random.chance(5)),
             TXT if random.chance(10) => 30,
             _ => 1 + random.below(3),
         };

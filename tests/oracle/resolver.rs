@@ -211,8 +211,9 @@ impl World {
         expected: &mut Expected,
     ) -> Option<Labels> {
         let source = encloser.map_or_else(|| name.clone(), |len| wildcard(&name[..len]));
-        let answered =
-            |&(rtype, set): &(u16, &Set)| Answered::new(name, rtype, set).signed(zone, &source);
+        let answered = |&(rtype, set): &(u16, &Set)| {
+            Answered::new(name, rtype, &told(rtype, set)).signed(zone, &source)
+        };
         let found = sets.iter().find(|(rtype, _)| *rtype == qtype);
         let alias = sets.iter().find(|(rtype, _)| *rtype == CNAME);
         let signatures = || zone.signatures.iter().filter(|((owner, _), _)| *owner == source);
@@ -347,7 +348,7 @@ fn walk<'z>(zone: &'z Model, name: &Labels, qtype: u16) -> End<'z> {
 
 /// RFC 6672: the DNAME, the CNAME made from it, and the next name, if it is not too long.
 fn rename(zone: &Model, owner: Labels, name: &Labels, expected: &mut Expected) -> Option<Labels> {
-    let set = zone.names[&owner][&DNAME].clone();
+    let set = told(DNAME, &zone.names[&owner][&DNAME]);
     let target = labels(set.data.first().expect("a set has a record")).0;
     let next = [&target[..], &name[owner.len()..]].concat();
     let ttl = set.ttl;
@@ -364,6 +365,12 @@ fn rename(zone: &Model, owner: Labels, name: &Labels, expected: &mut Expected) -
     expected.answer.push(Answered::new(name, CNAME, &set));
     // Every step would only make it longer.
     (!grows).then_some(next)
+}
+
+/// A name has one alias: of more, the first is told (RFC 2181 section 10.1, RFC 6672 section 2.4).
+fn told(rtype: u16, set: &Set) -> Set {
+    let count = if [CNAME, DNAME].contains(&rtype) { 1 } else { set.data.len() };
+    Set { ttl: set.ttl, data: set.data.iter().take(count).cloned().collect() }
 }
 
 /// The SOA of a negative answer (RFC 2308 section 3).
