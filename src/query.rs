@@ -16,7 +16,7 @@
 
 use crate::edns::Edns;
 use crate::name::Name;
-use crate::wire::{Class, HEADER_LEN, Opcode, Rtype, flag, read_u16};
+use crate::wire::{Class, HEADER_LEN, Opcode, Rtype, Section, flag, read_u16};
 
 /// The part of a header that a reply takes over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,8 +64,8 @@ pub struct Query<'q> {
     pub header: Header,
     /// What is asked.
     pub question: Option<Question<'q>>,
-    /// Are there records in its authority section, as an IXFR request needs?
-    pub has_authority: bool,
+    /// Is there an SOA record in its authority section, as an IXFR request needs?
+    pub has_soa: bool,
     /// Its OPT record.
     pub edns: Option<Edns<'q>>,
     /// Its last record is a TSIG.
@@ -98,7 +98,8 @@ impl<'q> Query<'q> {
         if header.flags & flag::QR != 0 {
             return Err(Unfit::Response);
         }
-        let mut reader = Reader { message, at: HEADER_LEN, edns: None, signed: false };
+        let mut reader =
+            Reader { message, at: HEADER_LEN, edns: None, has_soa: false, signed: false };
         let question = match word(4) {
             0 => None,
             1 => reader.question(),
@@ -109,8 +110,8 @@ impl<'q> Query<'q> {
             return Err(malformed);
         }
         reader.records([word(6), word(8), word(10)]).ok_or(malformed)?;
-        let Reader { edns, signed, .. } = reader;
-        Ok(Self { header, question, has_authority: word(8) > 0, edns, signed })
+        let Reader { edns, has_soa, signed, .. } = reader;
+        Ok(Self { header, question, has_soa, edns, signed })
     }
 }
 
@@ -118,6 +119,7 @@ struct Reader<'q> {
     message: &'q [u8],
     at: usize,
     edns: Option<Edns<'q>>,
+    has_soa: bool,
     signed: bool,
 }
 
@@ -151,15 +153,16 @@ impl<'q> Reader<'q> {
     }
 
     fn any_records(&mut self, counts: [u16; 3]) -> Option<()> {
-        for (section, count) in counts.into_iter().enumerate() {
+        let sections = [Section::Answer, Section::Authority, Section::Additional];
+        for (section, count) in sections.into_iter().zip(counts) {
             for _ in 0..count {
-                self.record(section == 2)?;
+                self.record(section)?;
             }
         }
         (self.at == self.message.len()).then_some(())
     }
 
-    fn record(&mut self, is_additional: bool) -> Option<()> {
+    fn record(&mut self, section: Section) -> Option<()> {
         if self.signed {
             return None; // A TSIG is the last record.
         }
@@ -173,13 +176,14 @@ impl<'q> Reader<'q> {
         self.at = data_at + data.len();
         match Rtype(word(0)) {
             Rtype::OPT => {
-                if !is_additional || !at_root || self.edns.is_some() {
+                if section != Section::Additional || !at_root || self.edns.is_some() {
                     return None;
                 }
                 self.edns = Some(Edns::read(word(2), [word(4), word(6)], data)?);
             }
-            Rtype::TSIG if is_additional => self.signed = true,
+            Rtype::TSIG if section == Section::Additional => self.signed = true,
             Rtype::TSIG => return None,
+            Rtype::SOA => self.has_soa |= section == Section::Authority,
             _ => {}
         }
         Some(())

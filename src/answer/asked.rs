@@ -83,8 +83,7 @@ impl<'a> Asked<'a> {
             Err(Unfit::Runt) => Outcome::Silent(Silence::Runt),
             Err(Unfit::Response) => Outcome::Silent(Silence::Response),
             &Err(Unfit::Malformed { header, question }) => {
-                let query =
-                    Query { header, question, has_authority: false, edns: None, signed: false };
+                let query = Query { header, question, has_soa: false, edns: None, signed: false };
                 let mut answer = Answer::new(&query, via, view, reply);
                 answer.begin();
                 answer.rcode = if is_known(header) { Rcode::FORMERR } else { Rcode::NOTIMP };

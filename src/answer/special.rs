@@ -54,7 +54,7 @@ impl<'a> Answer<'a, '_> {
         if self.via.transport == Transport::Tcp {
             return Some(Deferred::Transfer);
         }
-        if question.rtype == Rtype::AXFR || !self.query.has_authority {
+        if question.rtype == Rtype::AXFR || !self.query.has_soa {
             self.rcode = Rcode::FORMERR;
             return None;
         }

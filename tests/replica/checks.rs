@@ -322,8 +322,7 @@ fn a_zone_with_too_many_nsec3_iterations_is_refused_and_one_with_some_is_told_of
     const APEX: &str = "iterations.test.";
     let with = |iterations: u8| {
         let parameters = Rr::new(APEX, rtype::NSEC3PARAM, vec![1, 0, 0, iterations, 0]);
-        // Without a signature they say nothing of how the zone denies.
-        let signature = [&rtype::NSEC3PARAM.to_be_bytes(), &[0; 16][..], &[0, 7]].concat();
+        let signature = [&rtype::NSEC3PARAM.to_be_bytes(), &[0; 18][..]].concat();
         let signature = Rr::new(APEX, rtype::RRSIG, signature);
         [names(APEX, 5), vec![parameters, signature]].concat()
     };
