@@ -105,7 +105,13 @@ const ZONE_MISTAKES: &[(&str, &[&str])] = &[
     (
         "[[zone]]\nname = 'a.'\nfile = 'b.zone'",
         &[
-            r#"8:8: file "b.zone" cannot be read (No such file or directory (os error 2)): write the path of a zone file, relative to this file's folder"#,
+            r#"8:8: warning: file "b.zone" cannot be read (No such file or directory (os error 2)): write the path of a zone file, relative to this file's folder"#,
+        ],
+    ),
+    (
+        "[[zone]]\nname = 'a.'\nfile = '.'",
+        &[
+            r#"8:8: file "." cannot be read (not a file): write the path of a zone file, relative to this file's folder"#,
         ],
     ),
     (

@@ -1,10 +1,11 @@
 //! What can be set for a zone, in layers: the zone's own settings, its template's, those of the
 //! template `default`. A setting is taken whole from the first layer that has it.
 
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::access::{self, Known};
@@ -344,6 +345,13 @@ fn bound(section: &Section<'_>, key: &str) -> Option<At<Duration>> {
 fn source(section: &Section<'_>, known: &Known<'_>) -> Option<Source> {
     let primaries = access::primaries(section, known);
     let file = section.get("file", |value| zone_file(section.doc.path(some_text(value)?)));
+    if let Some(path) = &file
+        && let Err(error) = File::open(path)
+    {
+        let Wrong { message, advice } = unreadable(path, &error);
+        let wrong = Wrong::new(format!("file {message}"), advice);
+        section.doc.warn(section.place_of("file"), wrong);
+    }
     if section.has("primaries") && section.has("file") {
         let advice = "keep one of them: a zone is copied, or served from a file";
         let wrong = Wrong::new("both primaries and a file are given", advice);
@@ -358,18 +366,18 @@ fn source(section: &Section<'_>, known: &Known<'_>) -> Option<Source> {
     primaries.map(Source::Primaries).or_else(|| file.map(Source::File))
 }
 
+/// What is no file is never opened: a FIFO would block. One that is missing may come: it keeps no
+/// other zone from being served.
 fn zone_file(path: PathBuf) -> Result<PathBuf, Wrong> {
-    let unreadable = |why: &dyn std::fmt::Display| {
-        let message = format!("\"{}\" cannot be read ({why})", path.display());
-        Wrong::new(message, "write the path of a zone file, relative to this file's folder")
-    };
-    // Whether it is a file is asked before it is opened: opening a FIFO would block.
-    let metadata = fs::metadata(&path).map_err(|error| unreadable(&error))?;
-    if !metadata.is_file() {
-        return Err(unreadable(&"not a file"));
+    match fs::metadata(&path) {
+        Ok(metadata) if !metadata.is_file() => Err(unreadable(&path, &"not a file")),
+        _ => Ok(path),
     }
-    File::open(&path).map_err(|error| unreadable(&error))?;
-    Ok(path)
+}
+
+fn unreadable(path: &Path, why: &dyn Display) -> Wrong {
+    let message = format!("\"{}\" cannot be read ({why})", path.display());
+    Wrong::new(message, "write the path of a zone file, relative to this file's folder")
 }
 
 /// The primaries, signed where they have a key, and whom `allow-notify` adds.

@@ -123,6 +123,22 @@ fn zone_files_are_read_anew_with_the_configuration() {
 }
 
 #[test]
+fn a_zone_file_that_is_missing_keeps_no_other_zone_from_being_served() {
+    let primary = of_any([127, 9, 0, 4]);
+    let mut secondary = Secondary::stopped(ports::free(), &[]);
+    secondary.listen_on(&[secondary.address]);
+    let missing = "[[zone]]\nname = \"missing.test\"\nfile = \"missing.zone\"\n";
+    secondary.configure(&(zone("there.test.", &primary) + missing));
+    secondary.run();
+    secondary.wait_serial("there.test.", 1);
+    secondary.wait_log(&["ERROR", "the zone file is not used", "missing.test.", "No such file"]);
+    // Once it is there, nobody has to say so.
+    let file = secondary.config().with_file_name("missing.zone");
+    fs::write(file, "@ 9 SOA ns.test. h.test. 3 9 9 9 9\n@ 9 NS ns.test.\n").unwrap();
+    secondary.wait_serial("missing.test.", 3);
+}
+
+#[test]
 fn a_broken_configuration_changes_nothing_and_says_why() {
     let primary = of_any([127, 9, 0, 3]);
     let config = zone("broken.test.", &primary);
