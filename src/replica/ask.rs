@@ -373,8 +373,13 @@ const AGAIN_WAIT: Duration = Duration::from_secs(2);
 /// message of its reply.
 pub(super) async fn begin(job: &Job, limits: &Limits, request: &[u8]) -> Result<Inbox, AskError> {
     let options = limits.options();
+    let mut heeds_kept = true;
     loop {
-        let (stream, used) = limits.connections.get(&job.primary, options.connect_timeout).await?;
+        let (stream, used) = if heeds_kept {
+            limits.connections.get(&job.primary, options.connect_timeout).await?
+        } else {
+            (connect(&job.primary, options.connect_timeout).await?, false)
+        };
         let stall = options.stall_timeout;
         let wait = if used { stall.min(AGAIN_WAIT) } else { stall };
         let begun = async {
@@ -386,7 +391,10 @@ pub(super) async fn begin(job: &Job, limits: &Limits, request: &[u8]) -> Result<
         match begun.await {
             // The primary has closed it just before: that says nothing about this request.
             Err(AskError::Io(_) | AskError::Unanswered) if used => {}
-            Err(AskError::TimeOut(_)) if used => limits.connections.forget(&job.primary),
+            Err(AskError::TimeOut(_)) if used => {
+                limits.connections.forget(&job.primary);
+                heeds_kept = false;
+            }
             begun => return begun,
         }
     }

@@ -316,12 +316,17 @@ impl Entry {
         }
     }
 
-    /// The interval of expiry in force: that of the SOA, but no shorter than a refresh and a retry,
-    /// or the zone would expire while its primary is well (RFC 1912 section 2.2).
+    /// The interval of expiry in force: that of the SOA. One that says nothing means a refresh and a
+    /// retry, or no version could ever be served.
     pub(super) fn expire(&self, soa: &Soa) -> Duration {
-        let Times { refresh_ms, retry_ms } = self.times(soa);
-        let least = Duration::from_millis(refresh_ms.saturating_add(retry_ms));
-        self.settings().expire.apply(Duration::from_secs(soa.expire.into()).max(least))
+        let told = match soa.expire {
+            0 => {
+                let Times { refresh_ms, retry_ms } = self.times(soa);
+                Duration::from_millis(refresh_ms.saturating_add(retry_ms))
+            }
+            seconds => Duration::from_secs(seconds.into()),
+        };
+        self.settings().expire.apply(told)
     }
 
     /// For how long a version with this SOA is good if `primary` has it now, milliseconds: never

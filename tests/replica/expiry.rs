@@ -204,7 +204,7 @@ fn the_soas_intervals_are_kept_within_the_configured_bounds() {
 }
 
 #[test]
-fn a_zone_is_good_for_a_refresh_and_a_retry_whatever_its_soa_says_of_expiry() {
+fn a_zone_whose_soa_has_no_expiry_is_good_for_a_refresh_and_a_retry() {
     let zone = Zone::new("none.test.", [3600, 60, 0], 1);
     let of_script = Arc::clone(&zone);
     // What BIND says as its primary.

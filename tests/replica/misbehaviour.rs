@@ -435,6 +435,15 @@ const NO_IXFR: &[Case] = &[
         said: "answered SERVFAIL",
     },
     Case {
+        what: "SERVFAIL behind whole differences",
+        deed: |asked, zone| {
+            let mut records = zone.records(asked);
+            records.pop();
+            vec![message(asked, &records), Act::Message(asked.reply(rcode::SERVFAIL, &[]))]
+        },
+        said: "answered SERVFAIL",
+    },
+    Case {
         what: "NOTIMP",
         deed: |asked, _| refuses(asked, rcode::NOTIMP),
         said: "answered NOTIMP",

@@ -76,6 +76,15 @@ const CASES: &[(&str, Deed, &str)] = &[
         "signed",
     ),
     (
+        "signed in another key's name",
+        |asked, messages| {
+            let mut signer = Signer::new(asked);
+            signer.key = "other.key.";
+            messages.into_iter().map(|message| signer.sign(message)).collect()
+        },
+        "key",
+    ),
+    (
         "signed an hour ago",
         |asked, messages| {
             let mut signer = Signer::new(asked);

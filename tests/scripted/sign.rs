@@ -19,13 +19,15 @@ pub struct Signer {
     first: bool,
     /// The time that is claimed.
     pub time_s: u64,
+    /// The key that is claimed.
+    pub key: &'static str,
 }
 
 impl Signer {
     pub fn new(asked: &Asked) -> Self {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
         let last = asked.mac.clone().expect("the request is signed");
-        Self { last, unsigned: Vec::new(), first: true, time_s: now }
+        Self { last, unsigned: Vec::new(), first: true, time_s: now, key: KEY }
     }
 
     /// A message of a sequence that is sent as it is.
@@ -42,7 +44,7 @@ impl Signer {
         mac.update(&std::mem::take(&mut self.unsigned));
         mac.update(&message);
         if std::mem::take(&mut self.first) {
-            mac.update(&name(KEY));
+            mac.update(&name(self.key));
             mac.update(&[0, 255, 0, 0, 0, 0]);
             mac.update(&name("hmac-sha256."));
             mac.update(&times);
@@ -58,7 +60,7 @@ impl Signer {
         data.extend(&message[..2]);
         data.extend([0; 4]);
         message[11] += 1;
-        message.extend(name(KEY));
+        message.extend(name(self.key));
         message.extend(rtype::TSIG.to_be_bytes());
         message.extend([0, 255, 0, 0, 0, 0]);
         message.extend(u16::try_from(data.len()).unwrap().to_be_bytes());

@@ -1,14 +1,14 @@
 //! The text forms of LOC (RFC 1876 section 3), APL (RFC 3123 section 5) and HIP (RFC 8005 section
-//! 6). RRSIG (RFC 4034
-//! section 3.2) is written only: NSD does not read times that are plain numbers of seconds, as the
-//! `domain` crate writes them.
+//! 6). AMTRELAY (RFC 8777 section 4.3) is read only: Knot and NSD know no text form of it. RRSIG
+//! (RFC 4034 section 3.2) is written only: NSD does not read times that are plain numbers of
+//! seconds, as the `domain` crate writes them.
 
 use crate::name::{Name, NameBuf};
 use crate::wire::{Rtype, read_u16, read_u32};
 use domain::utils::{base16, base64};
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Degrees, minutes and thousandths of a second, on the wire relative to 2^31.
 const MIDDLE: u32 = 1 << 31;
@@ -198,6 +198,27 @@ pub(super) fn write_hip(data: &[u8], line: &mut String) -> Option<()> {
         servers = rest;
     }
     Some(())
+}
+
+/// `precedence D type relay`, a relay that is a name being absolute
+pub(super) fn read_amtrelay(words: &[Cow<'_, str>], out: &mut Vec<u8>) -> Result<(), String> {
+    let [precedence, discovery, kind, relay] = words else {
+        return Err("AMTRELAY: it has four parts: precedence, D, type and relay".into());
+    };
+    let bad = |word: &str| format!("AMTRELAY: {word} has not the form that is wanted here");
+    let number = |word: &str, most| word.parse().ok().filter(|&number: &u8| number <= most);
+    let precedence = number(precedence, u8::MAX).ok_or_else(|| bad(precedence))?;
+    let discovery = number(discovery, 1).ok_or_else(|| bad(discovery))?;
+    let kind = number(kind, 3).ok_or_else(|| bad(kind))?;
+    out.extend_from_slice(&[precedence, discovery << 7 | kind]);
+    let octets = match kind {
+        0 => (&**relay == ".").then(Vec::new),
+        1 => relay.parse::<Ipv4Addr>().ok().map(|relay| relay.octets().to_vec()),
+        2 => relay.parse::<Ipv6Addr>().ok().map(|relay| relay.octets().to_vec()),
+        _ => relay.parse::<NameBuf>().ok().map(|relay| relay.as_name().as_wire().to_vec()),
+    };
+    out.extend_from_slice(&octets.ok_or_else(|| bad(relay))?);
+    Ok(())
 }
 
 /// `type algorithm labels ttl expiration inception tag signer signature`

@@ -1,5 +1,6 @@
 //! Record data from their text form and back. Most types are the `domain` crate's; those it has
-//! no text form for are in [`parts`], SVCB and HTTPS in [`service`], LOC, APL and HIP in [`special`].
+//! no text form for are in [`parts`], SVCB and HTTPS in [`service`], LOC, APL, HIP and AMTRELAY in
+//! [`special`].
 
 use super::{parts, service, special};
 use crate::name::{Name, NameBuf};
@@ -89,6 +90,7 @@ pub(super) fn read<'w>(
                 Rtype::LOC => special::read_loc(&words, out)?,
                 Rtype::APL => special::read_apl(&words, out)?,
                 Rtype::HIP => special::read_hip(&words, out)?,
+                Rtype::AMTRELAY => special::read_amtrelay(&words, out)?,
                 Rtype::SVCB | Rtype::HTTPS => service::read(&words, out)?,
                 // It differs in what it covers only.
                 Rtype::SIG => read_known(Rtype::RRSIG, &words, out)?,
@@ -165,6 +167,7 @@ fn name_places(rtype: Rtype, words: &[Cow<'_, str>]) -> &'static [usize] {
         Rtype::NAPTR => &[5],
         Rtype::RRSIG | Rtype::SIG => &[7],
         Rtype::IPSECKEY if words.get(1).is_some_and(|kind| kind == "3") => &[3],
+        Rtype::AMTRELAY if words.get(2).is_some_and(|kind| kind == "3") => &[3],
         _ => &[],
     }
 }
@@ -231,6 +234,7 @@ pub(super) fn is_rare(rtype: Rtype) -> bool {
             | Rtype::NIMLOC
             | Rtype::SINK
             | Rtype::HIP
+            | Rtype::AMTRELAY
             | Rtype::RKEY
             | Rtype::HHIT
             | Rtype::BRID
