@@ -305,14 +305,17 @@ impl Entry {
         }
     }
 
-    /// The SOA's intervals within the configured bounds.
+    /// The SOA's intervals within the configured bounds. One that is asked about less often than it
+    /// expires would do so while its primary is well, so it is asked about in the middle.
     pub(super) fn times(&self, soa: &Soa) -> Times {
-        let ms = |clamp: crate::config::Clamp, seconds: u32| {
-            millis(clamp.apply(Duration::from_secs(seconds.into())))
-        };
+        let [refresh, retry, expire] =
+            [soa.refresh, soa.retry, soa.expire].map(|seconds| Duration::from_secs(seconds.into()));
+        let settings = self.settings();
+        let middle = settings.expire.apply(expire) / 2;
+        let refresh = if expire.is_zero() { refresh } else { refresh.min(middle.max(retry)) };
         Times {
-            refresh_ms: ms(self.settings().refresh, soa.refresh),
-            retry_ms: ms(self.settings().retry, soa.retry),
+            refresh_ms: millis(settings.refresh.apply(refresh)),
+            retry_ms: millis(settings.retry.apply(retry)),
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 #[test]
 fn an_expired_zone_says_servfail_until_the_primary_is_back_and_others_go_on() {
-    let short = Zone::new("short.test.", [1, 1, 4], 1);
+    let short = Zone::new("short.test.", [1, 1, 6], 1);
     let long = Zone::new("long.test.", [1, 1, 86_400], 1);
     let primaries = [Primary::of([127, 4, 0, 1], &short), Primary::of([127, 4, 0, 2], &long)];
     let secondary = Secondary::start(&format!(
@@ -23,7 +23,7 @@ fn an_expired_zone_says_servfail_until_the_primary_is_back_and_others_go_on() {
     let others = Watch::start(secondary.address, &["long.test.".into()], Duration::from_millis(1));
     // Good checks keep a zone alive beyond its interval of expiry.
     let probes = |asked: &[Asked]| asked.iter().filter(|asked| asked.rtype == rtype::SOA).count();
-    primaries[0].wait_asked(|asked| probes(asked) >= 6).expect("it is refreshed");
+    primaries[0].wait_asked(|asked| probes(asked) >= 8).expect("it is refreshed");
     let (client, at) = (socket(secondary.address), secondary.address);
     let ask = || www(&client, at, "short.test.", 9).expect("a reply");
     assert_eq!(ask(), Said { rcode: rcode::NOERROR, version: Some(1) });
@@ -215,5 +215,19 @@ fn a_zone_whose_soa_has_no_expiry_is_good_for_a_refresh_and_a_retry() {
     assert!(status.expires_in_s.is_some_and(|s| (3600..=3660).contains(&s)), "{status:?}");
     let (client, at) = (socket(secondary.address), secondary.address);
     let said = www(&client, at, "none.test.", 9);
+    assert_eq!(said, Some(Said { rcode: rcode::NOERROR, version: Some(1) }));
+}
+
+#[test]
+fn a_zone_that_would_expire_before_it_is_refreshed_is_refreshed_earlier() {
+    let zone = Zone::new("earlier.test.", [3600, 1, 6], 1);
+    let primary = Primary::of([127, 4, 1, 8], &zone);
+    let secondary =
+        Secondary::start(&format!("[[zone]]\nname = \"earlier.test\"\n{}\n", primary.config()));
+    secondary.wait_serial("earlier.test.", 1);
+    let probes = |asked: &[Asked]| asked.iter().filter(|asked| asked.rtype == rtype::SOA).count();
+    primary.wait_asked(|asked| probes(asked) >= 3).expect("it is asked in the middle");
+    let (client, at) = (socket(secondary.address), secondary.address);
+    let said = www(&client, at, "earlier.test.", 9);
     assert_eq!(said, Some(Said { rcode: rcode::NOERROR, version: Some(1) }));
 }
