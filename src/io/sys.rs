@@ -107,10 +107,14 @@ pub fn cpus() -> Vec<usize> {
 /// Asks that the calling thread gets the processor soon after it wakes, if not for long. On the way
 /// of an update are several threads with little to do each; on a busy machine every one of them
 /// would wait until somebody's turn is over, 3 ms and more. Its share of the time stays the same,
-/// and threads that it starts are as any others. Linux 6.12; before, nothing changes.
+/// and threads that it starts are as any others. Linux 6.12; before, nothing changes, nor where the
+/// operator has given the process a rank of its own.
 pub fn wake_soon() {
     const SLICE_NS: u64 = 100_000;
     let Ok(mut attributes) = scheduling() else { return };
+    if attributes.sched_policy != libc::SCHED_OTHER.cast_unsigned() || attributes.sched_nice < 0 {
+        return;
+    }
     attributes.sched_flags |= libc::SCHED_FLAG_RESET_ON_FORK as u64;
     attributes.sched_runtime = SLICE_NS;
     // SAFETY: `attributes` is borrowed for the call; its size is in it.

@@ -391,7 +391,7 @@ pub(super) async fn begin(job: &Job, limits: &Limits, request: &[u8]) -> Result<
         match begun.await {
             // The primary has closed it just before: that says nothing about this request.
             Err(AskError::Io(_) | AskError::Unanswered) if used => {}
-            Err(AskError::TimeOut(_)) if used => {
+            Err(AskError::TimeOut(_) | AskError::Stalled(_) | AskError::Slow(_)) if used => {
                 limits.connections.forget(&job.primary);
                 heeds_kept = false;
             }

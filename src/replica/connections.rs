@@ -67,7 +67,10 @@ impl Connections {
     /// Closes those to this primary: it does not heed them.
     pub(super) fn forget(&self, primary: &Primary) {
         let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.remove(&(primary.source, primary.address));
+        // The place stays: that there is none means that nothing closes them.
+        if let Some(kept) = idle.get_mut(&(primary.source, primary.address)) {
+            kept.clear();
+        }
     }
 
     /// Closes what has not been used for long enough, until there is nothing left.

@@ -70,6 +70,8 @@ pub(super) struct Scheduler {
     pub(super) storing: usize,
     /// Who is to be told of what, once it is published.
     pub(super) replies: Vec<(Reply, Swapped)>,
+    /// Zones whose secondaries are to be told when there is room for that.
+    pub(super) put_off: BTreeSet<usize>,
     stopping: bool,
 }
 
@@ -143,6 +145,7 @@ impl Scheduler {
             ready: Vec::new(),
             storing: 0,
             replies: Vec::new(),
+            put_off: BTreeSet::new(),
             stopping: false,
         }
     }
@@ -303,6 +306,7 @@ impl Scheduler {
             self.keep_ms = now_ms + KEEP_MS;
             self.keep_clock();
             self.store.sweep(now_ms);
+            self.tell_put_off();
         }
         for _ in 0..EVENTS_MAX {
             match self.agenda.first() {
@@ -506,6 +510,10 @@ impl Scheduler {
         let entry = self.entry_mut(id);
         if entry.storing && entry.course.is_none() {
             entry.course = course;
+        }
+        let entry = self.entry_mut(id);
+        if entry.reread && !entry.reading {
+            self.read_file(id);
         }
         self.tell_untold(id);
         self.plan(id);

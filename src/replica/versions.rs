@@ -25,6 +25,9 @@ use tokio::task::spawn_blocking;
 use tracing::field::display;
 use tracing::{error, info, warn};
 
+/// Of how many zones that were put off secondaries are told in one go.
+const PUT_OFF_AT_ONCE: usize = 256;
+
 /// A version on its way from a primary to the view.
 #[derive(Clone)]
 pub(super) struct Version {
@@ -354,6 +357,7 @@ impl Scheduler {
         } else {
             entry.reading = false;
             entry.expiry.set(Expiry::NEVER);
+            entry.begin_anew(now_ms);
             info!(zone = %entry.apex, from = version.from.map(|serial| serial.0), to = serial.0,
                 records = version.zone.records(), ms, "zone file read");
             self.ready.push((id, entry.served()));
@@ -392,20 +396,35 @@ impl Scheduler {
 
     /// Tells our secondaries of a version that they may not have heard of once it is clear that
     /// there is none newer, or that no primary says so. Where too much is being told already, it
-    /// waits for the next round.
+    /// is put off.
     pub(super) fn tell_untold(&mut self, id: usize) {
         let Some(entry) = self.zones.get(id).filter(|entry| entry.untold) else { return };
         let comes = entry.reading || entry.storing || entry.refresh.is_asking();
-        if !comes && self.ready.iter().all(|&(at, _)| at != id) && self.notifier.has_room() {
+        if comes || self.ready.iter().any(|&(at, _)| at == id) {
+            return;
+        }
+        if self.notifier.has_room() {
             self.tell_secondaries(id);
+        } else {
+            self.put_off.insert(id);
         }
     }
 
-    /// Reads a zone file, if the zone is from one and it is not being read.
+    /// Tells some of what was put off.
+    pub(super) fn tell_put_off(&mut self) {
+        for _ in 0..PUT_OFF_AT_ONCE {
+            let Some(id) = self.put_off.pop_first() else { break };
+            self.tell_untold(id);
+        }
+    }
+
+    /// Reads a zone file, if the zone is from one; once more if it is being read, since that may
+    /// have been edited meanwhile.
     pub(super) fn read_file(&mut self, id: usize) {
         let entry = self.entry_mut(id);
         let Some(path) = entry.file().map(ToOwned::to_owned) else { return };
-        if std::mem::replace(&mut entry.reading, true) {
+        entry.reread = std::mem::replace(&mut entry.reading, true);
+        if entry.reread {
             return;
         }
         let (epoch, apex, have) = (entry.epoch, entry.apex.clone(), entry.zone.clone());
@@ -454,6 +473,7 @@ impl Scheduler {
             entry.relieve(|rare| rare.error = None);
             entry.reading = false;
             entry.contact_ms = Some(now_ms);
+            entry.begin_anew(now_ms);
             return;
         }
         let statistics = Statistics { records: zone.records(), ..Statistics::default() };
@@ -487,9 +507,11 @@ impl Scheduler {
         }
         entry.rare_mut().error = Some(what);
         entry.reading = false;
-        // Its own clock of attempts: those of a zone without data.
-        entry.refresh.on(Event::Due, now_ms, random());
-        entry.refresh.on(Event::Failed(Failure::Primary), now_ms, random());
+        if entry.zone.is_none() {
+            // Its own clock of attempts: those of a zone without data.
+            entry.refresh.on(Event::Due, now_ms, random());
+            entry.refresh.on(Event::Failed(Failure::Primary), now_ms, random());
+        }
         self.recall(id);
     }
 }

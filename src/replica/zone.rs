@@ -67,6 +67,8 @@ pub(super) struct Entry {
     pub(super) storing: bool,
     /// The version held has passed the checks that are configured.
     pub(super) proven: bool,
+    /// Its file is to be read once more when that is done.
+    pub(super) reread: bool,
     /// Our secondaries may not have heard of it: since a restart, or since there are others.
     pub(super) untold: bool,
     rare: Option<Box<Rare>>,
@@ -152,6 +154,7 @@ impl Entry {
             reading: false,
             storing: false,
             proven: false,
+            reread: false,
             untold: false,
             rare: None,
         }
@@ -308,13 +311,10 @@ impl Entry {
     /// The SOA's intervals within the configured bounds. One that is asked about less often than it
     /// expires would do so while its primary is well, so it is asked about in the middle.
     pub(super) fn times(&self, soa: &Soa) -> Times {
-        let [refresh, retry, expire] =
-            [soa.refresh, soa.retry, soa.expire].map(|seconds| Duration::from_secs(seconds.into()));
+        let [refresh, retry] = [soa.refresh, soa.retry].map(seconds);
         let settings = self.settings();
-        let middle = settings.expire.apply(expire) / 2;
-        let refresh = if expire.is_zero() { refresh } else { refresh.min(middle.max(retry)) };
         Times {
-            refresh_ms: millis(settings.refresh.apply(refresh)),
+            refresh_ms: millis(settings.refresh.apply(refresh.min(self.expire(soa) / 2))),
             retry_ms: millis(settings.retry.apply(retry)),
         }
     }
@@ -323,11 +323,8 @@ impl Entry {
     /// retry, or no version could ever be served.
     pub(super) fn expire(&self, soa: &Soa) -> Duration {
         let told = match soa.expire {
-            0 => {
-                let Times { refresh_ms, retry_ms } = self.times(soa);
-                Duration::from_millis(refresh_ms.saturating_add(retry_ms))
-            }
-            seconds => Duration::from_secs(seconds.into()),
+            0 => seconds(soa.refresh) + seconds(soa.retry),
+            expire => seconds(expire),
         };
         self.settings().expire.apply(told)
     }
@@ -607,4 +604,8 @@ fn refresh(settings: &ZoneSettings, have: Option<Have>, due_ms: u64) -> Refresh 
         pin_tolerance_ms: millis(settings.pin_tolerance),
     };
     Refresh::new(independent, policy, have, due_ms)
+}
+
+fn seconds(seconds: u32) -> Duration {
+    Duration::from_secs(seconds.into())
 }

@@ -165,7 +165,8 @@ impl Zone {
         rtype: Rtype,
     ) -> Option<Found<'z>> {
         let near = place.ancestor(cut).map(Node::of);
-        let node = near.or_else(|| self.node(&key.ancestor(cut))).expect("a cut has records");
+        let node =
+            near.or_else(|| self.node_near(place, &key.ancestor(cut))).expect("a cut has records");
         let exact = key.as_bytes().len() == cut;
         match node.find(Rtype::NS) {
             Some(_) if exact && rtype == Rtype::DS => None,

@@ -247,8 +247,7 @@ impl<'z> RecordSet<'z> {
         self.iter().next().expect("a set has a record")
     }
 
-    /// As a set of its own, the record that is first in canonical order (RFC 4034 section 6.3),
-    /// whatever order they came in.
+    /// As a set of its own, the record that is the least by its octets, whatever order they came in.
     pub fn sole(self) -> Self {
         if self.count == 1 {
             return self;

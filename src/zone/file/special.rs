@@ -209,7 +209,8 @@ pub(super) fn read_amtrelay(words: &[Cow<'_, str>], out: &mut Vec<u8>) -> Result
     let number = |word: &str, most| word.parse().ok().filter(|&number: &u8| number <= most);
     let precedence = number(precedence, u8::MAX).ok_or_else(|| bad(precedence))?;
     let discovery = number(discovery, 1).ok_or_else(|| bad(discovery))?;
-    let kind = number(kind, 3).ok_or_else(|| bad(kind))?;
+    // Where a name is, is known by this one digit.
+    let kind = number(kind, 3).filter(|_| kind.len() == 1).ok_or_else(|| bad(kind))?;
     out.extend_from_slice(&[precedence, discovery << 7 | kind]);
     let octets = match kind {
         0 => (&**relay == ".").then(Vec::new),
