@@ -5,6 +5,7 @@ use super::scripted::watch::{Watch, socket, www};
 use super::scripted::*;
 use crate::common::dns::{Ask, TsigKey, tcp, wait_until};
 use crate::common::ports;
+use backstop::replica::State;
 use std::fs;
 use std::net::UdpSocket;
 use std::os::unix::net::UnixDatagram;
@@ -136,6 +137,7 @@ fn a_zone_file_that_is_missing_keeps_no_other_zone_from_being_served() {
     let file = secondary.config().with_file_name("missing.zone");
     fs::write(file, "@ 9 SOA ns.test. h.test. 3 9 9 9 9\n@ 9 NS ns.test.\n").unwrap();
     secondary.wait_serial("missing.test.", 3);
+    secondary.wait_status("missing.test.", |status| status.state == State::Ok);
 }
 
 #[test]
