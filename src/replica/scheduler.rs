@@ -37,7 +37,8 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tracing::{error, info};
 
-/// How often the clock is kept and zones that are no longer wanted are looked for.
+/// How often the clock is kept, zones that are no longer wanted are looked for, and secondaries told
+/// that were put off.
 const KEEP_MS: u64 = 60_000;
 /// How many events are seen to before what they made ready is published.
 const EVENTS_MAX: usize = 512;
@@ -511,7 +512,6 @@ impl Scheduler {
         if entry.storing && entry.course.is_none() {
             entry.course = course;
         }
-        let entry = self.entry_mut(id);
         if entry.reread && !entry.reading {
             self.read_file(id);
         }
